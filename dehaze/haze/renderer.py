@@ -1,0 +1,111 @@
+"""The physical renderer: a clear photograph and its depth in, a hazy one and its ground truth out."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dehaze.haze.degradation import add_noise, jpeg
+from dehaze.haze.fields import brownian_field, perlin_field, uniform
+from dehaze.haze.scattering import linear_to_srgb, scatter, srgb_to_linear, transmission
+
+
+@dataclass(frozen=True)
+class RendererConfig:
+    """Ranges of uniform draws and shares (probabilities) of what is rendered.
+
+    The range of β is CORUN's widened by RIDCP's; noise and JPEG are RIDCP's, milder; the base haze, coloured airlight,
+    clear samples and linear light are ours: they moved the results on real haze more than any change of network.
+    """
+
+    beta: tuple[float, float] = (0.2, 3.2)  # scattering coefficient times a depth in [0,1]
+    base: tuple[float, float] = (0.0, 0.5)  # optical depth in front of the nearest point
+    dense_base: tuple[float, float] = (0.5, 2.0)
+    depth_gamma: tuple[float, float] = (0.6, 1.6)
+    airlight: tuple[float, float] = (0.5, 1.0)
+    airlight_shift: float = 0.025  # independent for each channel
+    airlight_warmth: float = 0.15  # red up and blue down, or the reverse
+    gamma: tuple[float, float] = (1.0, 2.0)  # darkening before the haze
+    noise: tuple[float, float] = (1 / 255, 8 / 255)
+    jpeg_quality: tuple[float, float] = (40, 95)
+
+    clear_share: float = 0.12  # no haze at all: input and target are the same
+    dense_share: float = 0.2
+    perlin_share: float = 0.25
+    brownian_share: float = 0.15
+    flat_depth_share: float = 0.1  # estimated depth is wrong at times; machine haze does not follow it
+    warm_share: float = 0.4
+    linear_share: float = 0.3  # scattering in linear light, as physics has it, instead of in sRGB values
+    gamma_share: float = 0.25
+    noise_share: float = 0.4
+    jpeg_share: float = 0.5
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A hazy image with its ground truth: `hazy`, `clear` [3,H,W], `transmission` [1,H,W], `airlight` [3,1,1]."""
+
+    hazy: Tensor
+    clear: Tensor
+    transmission: Tensor
+    airlight: Tensor
+
+
+class HazeRenderer:
+    """Render random haze onto clear photographs.
+
+    Everything random comes from the generator given, so that the same seed gives the same haze.
+    """
+
+    def __init__(self, config: RendererConfig | None = None):
+        self.config = config or RendererConfig()
+
+    def optical_depth(self, depth: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw an optical depth τ = (β·d^γ + base)·P ≥ 0, [1,H,W], for a depth [H,W] in [0,1], 1 being far."""
+        config, rand = self.config, torch.rand(3, generator=generator).tolist()
+        height, width = depth.shape
+        if rand[0] < config.flat_depth_share:
+            depth = torch.full_like(depth, uniform(0.2, 0.6, generator))
+        base = config.dense_base if rand[1] < config.dense_share else config.base
+        optical_depth = uniform(*config.beta, generator) * depth ** uniform(*config.depth_gamma, generator)
+        optical_depth = optical_depth + uniform(*base, generator)
+        if rand[2] < config.perlin_share:
+            octaves = int(torch.randint(4, 9, (), generator=generator))
+            persistence, scale = uniform(0.3, 0.7, generator), uniform(100, 200, generator)
+            field = perlin_field(height, width, generator, octaves=octaves, persistence=persistence, scale=scale)
+            optical_depth = optical_depth * field
+        elif rand[2] < config.perlin_share + config.brownian_share:
+            optical_depth = optical_depth * (0.2 + 1.6 * brownian_field(height, width, generator))
+        return optical_depth[None]
+
+    def airlight(self, generator: torch.Generator) -> Tensor:
+        """Draw an airlight [3,1,1] in [0.2, 1]: grey, or warm or cool."""
+        config = self.config
+        airlight = torch.full((3,), uniform(*config.airlight, generator))
+        airlight += config.airlight_shift * (2 * torch.rand(3, generator=generator) - 1)
+        if torch.rand((), generator=generator) < config.warm_share:
+            warmth = uniform(-config.airlight_warmth, config.airlight_warmth, generator)
+            airlight += warmth * torch.tensor([0.5, 0.0, -1.0] if warmth > 0 else [1.0, 0.0, -0.5])
+        return airlight.clamp(0.2, 1).view(3, 1, 1)
+
+    def render(self, clear: Tensor, depth: Tensor, generator: torch.Generator) -> Rendered:
+        """Render haze onto `clear` [3,H,W] in [0,1] with `depth` [H,W] in [0,1], where 1 is far and the sky is 1."""
+        config = self.config
+        as_clear, in_linear, darkened, noisy, compressed = torch.rand(5, generator=generator).tolist()
+        airlight = self.airlight(generator)
+        if as_clear < config.clear_share:
+            return Rendered(clear, clear, torch.ones_like(clear[:1]), airlight)
+
+        t = transmission(self.optical_depth(depth, generator))
+        scene = clear
+        if darkened < config.gamma_share:
+            scene = scene ** uniform(*config.gamma, generator)
+        if in_linear < config.linear_share:
+            hazy = linear_to_srgb(scatter(srgb_to_linear(scene), t, srgb_to_linear(airlight)))
+        else:
+            hazy = scatter(scene, t, airlight)
+        if noisy < config.noise_share:
+            hazy = add_noise(hazy, uniform(*config.noise, generator), generator)
+        if compressed < config.jpeg_share:
+            hazy = jpeg(hazy, round(uniform(*config.jpeg_quality, generator)))
+        return Rendered(hazy, clear, t, airlight)

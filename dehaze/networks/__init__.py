@@ -1,0 +1,18 @@
+"""The networks by name, each in a file of its own.
+
+A network is an `nn.Module` with `forward(hazy) -> restored` on tensors [B,3,H,W] in [0,1], and
+- `stages(hazy) -> list[Tensor]`: intermediate results, the last one being the output;
+- `multiple_of`, `min_size`: the heights and widths in pixels that it accepts (the `Dehazer` pads, never the network);
+- `tile_size`: the tile in pixels that suits its memory on large photographs, or None if it must see all at once;
+- `config_class`: the dataclass that it is built from;
+- `density(hazy) -> Tensor[B,1,H,W]` in [0,1] where it knows the haze density.
+"""
+
+from torch import nn
+
+from dehaze.registry import Registry
+
+NETWORKS: Registry[type[nn.Module]] = Registry("model")
+NETWORKS.register_lazy("api", "dehaze.networks.api:API")
+NETWORKS.register_lazy("dcp", "dehaze.networks.dcp:DCP")
+NETWORKS.register_lazy("identity", "dehaze.networks.identity:Identity")

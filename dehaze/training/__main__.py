@@ -1,0 +1,44 @@
+"""Train a model: `python -m dehaze.training --recipe api --data FOLDER`."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from dehaze.errors import DehazeError
+from dehaze.training.loop import train
+from dehaze.training.recipe import get_recipe, recipe_names
+
+
+def main() -> None:
+    # argparse, so that training needs nothing beyond torch, accelerate and safetensors.
+    parser = argparse.ArgumentParser(prog="python -m dehaze.training", description=__doc__)
+    parser.add_argument("--recipe", required=True, choices=recipe_names())
+    parser.add_argument("--data", required=True, type=Path, help="folder with images/NAME.jpg and depth/NAME.png")
+    parser.add_argument("--output", type=Path, help="checkpoint, log and weights (default: runs/RECIPE)")
+    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--batch", type=int, help="of all processes together, instead of the recipe's")
+    parser.add_argument("--seed", type=int, help="instead of the recipe's")
+    parser.add_argument("--workers", type=int, default=1, help="rendering processes beside each training process")
+    parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], default="bf16")
+    parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
+    options = parser.parse_args()
+    given = {key: getattr(options, key) for key in ("steps", "batch", "seed") if getattr(options, key) is not None}
+    try:
+        weights = train(
+            replace(get_recipe(options.recipe), **given),
+            options.data,
+            options.output or Path("runs") / options.recipe,
+            workers=options.workers,
+            precision=options.precision,
+            save_every=options.save_every,
+        )
+    except (DehazeError, FileNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from the last checkpoint")
+    print(f"weights: {weights}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Checkpoints: one safetensors file, written atomically, that a killed run resumes from."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dehaze.errors import WeightsError
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass
+class TrainingState:
+    """All that a run needs to go on: the network, its moving average, the optimizer and the step count."""
+
+    network: nn.Module
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+
+    def _optimizer_tensors(self) -> Tensors:
+        state = self.optimizer.state_dict()["state"]
+        return {f"optimizer.{i}.{key}": value for i, entry in state.items() for key, value in entry.items()}
+
+    def save(self, path: Path) -> None:
+        """Write the state to `path`; what was there stays until the new file is complete."""
+        tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
+        tensors |= self._optimizer_tensors()
+        temporary = path.with_suffix(".tmp")
+        # Saving needs contiguous tensors; channels_last is restored by the copy into the network.
+        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, {"step": str(self.step)})
+        os.replace(temporary, path)
+
+    def load(self, path: Path) -> None:
+        """Read the state from `path`. Raises WeightsError if the file is damaged or of another network."""
+        try:
+            with safe_open(path, "pt") as file:
+                step = int(file.metadata()["step"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+            self.network.load_state_dict(_under("network.", tensors))
+            self.average.load_state_dict(_under("average.", tensors))
+        except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"cannot resume from {path}: {error}. Remove the file to start anew.") from error
+        optimizer = self.optimizer.state_dict()
+        optimizer["state"] = {}
+        for key, value in _under("optimizer.", tensors).items():
+            index, _, name = key.partition(".")
+            optimizer["state"].setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict(optimizer)
+        self.step = step
+
+
+def _under(prefix: str, tensors: Tensors) -> Tensors:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -1,0 +1,87 @@
+"""Clear photographs with depth, cut and rendered hazy as they are asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dehaze.haze import HazeRenderer
+
+VALIDATION_EVERY = 21  # of 1,284 photographs, 60 stay aside
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A clear photograph and the depth file beside it."""
+
+    photo: Path
+    depth: Path
+
+
+def find_scenes(folder: Path) -> tuple[list[Scene], list[Scene]]:
+    """List the scenes of a folder, split into training and validation.
+
+    The folder holds `images/NAME.jpg` and `depth/NAME.png` (8-bit, any size, near bright, far and sky 0). Every 21st
+    scene by name is for validation, from the eleventh on. Raises FileNotFoundError that names the first photograph
+    without depth.
+    """
+    photos = sorted(path for path in (folder / "images").glob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
+    if not photos:
+        raise FileNotFoundError(f"{folder}/images holds no JPEG or PNG; give the folder above images/ and depth/")
+    scenes = [Scene(photo, folder / "depth" / f"{photo.stem}.png") for photo in photos]
+    for scene in scenes:
+        if not scene.depth.exists():
+            raise FileNotFoundError(f"{scene.photo} has no depth: expected {scene.depth} (8-bit, near bright, far 0)")
+    validation = scenes[VALIDATION_EVERY // 2 :: VALIDATION_EVERY][:60]
+    held_out = set(validation)
+    return [scene for scene in scenes if scene not in held_out], validation
+
+
+def random_crop(scene: Scene, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Cut a random square of 60–100 % of the shorter side, bring it to `size` px, mirror it half the time.
+
+    Returns the photograph [3,size,size] in [0,1] and its depth [size,size] in [0,1], 1 being far.
+    """
+    scale, at_x, at_y, mirror = torch.rand(4, generator=generator).tolist()
+    with Image.open(scene.photo) as photo, Image.open(scene.depth) as depth:
+        side = min(photo.size) * (0.6 + 0.4 * scale)
+        left, top = at_x * (photo.width - side), at_y * (photo.height - side)
+        to_depth_x, to_depth_y = depth.width / photo.width, depth.height / photo.height
+        box = (left, top, left + side, top + side)
+        depth_box = (box[0] * to_depth_x, box[1] * to_depth_y, box[2] * to_depth_x, box[3] * to_depth_y)
+        pixels = np.array(photo.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, box))
+        near = np.array(depth.convert("L").resize((size, size), Image.Resampling.BILINEAR, depth_box))
+    clear = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+    far = 1 - torch.from_numpy(near).float() / 255
+    return (clear.flip(-1), far.flip(-1)) if mirror < 0.5 else (clear, far)
+
+
+class RenderedCrops(Dataset):
+    """Rendered training samples, the i-th of which depends on the seed and on i alone.
+
+    So a run that resumes at step s goes on with sample s × batch, and any number of workers and processes gives the
+    same data. Scenes come in shuffled order, epoch after epoch. An item is a dictionary of
+    `hazy`, `clear` [3,S,S] and `density` [1,S,S] = 1 − t, all in [0,1].
+    """
+
+    def __init__(self, scenes: list[Scene], renderer: HazeRenderer, *, size: int, seed: int, start: int, stop: int):
+        self.scenes, self.renderer = scenes, renderer
+        self.size, self.seed, self.start, self.stop = size, seed, start, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        index += self.start
+        epoch, position = divmod(index, len(self.scenes))
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.scenes))
+        generator = torch.Generator().manual_seed((self.seed << 40) + index)
+        clear, depth = random_crop(self.scenes[order[position]], self.size, generator)
+        sample = self.renderer.render(clear, depth, generator)
+        return {"hazy": sample.hazy, "clear": sample.clear, "density": 1 - sample.transmission}

@@ -1,0 +1,47 @@
+"""What a training run is made of: one `Recipe` per model, in `dehaze/training/recipes/`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pkgutil import iter_modules
+
+from torch import Tensor, nn
+
+from dehaze.haze import RendererConfig
+
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model, its objective and its schedule.
+
+    `objective(network, batch)` returns the named terms of the loss, already weighted; their sum is minimised.
+    """
+
+    model: str
+    objective: Callable[[nn.Module, Batch], dict[str, Tensor]]
+    steps: int
+    renderer: RendererConfig = field(default_factory=RendererConfig)
+    crop: int = 256
+    batch: int = 8
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 1e-4
+    warmup: int = 200
+    ema_decay: float = 0.999
+    max_gradient_norm: float = 1.0
+    seed: int = 0
+
+
+def recipe_names() -> list[str]:
+    """List the recipes by name."""
+    import dehaze.training.recipes as recipes
+
+    return sorted(module.name for module in iter_modules(recipes.__path__))
+
+
+def get_recipe(name: str) -> Recipe:
+    """Return the recipe called `name`; an unknown name raises ValueError that lists the known ones."""
+    if name not in recipe_names():
+        raise ValueError(f"no recipe is called {name!r}; known: {', '.join(recipe_names())}")
+    return import_module(f"dehaze.training.recipes.{name}").RECIPE

@@ -1,0 +1,1 @@
+"""Score dehazing methods on data sets and write down what came out."""

@@ -1,0 +1,52 @@
+"""What a run was made with: versions, processor, and the project's own code."""
+
+import hashlib
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import dehaze
+
+_PACKAGES = ("torch", "numpy", "pillow", "pyiqa")
+
+
+def describe(device: str) -> dict[str, str]:
+    """Return versions, processor, thread count, device, and a hash of the code that restores and scores.
+
+    `device` is a torch device name ("cpu", "cuda:0").
+    """
+    facts = {"dehaze": dehaze.__version__, "python": platform.python_version()}
+    facts |= {"platform": f"{platform.system()} {platform.machine()}"}
+    facts |= {package: found for package in _PACKAGES if (found := _version(package))}
+    facts |= {"cpu": _cpu(), "threads": str(torch.get_num_threads()), "device": device, "code": _code()}
+    if device.startswith("cuda"):
+        facts["accelerator"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # pyiqa is optional
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, platform.processor() or platform.machine())}, {os.cpu_count()} cores"
+
+
+def _code() -> str:
+    """Hash the sources of `dehaze` and `bench`, so that no run is continued by code that changed since."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for path in sorted([*root.glob("dehaze/**/*.py"), *root.glob("bench/**/*.py")]):
+        digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import record
@@ -78,6 +78,7 @@ def make(**changes) -> Record:
     return Record(**fields | changes)
 
 
+@settings(deadline=None)  # the disk has its own time
 @given(records)
 def test_any_record_comes_back_as_it_was(tmp_path_factory, original):
     folder = tmp_path_factory.mktemp("records")

@@ -1,0 +1,249 @@
+"""The command line of the harness: bench run | score | list."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
+import dehaze
+from bench import datasets, metrics, protocol, runner
+from bench.errors import BenchError, RunError
+from bench.metrics import Metric, MetricError
+from bench.record import Method, Record, Row, Summary
+from bench.restorers import Model, Predictions, Restorer
+from dehaze.errors import DehazeError
+from dehaze.networks import NETWORKS
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+out = Console(highlight=False)
+err = Console(highlight=False, stderr=True, soft_wrap=True)
+
+DEFAULT_METRICS = ("psnr", "ssim", "ciede2000", "niqe", "fade_refit")
+
+Output = Annotated[Path, typer.Option(help="Folder for the records.", file_okay=False)]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", help=f"May be repeated. Default: {', '.join(DEFAULT_METRICS)}."),
+]
+ProtocolName = Annotated[str, typer.Option("--protocol", help="How images are brought in and compared: see list.")]
+FadeStats = Annotated[
+    Path | None, typer.Option(help="Folder with the statistics files of FADE's release, for the metric fade.")
+]
+SetName = Annotated[str | None, typer.Option("--name", help="Name of the folder's data set in the record.")]
+Resume = Annotated[bool, typer.Option(help="Continue an unfinished run; leave a finished one as it is.")]
+
+
+@app.command()
+def run(
+    output: Output,
+    models: Annotated[list[str] | None, typer.Option("--model", help="May be repeated. Default: every model.")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--dataset", help="sample, or folder:PATH; may be repeated. Default: sample.")
+    ] = None,
+    metric: Metrics = None,
+    protocol_name: ProtocolName = "native-v1",
+    fade_stats: FadeStats = None,
+    name: SetName = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Score the first N images, under a name of their own.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best there is.")] = None,
+    resume: Resume = True,
+) -> None:
+    """Restore every image of a data set with a model, and score the results.
+
+    Writes a JSON record and a Parquet file of per-image values for each model and data set.
+    """
+    with _clean_errors():
+        models = _once(models or dehaze.list_models())
+        for model in models:  # a misspelt last one is told now, not after hours
+            NETWORKS.get(model)
+        if name is not None and len(sets or []) > 1:
+            raise RunError("--name names one data set and several are given: run them one by one")
+        loaded = [datasets.load(spec, name=name, limit=limit) for spec in _once(sets or ["sample"])]
+        if len({dataset.name for dataset in loaded}) < len(loaded):
+            raise RunError("two data sets have the same name: run them one by one, each with its --name")
+        rules = protocol.get(protocol_name)
+        scores, options, missing = _metrics(metric, fade_stats)
+        records = []
+        for model in models:
+            restorer = _load(model, device)
+            records += [_run(restorer, dataset, rules, scores, output, options, resume) for dataset in loaded]
+    _finish(records, output, missing)
+
+
+@app.command()
+def score(
+    output: Output,
+    predictions: Annotated[Path, typer.Option(help="Folder of restored images, named as the hazy ones.")],
+    method: Annotated[str, typer.Option(help="Name of the method that made them.")],
+    dataset: Annotated[str, typer.Option(help="sample, or folder:PATH.")],
+    metric: Metrics = None,
+    protocol_name: ProtocolName = "native-v1",
+    fade_stats: FadeStats = None,
+    name: SetName = None,
+    paper: Annotated[str | None, typer.Option(help="Where the method is published.")] = None,
+    license: Annotated[str | None, typer.Option(help="Licence of its weights.")] = None,
+    trained_on: Annotated[list[str] | None, typer.Option(help="Data set it was trained on; may be repeated.")] = None,
+    parameters: Annotated[int | None, typer.Option(min=0, help="Number of its parameters.")] = None,
+    resume: Resume = True,
+) -> None:
+    """Score restored images that were made elsewhere, exactly as run scores its own."""
+    with _clean_errors():
+        if not method.strip():
+            raise RunError("the method has no name: give one with --method")
+        samples = datasets.load(dataset, name=name)
+        rules = protocol.get(protocol_name)
+        scores, options, missing = _metrics(metric, fade_stats)
+        about = Method(
+            name=method, parameters=parameters, license=license, paper=paper, trained_on=tuple(trained_on or ())
+        )
+        restorer = Predictions(predictions, samples, rules, about)
+        record = _run(restorer, samples, rules, scores, output, options, resume)
+    _finish([record], output, missing)
+
+
+@app.command("list")
+def list_() -> None:
+    """List models, data sets, metrics and protocols."""
+    table = Table("", "name", "", "what it is", box=None, padding=(0, 2, 0, 0))
+    for name in dehaze.list_models():
+        table.add_row("model", name)
+    for name in datasets.names():
+        table.add_row("data set", name)
+    for name in metrics.names():
+        spec = metrics.spec(name)
+        table.add_row("metric", name, "↑" if spec.direction == "up" else "↓", escape(spec.definition))
+    for name in protocol.names():
+        table.add_row("protocol", name, "", escape(protocol.get(name).definition))
+    out.print(table)
+
+
+@contextmanager
+def _clean_errors() -> Iterator[None]:
+    """Turn errors raised on purpose into one line and exit code 2; Ctrl-C into a word on how to go on."""
+    try:
+        yield
+    except (BenchError, DehazeError, MetricError) as error:
+        err.print(f"[red]error:[/red] {escape(str(error))}")
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        err.print("Stopped. What is done is kept: the same command continues where it was.")
+        raise typer.Exit(130) from None
+
+
+def _once(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _load(model: str, device: str | None) -> Model:
+    try:
+        return Model(dehaze.load(model, device=device))
+    except ValueError as error:  # a device that is not there
+        raise RunError(str(error)) from None
+
+
+def _metrics(
+    names: list[str] | None, fade_stats: Path | None
+) -> tuple[dict[str, Metric], dict[str, str], list[MetricError]]:
+    """Make the metrics; return them, what they were made with beyond their names, and why some cannot be had.
+
+    A metric without its weights or statistics is left out; the others are still worth the run.
+    """
+    names = _once(names or [*DEFAULT_METRICS, *(["fade"] if fade_stats else [])])
+    for name in names:
+        metrics.spec(name)  # a misspelt one is not left out but refused
+    if fade_stats and "fade" not in names:
+        raise RunError("--fade-stats is for the metric fade, which is not asked for: add --metric fade")
+    scores, missing = {}, []
+    for name in names:
+        try:
+            scores[name] = metrics.get(name, fade_stats=fade_stats)
+        except MetricError as error:
+            missing.append(error)
+    if not scores:
+        raise missing[0]
+    digest = sha256()
+    for path in sorted(fade_stats.glob("*.mat")) if fade_stats else ():
+        digest.update(path.read_bytes())
+    return scores, {"fade_stats": digest.hexdigest()} if "fade" in scores else {}, missing
+
+
+def _run(
+    restorer: Restorer,
+    dataset: datasets.Dataset,
+    rules: protocol.Protocol,
+    scores: dict[str, Metric],
+    output: Path,
+    options: dict[str, str],
+    resume: bool,
+) -> Record:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as progress:
+        watcher = _Bar(progress)
+        return runner.run(restorer, dataset, rules, scores, output, options=options, resume=resume, watcher=watcher)
+
+
+class _Bar(runner.Watcher):
+    """Show a run as a bar: images, rate, time left."""
+
+    def __init__(self, progress: Progress):
+        self._progress = progress
+
+    def start(self, title: str, total: int, done: int) -> None:
+        self._task = self._progress.add_task(escape(title), total=total, completed=done, rate="")
+
+    def image(self, row: Row) -> None:
+        self._progress.advance(self._task)
+        speed = self._progress.tasks[self._task].speed
+        self._progress.update(self._task, rate=f"{speed:.2f} images/s" if speed else "")
+
+    def note(self, text: str) -> None:
+        self._progress.console.print(escape(text))
+
+
+def _finish(records: list[Record], output: Path, missing: list[MetricError]) -> None:
+    """Print what came out; exit with 1 if an image failed or a metric could not be had."""
+    names = _once([name for record in records for name in record.metrics])
+    named = (Column(title, overflow="fold") for title in ("method", "data set"))
+    table = Table(*named, "images", *names, "seconds", "failed", box=None, padding=(0, 2, 0, 0))
+    for record in records:
+        table.add_row(
+            escape(record.method.name),
+            escape(record.dataset.name),
+            str(record.dataset.samples),
+            *(_mean(record.metrics.get(name)) for name in names),
+            f"{record.speed.seconds_median:.3g}" if record.speed else "",
+            str(len({failure.id for failure in record.failures})),
+        )
+    out.print(table)
+    out.print(f"{len(records)} record{'s' * (len(records) > 1)} in {escape(str(output))}", soft_wrap=True)
+    for error in missing:
+        err.print(f"[red]metric left out:[/red] {escape(str(error))}")
+    failures = [(record, failure) for record in records for failure in record.failures]
+    for record, failure in failures:
+        place = f"{record.method.name} on {record.dataset.name}, {failure.id}"
+        err.print(f"[red]failed:[/red] {escape(f'{place}: {failure.stage}: {failure.reason}')}")
+    if missing or failures:
+        raise typer.Exit(1)
+
+
+def _mean(summary: Summary | None) -> str:
+    if summary is None:
+        return ""
+    if summary.mean is None:
+        return "∞" if summary.infinite else "–"
+    return f"{summary.mean:.4g}"

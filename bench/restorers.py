@@ -1,0 +1,98 @@
+"""Where restored images come from: a model that runs now, or a folder of predictions made elsewhere."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol as Interface
+
+import numpy as np
+from PIL import Image
+
+from bench.datasets import SUFFIXES, Dataset, Sample, some, upright_size
+from bench.errors import DatasetError
+from bench.protocol import Protocol, eight_bit
+from bench.record import Method
+from dehaze import Dehazer
+from dehaze.image import read
+
+
+class Restorer(Interface):
+    """What the runner needs: who restores, on what, and the restored pixels of one image."""
+
+    method: Method
+    device: str
+    dtype: str
+
+    def restore(self, sample: Sample, hazy: Image.Image) -> tuple[np.ndarray, float | None]:
+        """Return the restored image, H×W×3 uint8 of the size of `hazy`, and the seconds it took if they are known."""
+        ...
+
+
+class Model:
+    """Restore with a model of this project."""
+
+    def __init__(self, dehazer: Dehazer):
+        self._dehazer = dehazer
+        self.device = str(dehazer.device)
+        self.dtype = str(dehazer.dtype).removeprefix("torch.")
+        card = dehazer.card
+        self.method = Method(
+            name=dehazer.name,
+            source="model",
+            revision=card.get("revision"),
+            weights_sha256=dehazer.weights_sha256,
+            parameters=sum(parameter.numel() for parameter in dehazer.network.parameters()),
+            license=card.get("license"),
+            paper=card.get("paper"),
+            trained_on=tuple(card.get("trained_on") or ()),
+        )
+
+    def restore(self, sample: Sample, hazy: Image.Image) -> tuple[np.ndarray, float | None]:
+        restoration = self._dehazer(hazy)
+        return eight_bit(restoration.pixels), restoration.seconds
+
+
+class Predictions:
+    """Take restored images from `folder`: one for each sample, `ID.png` or another image format, of the size that the
+    protocol gives the hazy image.
+
+    Raises DatasetError naming what is missing, left over, or of another size.
+    """
+
+    device = "none"
+    dtype = "uint8"
+
+    def __init__(self, folder: Path, dataset: Dataset, protocol: Protocol, method: Method):
+        self._files = _find(folder, dataset)
+        wrong = []
+        for sample in dataset.samples:
+            hazy, restored = upright_size(sample.hazy), upright_size(self._files[sample.id])
+            if hazy and restored and protocol.size(*hazy) != restored:
+                wrong.append("{} is {}×{}, not {}×{}".format(sample.id, *restored, *protocol.size(*hazy)))
+        if wrong:
+            raise DatasetError(f"sizes in {folder} do not fit {protocol.name}: {some(wrong)}")
+        digest = hashlib.sha256()
+        for id_, path in sorted(self._files.items()):
+            digest.update(f"{id_}\t{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        self.method = replace(method, source="predictions", revision=f"sha256:{digest.hexdigest()}")
+
+    def restore(self, sample: Sample, hazy: Image.Image) -> tuple[np.ndarray, float | None]:
+        return eight_bit(read(self._files[sample.id].read_bytes()).pixels), None
+
+
+def _find(folder: Path, dataset: Dataset) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is no folder: give the folder that holds the restored images")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            id_ = path.relative_to(folder).with_suffix("").as_posix()
+            if id_ in files:
+                raise DatasetError(f"{folder} holds {files[id_].name} and {path.name}: keep one of the two")
+            files[id_] = path
+    expected = {sample.id for sample in dataset.samples}
+    if missing := sorted(expected - files.keys()):
+        raise DatasetError(f"{folder} has no restored image for {some(missing)} of {dataset.name}")
+    if extra := sorted(files.keys() - expected):
+        raise DatasetError(f"{folder} holds {some(extra)}, which {dataset.name} does not have: take it out")
+    return files

@@ -1,0 +1,179 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench import cli, record, runner
+from bench.metrics import MetricError
+
+ROOT = Path(cli.__file__).parents[1]
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """Run the command line and return the result."""
+
+    def call(*arguments):
+        return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+    return call
+
+
+@pytest.fixture
+def pairs(put, tmp_path):
+    put(tmp_path / "set", *(f"{kind}/{number}.png" for kind in ("hazy", "clear") for number in range(3)))
+    return f"folder:{tmp_path / 'set'}"
+
+
+def test_run_writes_a_record_a_model_and_data_set(bench, pairs, put, tmp_path):
+    put(tmp_path / "real", "a.png", "b.png", size=(200, 200))
+    out = tmp_path / "deep" / "out"
+    what = ["--model", "identity", "--model", "dcp", "--dataset", pairs, "--dataset", f"folder:{tmp_path / 'real'}"]
+    scores = ["--metric", "psnr", "--metric", "niqe", "--metric", "ssim"]
+    put(
+        tmp_path / "set",
+        *(f"{kind}/{number}.png" for kind in ("hazy", "clear") for number in range(3)),
+        size=(200, 200),
+    )
+    result = bench("run", *what, *scores, "--output", out, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.iterdir()) == [
+        f"{model}__folder-{name}__native-v1.{suffix}"
+        for model in ("dcp", "identity")
+        for name in ("real", "set")
+        for suffix in ("json", "parquet")
+    ]
+    made = record.read(out / "dcp__folder-set__native-v1.json")
+    assert list(made.metrics) == ["psnr", "niqe", "ssim"]
+    assert made.method.name == "dcp"
+    assert list(record.read(out / "dcp__folder-real__native-v1.json").metrics) == ["niqe"]
+    assert "has no clear images: psnr, ssim left out" in result.stderr
+    assert "4 records in" in result.stdout
+
+    again = bench("run", *what, *scores, "--output", out, "--device", "cpu")
+    assert again.exit_code == 0
+    assert again.stderr.count("already scored") == 4
+
+
+def test_name_limit_and_protocol_go_into_the_record(bench, pairs, tmp_path):
+    options = ["--name", "mine", "--limit", 2, "--protocol", "long800-v1"]
+    result = bench("run", "--model", "identity", "--dataset", pairs, "--metric", "psnr", *options, "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    made = record.read(tmp_path / "identity__mine-first2__long800-v1.json")
+    assert made.protocol == "long800-v1"
+    assert made.dataset.samples == 2
+
+
+def test_failures_are_listed_and_the_exit_code_is_1(bench, pairs, tmp_path):
+    (tmp_path / "set/hazy/1.png").write_bytes(b"[red]not an image")
+    result = bench("run", "--model", "identity", "--dataset", pairs, "--metric", "psnr", "--output", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "failed: identity on folder:set, 1: read: " in result.stderr
+    assert record.read(tmp_path / "out/identity__folder-set__native-v1.json").metrics["psnr"].count == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "identty"], "did you mean identity"),
+        (["--metric", "ssmi"], "ssmi"),
+        (["--protocol", "native"], "did you mean native-v1"),
+        (["--dataset", "smple"], "no data set is called 'smple'"),
+        (["--dataset", "folder:/nowhere"], "/nowhere is no folder"),
+        (["--dataset", "sample", "--name", "x", "--dataset", "folder:."], "--name names one data set"),
+        (["--fade-stats", "."], "add --metric fade"),
+        (["--device", "cuda:99"], "cuda:99"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(bench, pairs, tmp_path, arguments, message):
+    defaults = {"--model": "identity", "--dataset": pairs, "--metric": "psnr"}
+    given = [part for name, value in defaults.items() if name not in arguments for part in (name, value)]
+    result = bench("run", *given, *arguments, "--output", tmp_path / "out")
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_sets_of_one_name_are_refused(bench, pairs, put, tmp_path):
+    put(tmp_path / "other" / "set", "a.png")
+    other = f"folder:{tmp_path / 'other' / 'set'}"
+    result = bench("run", "--model", "identity", "--dataset", pairs, "--dataset", other, "--output", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "two data sets have the same name" in result.stderr
+
+
+def test_a_metric_that_cannot_be_had_is_left_out(bench, pairs, tmp_path, monkeypatch):
+    get = cli.metrics.get
+
+    def without_ssim(name, **options):
+        if name == "ssim":
+            raise MetricError("ssim has no weights here")
+        return get(name, **options)
+
+    monkeypatch.setattr(cli.metrics, "get", without_ssim)
+    what = ["run", "--model", "identity", "--dataset", pairs, "--metric", "ssim", "--output", tmp_path / "out"]
+    result = bench(*what, "--metric", "psnr")
+    assert result.exit_code == 1
+    assert "metric left out: ssim has no weights here" in result.stderr
+    assert list(record.read(tmp_path / "out/identity__folder-set__native-v1.json").metrics) == ["psnr"]
+    assert bench(*what).exit_code == 2
+
+
+def test_control_c_says_how_to_continue(bench, pairs, tmp_path, monkeypatch):
+    score, calls = runner._score, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return score(*arguments)
+
+    monkeypatch.setattr(runner, "_score", interrupted)
+    what = ["run", "--model", "identity", "--dataset", pairs, "--metric", "psnr", "--output", tmp_path / "out"]
+    result = bench(*what)
+    assert result.exit_code == 130
+    assert "the same command continues" in result.stderr
+    assert bench(*what).exit_code == 0
+    assert len(calls) == 2 + 2
+
+
+def test_score_takes_predictions(bench, pairs, put, tmp_path):
+    put(tmp_path / "theirs", *(f"{number}.png" for number in range(3)))
+    about = [
+        "--method",
+        "their net",
+        "--paper",
+        "arXiv:1",
+        "--license",
+        "MIT",
+        "--trained-on",
+        "a",
+        "--trained-on",
+        "b",
+    ]
+    what = ["--dataset", pairs, "--metric", "psnr", "--output", tmp_path / "out"]
+    result = bench("score", "--predictions", tmp_path / "theirs", *about, *what)
+    assert result.exit_code == 0, result.output
+    method = record.read(tmp_path / "out/their-net__folder-set__native-v1.json").method
+    assert (method.name, method.source, method.license, method.paper) == ("their net", "predictions", "MIT", "arXiv:1")
+    assert method.trained_on == ("a", "b")
+
+    (tmp_path / "theirs/2.png").unlink()
+    result = bench("score", "--predictions", tmp_path / "theirs", *about, *what)
+    assert result.exit_code == 2
+    assert "no restored image for 2 of folder:set" in result.stderr
+
+
+def test_list_and_help():
+    run = [sys.executable, "-m", "bench"]
+    listed = subprocess.run([*run, "list"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for word in ("identity", "sample", "ciede2000", "long800-v1"):
+        assert word in listed.stdout
+    assert (
+        "Usage: python -m bench run"
+        in subprocess.run([*run, "run", "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    )

@@ -1,0 +1,381 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+
+import dehaze
+from bench import datasets, journal, metrics, protocol, record, runner
+from bench.errors import RecordError, RunError
+from bench.metrics import Metric, MetricError, MetricSpec
+from bench.record import Method
+from bench.restorers import Model, Predictions
+
+ROOT = Path(runner.__file__).parents[1]
+NATIVE = protocol.get("native-v1")
+
+
+class Counting(Model):
+    """The identity, counting the images it is asked for."""
+
+    def __init__(self):
+        super().__init__(dehaze.load("identity", device="cpu"))
+        self.asked = []
+
+    def restore(self, sample, hazy):
+        self.asked.append(sample.id)
+        return super().restore(sample, hazy)
+
+
+class Notes(runner.Watcher):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def mean_value(name="brightness", fail=()):
+    """A metric without reference that fails on images of the given heights."""
+
+    def score(restored, clear):
+        if restored.shape[-2] in fail:
+            raise MetricError("will not have it")
+        return restored.mean(dim=(1, 2, 3))
+
+    return Metric(MetricSpec(name, False, "up", "", 0, 1, "mean of all values"), score)
+
+
+def psnr():
+    return {"psnr": metrics.get("psnr")}
+
+
+def same(one, other):
+    """Tell whether two records are the same but for what depends on the clock."""
+    return replace(one, speed=None, created=other.created) == replace(other, speed=None)
+
+
+@pytest.fixture
+def pairs(put, tmp_path):
+    put(tmp_path / "set", *(f"{kind}/{number}.png" for kind in ("hazy", "clear") for number in range(4)))
+    return datasets.load(f"folder:{tmp_path / 'set'}")
+
+
+def test_scores_what_lies_in_the_files(pairs, tmp_path):
+    made = runner.run(Counting(), pairs, NATIVE, psnr(), tmp_path / "out")
+
+    expected = [
+        peak_signal_noise_ratio(np.asarray(Image.open(s.clear)), np.asarray(Image.open(s.hazy))) for s in pairs.samples
+    ]
+    table = pq.read_table(tmp_path / "out" / "identity__folder-set__native-v1.parquet")
+    assert table["psnr"].to_pylist() == pytest.approx(expected, abs=1e-5)
+    assert table["id"].to_pylist() == ["0", "1", "2", "3"]
+    assert table["width"].to_pylist() == [24] * 4
+    assert made.metrics["psnr"].mean == pytest.approx(np.mean(expected), abs=1e-5)
+    assert made.metrics["psnr"].low <= made.metrics["psnr"].mean <= made.metrics["psnr"].high
+    assert made.metrics["psnr"].count == made.dataset.samples == made.dataset.pairs == 4
+    assert made.speed.megapixels_median == pytest.approx(24 * 16 / 1e6)
+    assert made.speed.device == made.environment["device"] == "cpu"
+    assert made.environment["torch"] == torch.__version__.partition("+")[0]
+    assert record.read(tmp_path / "out" / "identity__folder-set__native-v1.json") == made
+    assert sorted(path.suffix for path in (tmp_path / "out").iterdir()) == [".json", ".parquet"]
+
+
+def test_the_protocol_comes_before_the_model(put, tmp_path):
+    put(tmp_path / "set", "hazy/a.png", "clear/a.png", size=(1600, 4))
+    made = runner.run(
+        Counting(), datasets.load(f"folder:{tmp_path / 'set'}"), protocol.get("long800-v1"), psnr(), tmp_path / "out"
+    )
+    hazy, clear = (
+        np.asarray(Image.open(tmp_path / "set" / kind / "a.png").resize((800, 2), Image.Resampling.LANCZOS))
+        for kind in ("hazy", "clear")
+    )
+    assert made.metrics["psnr"].mean == pytest.approx(peak_signal_noise_ratio(clear, hazy), abs=1e-5)
+    assert made.metrics["psnr"].low is None
+    assert made.speed.megapixels_median == pytest.approx(0.0016)
+
+
+def test_identical_images_are_counted_and_left_out_of_the_mean(put, tmp_path):
+    put(tmp_path / "set", "hazy/a.png", "hazy/b.png", "clear/a.png")
+    (tmp_path / "set/clear/b.png").write_bytes((tmp_path / "set/hazy/b.png").read_bytes())
+    dataset = datasets.load(f"folder:{tmp_path / 'set'}")
+    summary = runner.run(Counting(), dataset, NATIVE, psnr(), tmp_path / "out").metrics["psnr"]
+    assert (summary.count, summary.infinite) == (1, 1)
+    assert 0 < summary.mean < 20
+
+    (tmp_path / "set/clear/a.png").write_bytes((tmp_path / "set/hazy/a.png").read_bytes())
+    dataset = datasets.load(f"folder:{tmp_path / 'set'}")
+    summary = runner.run(Counting(), dataset, NATIVE, psnr(), tmp_path / "out").metrics["psnr"]
+    assert (summary.mean, summary.low, summary.count, summary.infinite) == (None, None, 0, 2)
+
+
+def test_reference_metrics_need_clear_images(put, tmp_path):
+    put(tmp_path / "set", "a.png", "b.png")
+    dataset = datasets.load(f"folder:{tmp_path / 'set'}")
+    watcher = Notes()
+    scores = {"brightness": mean_value(), **psnr()}
+    made = runner.run(Counting(), dataset, NATIVE, scores, tmp_path / "out", watcher=watcher)
+    assert list(made.metrics) == ["brightness"]
+    assert watcher.notes == ["folder:set has no clear images: psnr left out"]
+    with pytest.raises(RunError, match="no metric is left"):
+        runner.run(Counting(), dataset, NATIVE, psnr(), tmp_path / "out")
+
+
+def test_a_set_may_hold_both_kinds(put, tmp_path):
+    put(tmp_path / "set", "hazy/a.png", "clear/a.png")
+    put(tmp_path / "real", "b.png")
+    paired, real = (datasets.load(f"folder:{tmp_path / name}") for name in ("set", "real"))
+    both = datasets.Dataset("both", paired.samples + real.samples)
+    made = runner.run(Counting(), both, NATIVE, {"brightness": mean_value(), **psnr()}, tmp_path / "out")
+    assert (made.metrics["psnr"].count, made.metrics["brightness"].count) == (1, 2)
+    assert made.failures == ()
+
+
+def test_what_fails_is_a_row_with_its_reason(put, tmp_path):
+    put(tmp_path / "set", *(f"{kind}/{name}.png" for kind in ("hazy", "clear") for name in "abcd"))
+    put(tmp_path / "set", "hazy/e.png", "clear/e.png", size=(24, 20))
+    (tmp_path / "set/hazy/b.png").write_bytes(b"not an image")
+    whole = (tmp_path / "set/clear/c.png").read_bytes()
+    (tmp_path / "set/clear/c.png").write_bytes(whole[: len(whole) // 2])
+    dataset = datasets.load(f"folder:{tmp_path / 'set'}")
+    (tmp_path / "set/hazy/d.png").write_bytes((tmp_path / "set/hazy/a.png").read_bytes())
+
+    scores = {"brightness": mean_value(fail=[20]), **psnr()}
+    made = runner.run(Counting(), dataset, NATIVE, scores, tmp_path / "out")
+    assert [(failure.id, failure.stage) for failure in made.failures] == [
+        ("b", "read"),
+        ("c", "read"),
+        ("d", "read"),
+        ("e", "brightness"),
+    ]
+    assert made.failures[2].reason == "the file changed while the run went on"
+    assert made.failures[3].reason == "will not have it"
+    assert not any(str(tmp_path) in failure.reason for failure in made.failures)
+    assert (made.metrics["psnr"].count, made.metrics["brightness"].count) == (2, 1)
+    rows = pq.read_table(tmp_path / "out" / f"{made.stem}.parquet").to_pylist()
+    assert [row["failure"] is None for row in rows] == [True, False, False, False, False]
+    assert rows[4]["psnr"] is not None
+    assert rows[4]["brightness"] is None
+
+
+def test_a_model_that_fails_is_a_row_too(pairs, tmp_path):
+    class Broken(Counting):
+        def restore(self, sample, hazy):
+            if sample.id == "1":
+                raise torch.OutOfMemoryError("12 GiB wanted")
+            pixels, seconds = super().restore(sample, hazy)
+            return (pixels[:-1] if sample.id == "2" else pixels), seconds
+
+    made = runner.run(Broken(), pairs, NATIVE, psnr(), tmp_path / "out")
+    assert [(failure.id, failure.stage, failure.reason) for failure in made.failures] == [
+        ("1", "restore", "OutOfMemoryError: 12 GiB wanted"),
+        ("2", "restore", "restored to 24×15, not 24×16"),
+    ]
+    assert made.metrics["psnr"].count == 2
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import dehaze
+from bench import datasets, metrics, protocol, runner
+from bench.restorers import Model
+
+class Slow(Model):
+    def restore(self, sample, hazy):
+        time.sleep(0.2)
+        return super().restore(sample, hazy)
+
+runner.run(Slow(dehaze.load("identity", device="cpu")), datasets.load("folder:" + sys.argv[1]),
+           protocol.get("native-v1"), {"psnr": metrics.get("psnr")}, Path(sys.argv[2]))
+"""
+
+
+def test_a_killed_run_continues_and_ends_as_an_unbroken_one(put, tmp_path):
+    root, output = tmp_path / "set", tmp_path / "out"
+    put(root, *(f"{kind}/{number:02d}.png" for kind in ("hazy", "clear") for number in range(20)))
+    (root / "hazy/01.png").write_bytes(b"not an image")
+    dataset = datasets.load(f"folder:{root}")
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads()), "MKL_NUM_THREADS": str(torch.get_num_threads())}
+    child = subprocess.Popen([sys.executable, "-c", KILLED, root, output], cwd=ROOT, env=os.environ | threads)
+    lines = output / "identity__folder-set__native-v1.journal"
+    deadline = time.monotonic() + 120
+    while not (lines.exists() and lines.read_bytes().count(b"\n") > 4):
+        assert child.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert [path.name for path in output.iterdir()] == [lines.name]
+    with lines.open("ab") as file:
+        file.write(b'{"id":"19","width":24,"hei')  # as a crash in mid-write leaves it
+    done = lines.read_bytes().count(b"\n") - 1
+
+    watcher, restorer = Notes(), Counting()
+    resumed = runner.run(restorer, dataset, NATIVE, psnr(), output, watcher=watcher)
+    assert watcher.notes == []
+    assert restorer.asked == [f"{number:02d}" for number in range(done, 20)]
+    unbroken = runner.run(Counting(), dataset, NATIVE, psnr(), tmp_path / "unbroken")
+    assert same(resumed, unbroken)
+    assert [failure.id for failure in resumed.failures] == ["01"]
+    tables = [pq.read_table(folder / f"{resumed.stem}.parquet") for folder in (output, tmp_path / "unbroken")]
+    assert tables[0].drop_columns("seconds").equals(tables[1].drop_columns("seconds"))
+    assert not lines.exists()
+
+
+def test_a_finished_run_is_kept_until_something_changes(pairs, put, tmp_path):
+    first = runner.run(Counting(), pairs, NATIVE, psnr(), tmp_path / "out")
+    watcher, restorer = Notes(), Counting()
+    assert runner.run(restorer, pairs, NATIVE, psnr(), tmp_path / "out", watcher=watcher) == first
+    assert restorer.asked == []
+    assert "already scored" in watcher.notes[0]
+
+    runner.run(restorer, pairs, NATIVE, psnr(), tmp_path / "out", resume=False)
+    assert len(restorer.asked) == 4
+    runner.run(restorer, pairs, NATIVE, psnr() | {"brightness": mean_value()}, tmp_path / "out")
+    assert len(restorer.asked) == 8
+    runner.run(restorer, pairs, NATIVE, psnr(), tmp_path / "out", options={"fade_stats": "ab"})
+    assert len(restorer.asked) == 12
+    restorer.method = replace(restorer.method, weights_sha256="ab")
+    runner.run(restorer, pairs, NATIVE, psnr(), tmp_path / "out")
+    assert len(restorer.asked) == 16
+    put(tmp_path / "set", "hazy/1.png", size=(24, 16))
+    Image.new("RGB", (24, 16)).save(tmp_path / "set/clear/1.png")
+    runner.run(restorer, datasets.load(f"folder:{tmp_path / 'set'}"), NATIVE, psnr(), tmp_path / "out")
+    assert len(restorer.asked) == 20
+
+
+def test_only_failures_are_tried_again(pairs, tmp_path):
+    class Moody(Counting):
+        def restore(self, sample, hazy):
+            pixels = super().restore(sample, hazy)
+            if sample.id == "2" and self.asked.count("2") == 1:
+                raise MemoryError("for a moment")
+            return pixels
+
+    restorer = Moody()
+    made = runner.run(restorer, pairs, NATIVE, psnr(), tmp_path / "out")
+    assert [failure.id for failure in made.failures] == ["2"]
+    again = runner.run(restorer, pairs, NATIVE, psnr(), tmp_path / "out")
+    assert restorer.asked == ["0", "1", "2", "3", "2"]
+    assert same(again, runner.run(Counting(), pairs, NATIVE, psnr(), tmp_path / "other"))
+
+
+def test_an_unfinished_run_of_something_else_is_not_continued(pairs, tmp_path):
+    class Interrupted(Counting):
+        def restore(self, sample, hazy):
+            if len(self.asked) == 2:
+                raise KeyboardInterrupt
+            return super().restore(sample, hazy)
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(Interrupted(), pairs, NATIVE, psnr(), tmp_path / "out")
+    watcher, restorer = Notes(), Counting()
+    scores = psnr() | {"brightness": mean_value()}
+    made = runner.run(restorer, pairs, NATIVE, scores, tmp_path / "out", watcher=watcher)
+    assert len(restorer.asked) == 4
+    assert watcher.notes == [
+        "identity on folder:set (native-v1): the unfinished run differed in metrics and is not continued"
+    ]
+    assert made.metrics["brightness"].count == 4
+
+
+def test_a_full_disk_loses_nothing(pairs, tmp_path, monkeypatch):
+    append = journal.Journal.append
+
+    def full(self, row):
+        if row.id == "2":
+            raise OSError(28, "No space left on device")
+        append(self, row)
+
+    with monkeypatch.context() as patch, pytest.raises(RunError, match=r"the disk is full.*2 images .* are kept"):
+        patch.setattr(journal.Journal, "append", full)
+        runner.run(Counting(), pairs, NATIVE, psnr(), tmp_path / "out")
+
+    def no_room(*_):
+        raise RecordError("x.parquet cannot be written: No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(RunError, match=r"No space.*4 images .* are kept"):
+        patch.setattr(runner, "write_rows", no_room)
+        runner.run(Counting(), pairs, NATIVE, psnr(), tmp_path / "out")
+
+    restorer = Counting()
+    made = runner.run(restorer, pairs, NATIVE, psnr(), tmp_path / "out")
+    assert restorer.asked == []
+    assert made.metrics["psnr"].count == 4
+
+
+def test_an_output_that_cannot_be_written(pairs, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        runner.run(Counting(), pairs, NATIVE, psnr(), tmp_path / "file")
+
+
+def test_a_damaged_record_is_found_before_anything_is_scored(pairs, tmp_path):
+    path = tmp_path / "identity__folder-set__native-v1.json"
+    path.write_text("{")
+    restorer = Counting()
+    with pytest.raises(RecordError, match="is not a result record"):
+        runner.run(restorer, pairs, NATIVE, psnr(), tmp_path)
+    assert restorer.asked == []
+
+
+def test_a_damaged_journal_costs_only_the_damaged_lines(pairs, tmp_path):
+    class Interrupted(Counting):
+        def restore(self, sample, hazy):
+            if sample.id == "3":
+                raise KeyboardInterrupt
+            return super().restore(sample, hazy)
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(Interrupted(), pairs, NATIVE, psnr(), tmp_path)
+    [path] = tmp_path.glob("*.journal")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], lines[2][:9] + b"\n", lines[3]]))
+    restorer = Counting()
+    made = runner.run(restorer, pairs, NATIVE, psnr(), tmp_path)
+    assert restorer.asked == ["1", "3"]
+    assert made.metrics["psnr"].count == 4
+
+
+def test_predictions_are_scored_as_models_are(pairs, put, tmp_path):
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    for sample in pairs.samples:
+        (folder / sample.hazy.name).write_bytes(sample.hazy.read_bytes())
+    about = Method(name="theirs", parameters=5, license="MIT", paper="arXiv", trained_on=["outdoor"])
+    restorer = Predictions(folder, pairs, NATIVE, about)
+    made = runner.run(restorer, pairs, NATIVE, psnr(), tmp_path / "out")
+    model = runner.run(Counting(), pairs, NATIVE, psnr(), tmp_path / "out")
+    assert made.metrics == model.metrics
+    assert made.speed is None
+    assert made.method == replace(about, source="predictions", revision=made.method.revision)
+
+    before = made.method.revision
+    put(folder, "1.png")
+    assert Predictions(folder, pairs, NATIVE, about).method.revision != before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "1.png").unlink(), "no restored image for 1 of folder:set"),
+        (lambda folder: Image.new("RGB", (24, 16)).save(folder / "9.png"), "holds 9, which folder:set does not have"),
+        (lambda folder: Image.new("RGB", (24, 16)).save(folder / "1.jpg"), "holds 1.jpg and 1.png: keep one"),
+        (lambda folder: Image.new("RGB", (24, 17)).save(folder / "1.png"), "1 is 24×17, not 24×16"),
+    ],
+)
+def test_predictions_must_be_complete_and_of_the_right_size(pairs, put, tmp_path, spoil, message):
+    folder = tmp_path / "predictions"
+    put(folder, *(f"{number}.png" for number in range(4)))
+    spoil(folder)
+    with pytest.raises(datasets.DatasetError, match=message):
+        Predictions(folder, pairs, NATIVE, Method(name="theirs"))

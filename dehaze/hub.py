@@ -45,8 +45,8 @@ def shipped(name: str) -> bool:
 def find_weights(name: str, weights: str | Path) -> Weights:
     """Find the weights of the model `name`.
 
-    `weights` is "shipped", a local `.safetensors` file (its `config.json` lies beside it), a local folder of both, or a Hub
-    id `org/name`, with `@revision` where wanted. Raises WeightsError that says what is missing and what to do.
+    `weights` is "shipped", a local `.safetensors` file (its `config.json` lies beside it), a local folder of both, or a
+    Hub id `org/name`, with `@revision` where wanted. Raises WeightsError that says what is missing and what to do.
     """
     if weights == "shipped":
         folder = SHIPPED / name

@@ -3,9 +3,10 @@
 A network is an `nn.Module` with `forward(hazy) -> restored` on tensors [B,3,H,W] in [0,1], and
 - `stages(hazy) -> list[Tensor]`: intermediate results, the last one being the output;
 - `multiple_of`, `min_size`: the heights and widths in pixels that it accepts (the `Dehazer` pads, never the network);
-- `tile_size`: the tile in pixels that suits its memory on large photographs, or None if it must see all at once;
-- `config_class`: the dataclass that it is built from;
-- `density(hazy) -> Tensor[B,1,H,W]` in [0,1] where it knows the haze density.
+- `tile_size`: the tile's side in pixels on large photographs, or None if it must see all at once;
+- `margin`: the pixels of mirrored surroundings that keep its borders free of rings;
+- `config_class`: the dataclass that it is built from, None for a network without weights;
+- `restore_with_density(hazy) -> (restored, density[B,1,H,W] in [0,1])` where it knows the haze density.
 """
 
 from torch import nn

@@ -46,15 +46,16 @@ class API(nn.Module, PyTorchModelHubMixin):
     """Remove haze by an affine map of the colours at every pixel, `J = (1 + K)·I − B`.
 
     A U-Net of plain residual blocks reads the image at half resolution (pixel unshuffle) and predicts K (3×3) and B (3)
-    there; both are brought up bilinearly, so that they are smooth, as haze is, and cannot draw a grid. With K a multiple
-    of the identity this is the soft reconstruction of DehazeFormer and gUNet; the full matrix can also give back the
-    saturation that haze took (ours). A density head on the features at 1/4 of the resolution estimates 1 − t.
+    there; both are brought up bilinearly, so that they are smooth, as haze is, and cannot draw a grid. With K a
+    multiple of the identity this is the soft reconstruction of DehazeFormer and gUNet; the full matrix can also give
+    back the saturation that haze took (ours). A density head on the features at 1/4 of the resolution estimates 1 − t.
     """
 
     config_class = APIConfig
     multiple_of: ClassVar[int] = 16
     min_size: ClassVar[int] = 16
-    tile_size: ClassVar[int] = 1024
+    margin: ClassVar[int] = 16
+    tile_size: ClassVar[int] = 1536
 
     def __init__(self, config: APIConfig | None = None):
         super().__init__()

@@ -1,0 +1,167 @@
+"""The command line: `python -m dehaze run | list | info`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from dehaze.errors import DehazeError
+
+app = typer.Typer(
+    help="Remove haze from photographs.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
+console = Console()
+complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+
+Weights = Annotated[str, typer.Option(help="'shipped', a .safetensors file, or a Hub id org/name[@revision].")]
+
+
+def _fail(error: Exception) -> typer.Exit:
+    complaints.print(f"[red]error:[/] {_escape(error)}")
+    return typer.Exit(1)
+
+
+def _escape(text: object) -> str:
+    from rich.markup import escape
+
+    return escape(str(text))
+
+
+@app.command()
+def run(
+    photos: Annotated[list[str], typer.Argument(help="Photographs, folders, or globs in quotes.", metavar="PHOTO…")],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="A file for one photograph, a folder for many. Default: NAME_dehazed beside each."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="See `list`.")] = "api",
+    weights: Weights = "shipped",
+    strength: Annotated[float, typer.Option(min=0, max=1, help="0 keeps the input, 1 restores in full.")] = 1.0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Side of the tiles in px, 0 for none. Default: by the model.")
+    ] = None,
+    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Larger photographs are refused.")] = 60.0,
+) -> None:
+    """Restore photographs; what fails is reported at the end, and the others are written."""
+    from dehaze import image, load
+
+    try:
+        files = image.find(photos)
+        targets = _targets(files, output)
+        dehazer = load(model, weights, device, dtype, tile)
+    except (DehazeError, ValueError) as error:
+        raise _fail(error) from None
+    failures: list[tuple[Path, Exception]] = []
+    with Progress(console=complaints, disable=len(files) == 1, transient=True) as progress:
+        for file in progress.track(files, description=f"{model} on {dehazer.device}"):
+            try:
+                photo = image.read(file, max_megapixels=max_megapixels)
+                restoration = dehazer(photo, strength)
+                written = restoration.save(targets[file])
+            except (DehazeError, MemoryError) as error:
+                failures.append((file, error))
+                continue
+            height, width = restoration.pixels.shape[:2]
+            console.print(
+                f"{written}  {width}×{height}  {restoration.seconds:.2f} s",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
+    for file, error in failures:
+        complaints.print(f"[red]failed:[/] {_escape(file)}: {_escape(error)}")
+    if failures:
+        complaints.print(f"{len(failures)} of {len(files)} failed")
+        raise typer.Exit(1)
+
+
+def _targets(files: list[Path], output: Path | None) -> dict[Path, Path]:
+    """Choose where each result goes, never onto an input. Under a folder, subfolders are kept."""
+    from dehaze import image
+    from dehaze.errors import OutputError
+
+    def named(file: Path) -> str:
+        return file.name if file.suffix.lower() in image.WRITABLE else f"{file.stem}.png"
+
+    if output is None:
+        targets = {file: file.with_name(f"{file.stem}_dehazed{Path(named(file)).suffix}") for file in files}
+    elif output.suffix and not output.is_dir():
+        if len(files) > 1:
+            raise OutputError(f"{output} is one file, but {len(files)} photographs are given; name a folder")
+        targets = {files[0]: output}
+    else:
+        root = os.path.commonpath([file.resolve().parent for file in files])
+        targets = {file: output / file.resolve().parent.relative_to(root) / named(file) for file in files}
+    inputs = {file.resolve() for file in files}
+    for target in targets.values():
+        if target.resolve() in inputs:
+            raise OutputError(f"{target} is an input and would be overwritten; choose another --output")
+    for folder in {target.parent for target in targets.values()}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another --output") from error
+    return targets
+
+
+@app.command("list")
+def list_() -> None:
+    """List the models that ship."""
+    from dehaze import list_models
+    from dehaze.hub import load_network
+
+    table = Table("model", "parameters", "license", "what it does", box=None)
+    for name in list_models():
+        try:
+            network, weights = load_network(name, "shipped")
+        except DehazeError as error:
+            raise _fail(error) from None
+        count = sum(parameter.numel() for parameter in network.parameters())
+        license_ = weights.card.get("license", "") if weights else "no weights"
+        table.add_row(name, f"{count:,}", license_, _summary(network))
+    console.print(table)
+
+
+@app.command()
+def info(
+    name: Annotated[str, typer.Argument(help="See `list`.")],
+    weights: Weights = "shipped",
+) -> None:
+    """Show what a model is: its size, cost, weights and card."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from dehaze.hub import CARD_FILE, load_network
+
+    try:
+        network, found = load_network(name, weights)
+    except DehazeError as error:
+        raise _fail(error) from None
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, 256, 256))
+    table = Table(box=None, show_header=False)
+    table.add_row("model", name)
+    table.add_row("what it does", _summary(network))
+    table.add_row("parameters", f"{sum(parameter.numel() for parameter in network.parameters()):,}")
+    table.add_row("multiply-adds", f"{counter.get_total_flops() / 2e9:.2f} G in convolutions, 256×256")
+    table.add_row("sizes", f"multiples of {network.multiple_of} px inside; any outside")
+    table.add_row("tiles", f"above {network.tile_size}² px" if network.tile_size else "none")
+    if found:
+        table.add_row("weights", _escape(found.file))
+        table.add_row("sha256", found.sha256)
+        for key in ("license", "datasets", "tags"):
+            if key in found.card:
+                value = found.card[key]
+                table.add_row(key, _escape(", ".join(value) if isinstance(value, list) else value))
+        table.add_row("card", _escape(found.file.with_name(CARD_FILE)))
+    console.print(table)
+
+
+def _summary(network: object) -> str:
+    return type(network).__doc__.splitlines()[0]

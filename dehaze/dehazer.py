@@ -1,0 +1,199 @@
+"""The one door for users: a photograph in, a `Restoration` out."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dehaze import hub, image
+from dehaze.networks import NETWORKS
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """A restored photograph.
+
+    `photo` holds the pixels with the alpha, ICC profile and EXIF of the input; `density` is the estimated haze density
+    1 − t [H,W] in [0,1], or None where the model knows none; `seconds` is the time in the network.
+    """
+
+    photo: image.Photo
+    density: np.ndarray | None
+    seconds: float
+    model: str
+
+    @property
+    def image(self) -> Image.Image:
+        """The restored photograph, of the input's size and mode."""
+        return self.photo.image()
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The restored pixels, H×W×3, uint8 or uint16 as the input."""
+        return self.photo.pixels
+
+    def save(self, path: str | Path) -> Path:
+        """Write the photograph in the format of the suffix; see `Photo.save`."""
+        return self.photo.save(path)
+
+
+@dataclass(frozen=True)
+class Dehazer:
+    """A network made ready for photographs of any size and kind.
+
+    It pads to the sizes the network accepts, cuts large photographs into overlapping tiles and blends them, so that
+    memory stays bounded. `tile` is the tile's side in pixels; None takes the network's own advice, 0 turns tiling off.
+    """
+
+    name: str
+    network: nn.Module
+    device: torch.device
+    dtype: torch.dtype
+    tile: int | None = None
+    weights_sha256: str | None = None
+    revision: str | None = None
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @torch.inference_mode()
+    def __call__(self, source: "str | Path | bytes | Image.Image | np.ndarray", strength: float = 1.0) -> Restoration:
+        """Restore a photograph.
+
+        `source` is a path, bytes, a Pillow image or an array H×W×3; `strength` in [0,1] blends from the input to the
+        full restoration. Raises ImageError where the source is not a photograph, ValueError for a strength outside
+        [0,1].
+        """
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength is {strength}; it must lie between 0 (the input) and 1 (the full restoration)")
+        photo = source if isinstance(source, image.Photo) else image.read(source)
+        hazy = photo.tensor()
+        began = time.perf_counter()
+        restored, density = self.restore(hazy)
+        seconds = time.perf_counter() - began
+        if strength < 1:
+            restored = torch.lerp(hazy, restored, strength)
+        del hazy
+        map_ = None if density is None else density[0, 0].numpy()
+        return Restoration(photo.with_tensor(restored), map_, seconds, self.name)
+
+    @torch.inference_mode()
+    def restore(self, hazy: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Restore a tensor [B,3,H,W] in [0,1] of any size on any device.
+
+        Returns, on the CPU as float32, the restored image clipped to [0,1] and the haze density [B,1,H,W] or None.
+        """
+        tile = self.network.tile_size if self.tile is None else self.tile
+        height, width = hazy.shape[-2:]
+        fits = not tile or height * width <= tile * tile
+        result = self._run(hazy) if fits else self._run_tiles(hazy, tile)
+        restored, density = result[:, :3], result[:, 3:]
+        return restored.clamp_(0, 1), density.clamp_(0, 1) if density.shape[1] else None
+
+    def _run(self, hazy: Tensor) -> Tensor:
+        """Run the network once; return [B,3,H,W], or [B,4,H,W] with the density, on the CPU as float32."""
+        height, width = hazy.shape[-2:]
+        hazy = _pad(hazy.to(self.device), self.network.margin, self.network.multiple_of, self.network.min_size)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            if hasattr(self.network, "restore_with_density"):
+                result = torch.cat(self.network.restore_with_density(hazy), 1)
+            else:
+                result = self.network(hazy)
+        margin = self.network.margin
+        return result[..., margin : margin + height, margin : margin + width].float().cpu()
+
+    def _run_tiles(self, hazy: Tensor, tile: int) -> Tensor:
+        overlap = min(128, tile // 4)
+        batch, _, height, width = hazy.shape
+        blended = None
+        for top, rows in _spans(height, tile, overlap):
+            for left, columns in _spans(width, tile, overlap):
+                part = self._run(hazy[..., top : top + len(rows), left : left + len(columns)])
+                if blended is None:
+                    blended = torch.zeros(batch, part.shape[1], height, width)
+                part *= rows[:, None] * columns
+                blended[..., top : top + len(rows), left : left + len(columns)] += part
+        return blended
+
+
+def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, Tensor]]:
+    """Cover `length` pixels with tiles: each one's start, and its weights, which sum to 1 at every pixel."""
+    if length <= tile:
+        return [(0, torch.ones(length))]
+    count = -(-(length - overlap) // (tile - overlap))
+    starts = [round(i * (length - tile) / (count - 1)) for i in range(count)]
+    total = torch.zeros(length)
+    ramps = []
+    for start in starts:
+        distance = torch.arange(1, tile + 1.0)
+        ramp = torch.minimum(distance, distance.flip(0)).clamp_max(overlap)
+        ramps.append(ramp)
+        total[start : start + tile] += ramp
+    return [(start, ramp / total[start : start + tile]) for start, ramp in zip(starts, ramps, strict=True)]
+
+
+def _pad(hazy: Tensor, margin: int, multiple_of: int, min_size: int) -> Tensor:
+    """Pad by `margin` on every side, and on at the right and bottom to an accepted size; mirrored where that can be."""
+
+    def after(length: int) -> int:
+        wanted = max(length + 2 * margin, min_size)
+        return -(-wanted // multiple_of) * multiple_of - length - margin
+
+    bottom, right = (after(length) for length in hazy.shape[-2:])
+    if not (margin or bottom or right):
+        return hazy
+    mirrored = max(margin, bottom) < hazy.shape[-2] and max(margin, right) < hazy.shape[-1]
+    return F.pad(hazy, (margin, right, margin, bottom), mode="reflect" if mirrored else "replicate")
+
+
+def load(
+    name: str,
+    weights: str | Path = "shipped",
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    tile: int | None = None,
+) -> Dehazer:
+    """Load a model by name, ready for photographs.
+
+    `weights` is "shipped", a `.safetensors` file or a Hub id `org/name[@revision]`; `device` as torch names it
+    (default: CUDA, Apple's MPS, or the CPU, whichever there is first); `dtype` is float32, bfloat16 or float16
+    (default: bfloat16 on CUDA, else float32); `tile` as in `Dehazer`. Raises UnknownModelError, WeightsError,
+    ValueError.
+    """
+    if tile is not None and tile != 0 and tile < 64:
+        raise ValueError(f"a tile of {tile} px is too small: give at least 64, or 0 for none")
+    network, found = hub.load_network(name, weights)
+    device = _device(device)
+    if dtype is None:
+        dtype = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ValueError("dtype must be float32, bfloat16 or float16")
+    network = network.to(device, memory_format=torch.channels_last)
+    provenance = (
+        {} if found is None else {"weights_sha256": found.sha256, "revision": found.revision, "card": found.card}
+    )
+    return Dehazer(name, network, device, dtype, tile, **provenance)
+
+
+def list_models() -> list[str]:
+    """List the models that can be loaded as they ship: those with shipped weights and those that need none."""
+    return [name for name in NETWORKS.names() if hub.shipped(name) or NETWORKS.get(name).config_class is None]
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"the device {str(device)!r} cannot be used here ({reason}); leave it out to have one chosen"
+        ) from error
+    return device

@@ -1,0 +1,121 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dehaze.haze import HazeRenderer, RendererConfig, brownian_field, perlin_field, scatter, transmission
+from dehaze.haze.degradation import add_noise, jpeg
+from dehaze.haze.scattering import linear_to_srgb, srgb_to_linear
+
+PURE = RendererConfig(
+    clear_share=0, linear_share=0, gamma_share=0, noise_share=0, jpeg_share=0, perlin_share=0, brownian_share=0
+)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def scene() -> tuple[torch.Tensor, torch.Tensor]:
+    clear = torch.rand(3, 48, 64, generator=seeded(0))
+    return clear, torch.linspace(1, 0, 48)[:, None].expand(48, 64)
+
+
+def test_scattering_at_its_limits():
+    clear, airlight = torch.rand(3, 4, 4), torch.full((3, 1, 1), 0.8)
+    assert torch.equal(scatter(clear, transmission(torch.zeros(1, 4, 4)), airlight), clear)
+    torch.testing.assert_close(
+        scatter(clear, transmission(torch.full((1, 4, 4), 50.0)), airlight), airlight.expand(3, 4, 4)
+    )
+
+
+def test_srgb_round_trip_and_known_values():
+    x = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    torch.testing.assert_close(linear_to_srgb(srgb_to_linear(x)), x, atol=1e-6, rtol=0)
+    assert srgb_to_linear(torch.tensor(0.5)).item() == pytest.approx(0.21404114, abs=1e-6)  # IEC 61966-2-1
+
+
+class TestFields:
+    def test_perlin_is_around_1_and_repeats_with_its_seed(self):
+        field = perlin_field(120, 200, seeded(3), scale=40)
+        assert field.shape == (120, 200)
+        assert field.min() >= 0.5
+        assert field.max() <= 1.5
+        assert (field - 1).abs().max() == pytest.approx(0.5, abs=1e-3)
+        assert torch.equal(field, perlin_field(120, 200, seeded(3), scale=40))
+        assert not torch.equal(field, perlin_field(120, 200, seeded(4), scale=40))
+
+    def test_perlin_keeps_the_mean_over_many_draws(self):
+        mean = torch.stack([perlin_field(64, 64, seeded(i), scale=30).mean() for i in range(100)]).mean()
+        assert mean == pytest.approx(1, abs=0.03)
+
+    def test_perlin_is_smooth_and_smoother_at_a_larger_scale(self):
+        def steepness(scale: float) -> float:
+            return perlin_field(128, 128, seeded(5), octaves=1, scale=scale).diff().abs().mean().item()
+
+        assert steepness(60) < steepness(10) / 3
+        assert perlin_field(128, 128, seeded(5), octaves=4, scale=64).diff().abs().max() < 0.2
+
+    def test_brownian_covers_0_to_1_and_is_not_uniform(self):
+        field = brownian_field(90, 130, seeded(1))
+        assert field.shape == (90, 130)
+        assert field.min() == 0
+        assert field.max() == 1
+        assert field.std() > 0.1
+
+
+class TestRenderer:
+    def test_pure_haze_obeys_the_scattering_model(self, scene):
+        clear, depth = scene
+        for seed in range(10):
+            sample = HazeRenderer(PURE).render(clear, depth, seeded(seed))
+            torch.testing.assert_close(sample.hazy, scatter(clear, sample.transmission, sample.airlight))
+            assert torch.equal(sample.clear, clear)
+
+    def test_haze_grows_with_depth_and_beta(self, scene):
+        clear, depth = scene
+        config = replace(PURE, flat_depth_share=0)
+        sample = HazeRenderer(config).render(clear, depth, seeded(0))
+        assert (sample.transmission[0].diff(dim=0) >= 0).all()  # nearer, so clearer, downwards
+        thin = HazeRenderer(replace(config, beta=(0.3, 0.3))).render(clear, depth, seeded(0))
+        thick = HazeRenderer(replace(config, beta=(3.0, 3.0))).render(clear, depth, seeded(0))
+        assert (thick.transmission <= thin.transmission).all()
+
+    def test_non_uniform_haze_varies_at_one_depth(self, scene):
+        clear, _ = scene
+        flat = torch.full((48, 64), 0.5)
+        for share in ("perlin_share", "brownian_share"):
+            sample = HazeRenderer(replace(PURE, **{share: 1.0})).render(clear, flat, seeded(2))
+            assert sample.transmission.std() > 0.01, share
+
+    def test_a_clear_sample_is_left_as_it_is(self, scene):
+        clear, depth = scene
+        sample = HazeRenderer(RendererConfig(clear_share=1)).render(clear, depth, seeded(0))
+        assert torch.equal(sample.hazy, clear)
+        assert (sample.transmission == 1).all()
+
+    def test_everything_stays_in_range_and_repeats_with_its_seed(self, scene):
+        clear, depth = scene
+        renderer = HazeRenderer()
+        for seed in range(40):
+            sample, again = (renderer.render(clear, depth, seeded(seed)) for _ in range(2))
+            assert torch.equal(sample.hazy, again.hazy)
+            assert sample.hazy.isfinite().all()
+            assert sample.hazy.min() >= -1e-6 and sample.hazy.max() <= 1 + 1e-6
+            assert sample.transmission.min() > 0 and sample.transmission.max() <= 1
+
+    def test_airlight_is_coloured_at_times_and_grey_at_others(self):
+        airlights = torch.stack([HazeRenderer().airlight(seeded(i)).flatten() for i in range(300)])
+        warmth = airlights[:, 0] - airlights[:, 2]
+        assert warmth.max() > 0.1
+        assert warmth.min() < -0.1
+        assert (warmth.abs() < 0.05).float().mean() > 0.5
+
+
+def test_noise_and_jpeg():
+    image = torch.full((3, 64, 64), 0.5)
+    assert add_noise(image, 0.05, seeded(0)).std() == pytest.approx(0.05, rel=0.05)
+    detailed = torch.rand(3, 64, 64, generator=seeded(1))
+    errors = [(jpeg(detailed, quality) - detailed).square().mean().item() for quality in (95, 60, 20)]
+    assert errors == sorted(errors)

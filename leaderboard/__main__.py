@@ -1,0 +1,3 @@
+from leaderboard.cli import app
+
+app(prog_name="python -m leaderboard")

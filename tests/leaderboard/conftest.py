@@ -1,0 +1,41 @@
+import pytest
+
+from bench.record import DatasetInfo, Failure, Method, Record, Speed, Summary
+
+UNITS = {"psnr": "dB", "ciede2000": "ΔE00"}
+
+
+@pytest.fixture
+def make():
+    """Make a record from means; `down` metrics and those without reference are known by name."""
+
+    def build(method, means, *, dataset="sample", fingerprint="ab" * 32, protocol="native-v1", seconds=0.5, **more):
+        def summary(name, mean):
+            reference = name not in ("niqe", "fade_refit")
+            count = more.get("counts", {}).get(name, 6 if reference else 10)
+            return Summary(
+                mean=mean,
+                low=None if mean is None else mean - 1,
+                high=None if mean is None else mean + 2,
+                count=0 if mean is None else count,
+                infinite=count if mean is None else 0,
+                direction="up" if name in ("psnr", "ssim") else "down",
+                unit=UNITS.get(name, ""),
+                reference=reference,
+            )
+
+        speed = seconds and Speed(
+            seconds_median=seconds, megapixels_median=0.48, device="cpu", dtype="float32", threads=2
+        )
+        return Record(
+            method=Method(name=method, parameters=more.get("parameters")),
+            dataset=DatasetInfo(name=dataset, samples=10, pairs=6, fingerprint=fingerprint),
+            protocol=protocol,
+            metrics={name: summary(name, mean) for name, mean in means.items()},
+            failures=[Failure(id="x", stage="read", reason="damaged")] * more.get("failures", 0),
+            speed=speed,
+            environment={"cpu": "a processor"},
+            created="2025-03-01T12:00:00Z",
+        )
+
+    return build

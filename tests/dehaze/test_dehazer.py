@@ -1,0 +1,139 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import dehaze
+from dehaze.dehazer import _spans
+from dehaze.errors import ImageError, UnknownModelError
+from dehaze.networks.api import API
+
+sides = st.integers(1, 70)
+
+
+@pytest.mark.parametrize("name", ["api", "dcp", "identity"])
+@settings(max_examples=12, deadline=None)
+@given(height=sides, width=sides, mode=st.sampled_from(["RGB", "L", "RGBA", "LA", "P", "CMYK", "I;16", "1"]))
+def test_any_size_and_mode_comes_out_at_its_own_size(name, height, width, mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    photo = Image.fromarray(pixels)
+    photo = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257) if mode == "I;16" else photo.convert(mode)
+    restoration = loaded(name)(photo)
+    assert restoration.image.size == (width, height)
+    assert restoration.image.mode == {"P": "RGB", "CMYK": "RGB", "1": "L"}.get(mode, mode)
+    assert restoration.pixels.shape == (height, width, 3)
+    if restoration.density is not None:
+        assert restoration.density.shape == (height, width)
+
+
+_LOADED: dict[str, dehaze.Dehazer] = {}
+
+
+def loaded(name: str) -> dehaze.Dehazer:
+    return _LOADED.setdefault(name, dehaze.load(name, device="cpu"))
+
+
+def test_identity_returns_the_very_pixels():
+    pixels = np.random.default_rng(1).integers(0, 256, (33, 47, 3), dtype=np.uint8)
+    assert np.array_equal(loaded("identity")(pixels).pixels, pixels)
+
+
+def test_sixteen_bits_are_kept():
+    pixels = np.random.default_rng(1).integers(0, 65536, (20, 30, 3), dtype=np.uint16)
+    result = loaded("identity")(pixels).pixels
+    assert result.dtype == np.uint16
+    assert np.array_equal(result, pixels)
+
+
+def test_strength_blends_from_the_input_to_the_restoration(halve):
+    pixels = np.full((8, 8, 3), 200, np.uint8)
+    assert [halve(pixels, strength).pixels[0, 0, 0] for strength in (0, 0.5, 1)] == [200, 150, 100]
+    for wrong in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="between 0"):
+            halve(pixels, wrong)
+
+
+def test_density_and_seconds_are_told(halve, blur):
+    restoration = halve(np.zeros((5, 7, 3), np.uint8))
+    assert restoration.density == pytest.approx(np.full((5, 7), 0.25))
+    assert restoration.seconds > 0
+    assert restoration.model == "test"
+    assert blur(np.zeros((5, 7, 3), np.uint8)).density is None
+
+
+@pytest.mark.parametrize("shape", [(97, 97), (100, 300), (411, 120), (1000, 20)])
+def test_tiles_of_a_local_network_equal_the_whole(blur, shape):
+    hazy = torch.rand(1, 3, *shape)
+    whole, _ = replace(blur, tile=0).restore(hazy)
+    tiled, _ = blur.restore(hazy)
+    # A tile's own border sees mirrored surroundings, weighted almost 0; all else is equal.
+    torch.testing.assert_close(tiled, whole, atol=0.05, rtol=0)
+    assert (tiled - whole).abs().mean() < 2e-3
+
+
+def test_tiles_draw_no_seams(blur):
+    ramp = torch.linspace(0, 1, 400).expand(1, 3, 300, 400)
+    tiled, _ = blur.restore(ramp)
+    inside = tiled[..., 10:-10, 10:-10]
+    torch.testing.assert_close(inside, ramp[..., 10:-10, 10:-10], atol=2e-3, rtol=0)
+
+
+@given(length=st.integers(1, 5000), tile=st.integers(64, 1536))
+def test_tiles_cover_every_pixel_once_in_sum(length, tile):
+    total = torch.zeros(length)
+    for start, weights in _spans(length, tile, min(128, tile // 4)):
+        assert len(weights) <= tile
+        total[start : start + len(weights)] += weights
+    torch.testing.assert_close(total, torch.ones(length))
+
+
+def test_a_margin_keeps_rings_from_the_borders():
+    """A constant image stays constant up to its border."""
+    torch.manual_seed(0)
+    network = API().eval()
+    torch.nn.init.normal_(network.head.weight, std=0.02)
+    dehazer = dehaze.Dehazer("api", network, torch.device("cpu"), torch.float32)
+    restored, _ = dehazer.restore(torch.full((1, 3, 128, 128), 0.6))
+    at_border = (restored - restored[..., 64:65, 64:65]).abs().max()
+    bare, _ = replace(dehazer, network=WithoutMargin(network)).restore(torch.full((1, 3, 128, 128), 0.6))
+    assert at_border < (bare - bare[..., 64:65, 64:65]).abs().max()
+
+
+class WithoutMargin(torch.nn.Module):
+    multiple_of, min_size, margin, tile_size = 16, 16, 0, None
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, hazy):
+        return self.network(hazy)
+
+
+def test_bfloat16_is_near_float32():
+    hazy = torch.rand(1, 3, 64, 64)
+    exact, _ = loaded("api").restore(hazy)
+    fast, _ = dehaze.load("api", device="cpu", dtype="bfloat16").restore(hazy)
+    assert fast.dtype == torch.float32
+    assert (fast - exact).abs().mean() < 0.01
+
+
+def test_wrong_choices_are_explained():
+    with pytest.raises(UnknownModelError, match="did you mean dcp"):
+        dehaze.load("dcpp")
+    with pytest.raises(ValueError, match="cannot be used here"):
+        dehaze.load("identity", device="cuda:99")
+    with pytest.raises(ValueError, match="float32, bfloat16 or float16"):
+        dehaze.load("identity", dtype="float64")
+    with pytest.raises(ValueError, match="too small"):
+        dehaze.load("identity", tile=8)
+    with pytest.raises(ImageError):
+        loaded("identity")(b"")
+
+
+def test_models_that_need_no_download_are_listed():
+    assert {"api", "dcp", "identity"} <= set(dehaze.list_models())

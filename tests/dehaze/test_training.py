@@ -1,0 +1,155 @@
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
+
+from dehaze.errors import WeightsError
+from dehaze.haze import HazeRenderer
+from dehaze.hub import load_network
+from dehaze.training.data import RenderedCrops, find_scenes, random_crop
+from dehaze.training.loop import learning_rate_factor, psnr, train
+from dehaze.training.recipe import get_recipe, recipe_names
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Write 24 small scenes of coloured blocks on a ramp of depth."""
+    folder = tmp_path_factory.mktemp("scenes")
+    for name in ("images", "depth"):
+        (folder / name).mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(24):
+        blocks = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(blocks).resize((80, 60), Image.Resampling.NEAREST).save(folder / "images" / f"{i:02}.jpg")
+        near = np.tile(np.linspace(0, 255, 30).astype(np.uint8)[:, None], (1, 40))
+        Image.fromarray(near).save(folder / "depth" / f"{i:02}.png")
+    return folder
+
+
+def small(**changes):
+    return replace(get_recipe("api"), **{"steps": 6, "batch": 2, "crop": 32, "warmup": 1, **changes})
+
+
+class TestData:
+    def test_validation_is_apart_and_stays_the_same(self, data):
+        training, validation = find_scenes(data)
+        assert len(training) + len(validation) == 24
+        assert not set(training) & set(validation)
+        assert find_scenes(data) == (training, validation)
+
+    def test_a_photograph_without_depth_is_named(self, data, tmp_path):
+        (tmp_path / "images").mkdir()
+        (tmp_path / "images" / "lonely.jpg").write_bytes((data / "images" / "00.jpg").read_bytes())
+        with pytest.raises(FileNotFoundError, match=r"lonely\.jpg has no depth"):
+            find_scenes(tmp_path)
+        with pytest.raises(FileNotFoundError, match="give the folder above"):
+            find_scenes(tmp_path / "images")
+
+    def test_depth_follows_the_photograph(self, data):
+        scene = find_scenes(data)[0][0]
+        clear, depth = random_crop(scene, 32, torch.Generator().manual_seed(0))
+        assert clear.shape == (3, 32, 32)
+        assert depth.shape == (32, 32)
+        assert (depth.diff(dim=0) <= 1e-6).all()  # the files are near at the bottom
+
+    def test_a_sample_depends_on_seed_and_index_alone(self, data):
+        scenes, _ = find_scenes(data)
+
+        def crops(start: int, seed: int = 0) -> RenderedCrops:
+            return RenderedCrops(scenes, HazeRenderer(), size=32, seed=seed, start=start, stop=60)
+
+        for key in ("hazy", "clear", "density"):
+            assert torch.equal(crops(0)[37][key], crops(30)[7][key])
+            assert not torch.equal(crops(0)[37]["hazy"], crops(0, seed=1)[37]["hazy"])
+        here, there = (list(DataLoader(crops(0), 4, num_workers=n)) for n in (0, 2))
+        assert all(torch.equal(a["hazy"], b["hazy"]) for a, b in zip(here, there, strict=True))
+
+    def test_an_epoch_shows_every_scene_once(self, data):
+        scenes, _ = find_scenes(data)
+        shown = [np.random.default_rng((0, epoch)).permutation(len(scenes)).tolist() for epoch in range(2)]
+        assert sorted(shown[0]) == sorted(shown[1]) == list(range(len(scenes)))
+        assert shown[0] != shown[1]
+
+
+def test_psnr_of_a_known_error():
+    clear = torch.zeros(2, 3, 8, 8)
+    assert psnr(clear + 0.1, clear).tolist() == pytest.approx([20, 20], abs=1e-4)
+
+
+def test_the_learning_rate_warms_up_and_ends_at_0():
+    recipe = small(steps=100, warmup=10)
+    factors = [learning_rate_factor(step, recipe) for step in range(101)]
+    assert factors[0] < 0.11
+    assert max(factors) == pytest.approx(1, abs=0.03)
+    assert factors[100] == pytest.approx(0, abs=1e-9)
+    assert all(a >= b for a, b in pairwise(factors[10:]))
+
+
+def test_every_recipe_loads_and_an_unknown_one_is_refused():
+    assert "api" in recipe_names()
+    for name in recipe_names():
+        assert get_recipe(name).steps > 0
+    with pytest.raises(ValueError, match="known: "):
+        get_recipe("nothing")
+
+
+def test_training_learns_and_its_weights_load(data, tmp_path):
+    weights = train(small(steps=40, batch=4, learning_rate=3e-3), data, tmp_path, workers=0, precision="fp32")
+    network, found = load_network("api", weights)
+    assert found.file == weights / "model.safetensors"
+    first = small(steps=40, batch=4).objective(type(network)(), batch_of(data))
+    last = small(steps=40, batch=4).objective(network, batch_of(data))
+    assert sum(last.values()) < 0.9 * sum(first.values())
+    lines = (tmp_path / "log.csv").read_text().splitlines()
+    assert "restored" in lines[0]
+    assert len(lines) == 2
+
+
+def batch_of(data: Path) -> dict[str, torch.Tensor]:
+    crops = RenderedCrops(find_scenes(data)[0], HazeRenderer(), size=32, seed=0, start=0, stop=16)
+    return next(iter(DataLoader(crops, 16)))
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_weights(data, tmp_path):
+    recipe, options = small(steps=8), {"workers": 0, "precision": "fp32", "save_every": 2}
+    whole = train(recipe, data, tmp_path / "whole", **options)
+
+    output = tmp_path / "killed"
+    code = f"""
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from dehaze.training.loop import train
+from dehaze.training.recipe import get_recipe
+recipe = replace(get_recipe("api"), steps=8, batch=2, crop=32, warmup=1)
+train(recipe, Path({str(data)!r}), Path({str(output)!r}), **{options})
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (output / "checkpoint.safetensors").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (output / "checkpoint.safetensors").exists()
+    assert not (output / "weights").exists()
+
+    resumed = train(recipe, data, output, **options)
+    expected, tensors = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
+    for key, value in expected.items():
+        torch.testing.assert_close(tensors[key], value, atol=1e-6, rtol=1e-5, msg=key)
+
+
+def test_a_damaged_checkpoint_is_refused(data, tmp_path):
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(WeightsError, match="Remove the file to start anew"):
+        train(small(), data, tmp_path, workers=0, precision="fp32")

@@ -1,0 +1,250 @@
+"""Photographs in and out: read any kind, keep what makes it that kind, write it whole or not at all."""
+
+import glob
+import io
+import os
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dehaze import decode, image16
+from dehaze.errors import DehazeError, ImageError, OutputError
+
+# Mode by bytes a sample and channels. Pillow has names for 16-bit grey alone; the others follow its pattern.
+_MODES = {
+    (1, 1): "L",
+    (1, 2): "LA",
+    (1, 3): "RGB",
+    (1, 4): "RGBA",
+    (2, 1): "I;16",
+    (2, 2): "LA;16",
+    (2, 3): "RGB;16",
+    (2, 4): "RGBA;16",
+}
+_GREY = ("L", "LA", "I;16", "LA;16")
+_JPEG = ("JPEG", {"quality": 95, "subsampling": "4:4:4"})
+# What is written: suffix, then Pillow's name of the format and its options.
+_WRITABLE = {
+    ".png": ("PNG", {"compress_level": 3}),  # level 6 takes several times as long to save a tenth
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": ("WEBP", {"quality": 95, "exact": True}),
+    ".tif": ("TIFF", {}),
+    ".tiff": ("TIFF", {}),
+    ".bmp": ("BMP", {}),
+}
+# What a folder is searched for: all that is written and all else that can be read.
+_SUFFIXES = {*_WRITABLE, ".jpe", ".jfif", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".heic", ".heif"}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded photograph, upright, and what is needed to write it as the kind it was."""
+
+    pixels: np.ndarray  # H×W×3 RGB, uint8 or uint16; the three are equal when the photograph is grey
+    alpha: np.ndarray | None  # H×W, same dtype as pixels
+    mode: str  # one of _MODES
+    icc_profile: bytes | None
+    exif: bytes | None  # without orientation
+
+    def tensor(self) -> Tensor:
+        """Give the colours as a tensor [1, 3, H, W], float32 in [0, 1]."""
+        planes = np.ascontiguousarray(self.pixels.transpose(2, 0, 1), dtype=np.float32)
+        return torch.from_numpy(planes).div_(np.iinfo(self.pixels.dtype).max)[None]
+
+    def with_tensor(self, rgb: Tensor) -> "Photo":
+        """Give a photograph of the same kind with new colours, a tensor [1, 3, H, W] in [0, 1].
+
+        Values beyond the range are clipped, all are rounded; alpha stays, and grey stays grey (Rec. 601 luma).
+        Raises ValueError for another shape, DehazeError for values that are not numbers.
+        """
+        height, width = self.pixels.shape[:2]
+        if rgb.shape != (1, 3, height, width):
+            raise ValueError(f"expected a tensor [1, 3, {height}, {width}], got {list(rgb.shape)}")
+        planes = rgb.detach()[0].to("cpu", torch.float32)
+        if planes.isnan().any():
+            raise DehazeError("The restored image holds values that are not numbers. Restore it with dtype float32.")
+        if self.mode in _GREY:
+            planes = (0.299 * planes[0] + 0.587 * planes[1] + 0.114 * planes[2]).expand(3, -1, -1)
+        scaled = planes.clamp(0, 1).mul_(np.iinfo(self.pixels.dtype).max).round_()
+        return replace(self, pixels=np.ascontiguousarray(scaled.permute(1, 2, 0).numpy(), dtype=self.pixels.dtype))
+
+    def image(self) -> Image.Image:
+        """Give a Pillow image of the same mode; 16-bit colour, which Pillow cannot hold, as 8 bit."""
+        samples = self._samples()
+        return self._labelled(_to_8_bits(samples) if _is_colour16(samples) else samples)
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the photograph, whole or not at all, in the format of the suffix, and give the path.
+
+        PNG and TIFF keep 16 bits, the others have 8. JPEG has quality 95 and full colour resolution, WebP quality 95.
+        ICC profile and EXIF go along, except into BMP. Raises OutputError.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in _WRITABLE:
+            raise OutputError(f"Cannot write {path}: unknown suffix {suffix!r}. Use {', '.join(_WRITABLE)}.")
+        format_name, options = _WRITABLE[suffix]
+        if self.alpha is not None and format_name in ("JPEG", "BMP"):
+            raise OutputError(
+                f"Cannot write {path}: the photograph has transparency, and {format_name} has none. Use .png."
+            )
+        try:
+            data = self._encode(format_name, options)
+        except MemoryError:
+            raise
+        except Exception as error:  # encoders refuse what exceeds their format with every kind of exception
+            raise OutputError(f"Cannot write {path} as {format_name}: {error}. Use .png.") from error
+        _write_whole(path, data)
+        return path
+
+    def _encode(self, format_name: str, options: dict) -> bytes:
+        samples = self._samples()
+        if _is_colour16(samples) and format_name == "PNG":
+            return image16.encode_png(samples, self.icc_profile, self.exif)
+        if _is_colour16(samples) and format_name == "TIFF":
+            if samples.shape[2] == 2:  # few programs read 16-bit grey and alpha from a TIFF
+                samples = samples[..., [0, 0, 0, 1]]
+            return image16.encode_tiff(samples, self.icc_profile, self.exif)
+        if format_name not in ("PNG", "TIFF"):
+            samples = _to_8_bits(samples)
+        file = io.BytesIO()
+        self._labelled(samples).save(file, format_name, exif=self.exif or b"", icc_profile=self.icc_profile, **options)
+        return file.getvalue()
+
+    def _samples(self) -> np.ndarray:
+        """Give the samples as files have them: H×W grey, or H×W×C with alpha last."""
+        if self.alpha is not None:
+            colour = self.pixels[..., :1] if self.mode in _GREY else self.pixels
+            return np.concatenate([colour, self.alpha[..., None]], axis=2)
+        return np.ascontiguousarray(self.pixels[..., 0]) if self.mode in _GREY else self.pixels
+
+    def _labelled(self, samples: np.ndarray) -> Image.Image:
+        image = Image.fromarray(samples)
+        labels = {"icc_profile": self.icc_profile, "exif": self.exif}
+        image.info.update({name: label for name, label in labels.items() if label})
+        return image
+
+
+def read(source: str | os.PathLike | bytes | Image.Image | np.ndarray, *, max_megapixels: float = 60.0) -> Photo:
+    """Read a photograph from a path, the bytes of a file, a Pillow image or an array.
+
+    The EXIF orientation is applied. Palettes become colour, CMYK becomes sRGB (by its embedded profile if it has one),
+    1-bit becomes 8-bit grey; 16 bits are kept in PNG and TIFF files; an animation gives its first frame. Arrays are
+    H×W, H×W×3 or H×W×4 (alpha last): uint8, uint16 or, becoming 16 bits, float in [0, 1]. Raises ImageError.
+    """
+    if isinstance(source, np.ndarray):
+        return _assemble(decode.from_array(source, max_megapixels))
+    if isinstance(source, Image.Image):
+        return _assemble(decode.from_pillow(source, max_megapixels))
+    if isinstance(source, bytes):
+        return _assemble(decode.from_file(io.BytesIO(source), "The data", max_megapixels))
+    if not isinstance(source, str | os.PathLike):
+        kind = type(source).__name__
+        raise ImageError(f"Cannot read a photograph from a {kind}. Give a path, bytes, a Pillow image or an array.")
+    path = Path(source)
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder, not a photograph. Give the files in it.")
+        if not path.is_file():
+            raise ImageError(f"There is no file {path}. Check its name and folder.")
+        file = path.open("rb")
+    except (OSError, ValueError) as error:
+        raise ImageError(f"Cannot open {path}: {_reason(error)}. Check its name and permissions.") from error
+    with file:
+        return _assemble(decode.from_file(file, str(path), max_megapixels))
+
+
+def find(patterns: Iterable[str | os.PathLike]) -> list[Path]:
+    """List the photographs that files, folders and glob patterns name: in their order, each once.
+
+    A file is taken whatever its suffix. Folders (to the bottom, hidden names skipped) and glob patterns give the files
+    that have the suffix of an image, sorted. Raises ImageError for a pattern that names none.
+    """
+    found: dict[str, Path] = {}
+    for pattern in [patterns] if isinstance(patterns, str | os.PathLike) else patterns:
+        if os.path.isfile(pattern):
+            matches = [Path(pattern)]
+        elif os.path.isdir(pattern):
+            matches = _images_below(Path(pattern))
+        else:
+            matches = _glob(str(pattern))
+        if not matches:
+            raise ImageError(
+                f"No photograph found for {str(pattern)!r}. Give files, folders that hold images, or patterns such as "
+                "'photos/*.jpg'."
+            )
+        for match in matches:
+            found.setdefault(os.path.abspath(match), match)
+    return list(found.values())
+
+
+def _glob(pattern: str) -> list[Path]:
+    matches: list[Path] = []
+    for match in map(Path, sorted(glob.glob(pattern, recursive=True))):
+        if match.is_dir():
+            matches += _images_below(match)
+        elif match.suffix.lower() in _SUFFIXES:
+            matches.append(match)
+    return matches
+
+
+def _images_below(folder: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise ImageError(f"Cannot look into {error.filename}: {_reason(error)}. Check its permissions.") from error
+
+    images: list[Path] = []
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        images += [Path(parent, name) for name in files if not name.startswith(".")]
+    return sorted(image for image in images if image.suffix.lower() in _SUFFIXES)
+
+
+def _assemble(decoded: decode.Decoded) -> Photo:
+    samples = decoded.samples if decoded.samples.ndim == 3 else decoded.samples[..., None]
+    channels = samples.shape[2]
+    colour = samples[..., :3] if channels > 2 else np.repeat(samples[..., :1], 3, axis=2)
+    return Photo(
+        pixels=np.ascontiguousarray(colour),
+        alpha=np.ascontiguousarray(samples[..., -1]) if channels in (2, 4) else None,
+        mode=_MODES[samples.dtype.itemsize, channels],
+        icc_profile=decoded.icc_profile,
+        exif=decoded.exif,
+    )
+
+
+def _is_colour16(samples: np.ndarray) -> bool:
+    return samples.dtype == np.uint16 and samples.ndim == 3
+
+
+def _to_8_bits(samples: np.ndarray) -> np.ndarray:
+    """Round 16-bit samples to 8 bits, by a table, so that no wider copy is made."""
+    if samples.dtype == np.uint8:
+        return samples
+    return ((np.arange(65536) + 128) // 257).astype(np.uint8)[samples]
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write beside the target and rename, so that no reader meets and no failure leaves half a file."""
+    unfinished = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        try:
+            with unfinished.open("xb") as file:
+                file.write(data)
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"Cannot write {path}: {_reason(error)}. Check that its folder exists, its permissions and the free space."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,6 +1,6 @@
 """The command line of the harness: bench run | score | list."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -36,6 +36,9 @@ ProtocolName = Annotated[str, typer.Option("--protocol", help="How images are br
 FadeStats = Annotated[
     Path | None, typer.Option(help="Folder with the statistics files of FADE's release, for the metric fade.")
 ]
+LpipsWeights = Annotated[
+    Path | None, typer.Option(help="Safetensors file for the metric lpips, which else fetches its weights.")
+]
 SetName = Annotated[str | None, typer.Option("--name", help="Name of the folder's data set in the record.")]
 Resume = Annotated[bool, typer.Option(help="Continue an unfinished run; leave a finished one as it is.")]
 
@@ -50,6 +53,7 @@ def run(
     metric: Metrics = None,
     protocol_name: ProtocolName = "native-v1",
     fade_stats: FadeStats = None,
+    lpips_weights: LpipsWeights = None,
     name: SetName = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Score the first N images, under a name of their own.")
@@ -71,7 +75,7 @@ def run(
         if len({dataset.name for dataset in loaded}) < len(loaded):
             raise RunError("two data sets have the same name: run them one by one, each with its --name")
         rules = protocol.get(protocol_name)
-        scores, options, missing = _metrics(metric, fade_stats)
+        scores, options, missing = _metrics(metric, fade_stats, lpips_weights)
         records = []
         for model in models:
             restorer = _load(model, device)
@@ -88,6 +92,7 @@ def score(
     metric: Metrics = None,
     protocol_name: ProtocolName = "native-v1",
     fade_stats: FadeStats = None,
+    lpips_weights: LpipsWeights = None,
     name: SetName = None,
     paper: Annotated[str | None, typer.Option(help="Where the method is published.")] = None,
     license: Annotated[str | None, typer.Option(help="Licence of its weights.")] = None,
@@ -101,7 +106,7 @@ def score(
             raise RunError("the method has no name: give one with --method")
         samples = datasets.load(dataset, name=name)
         rules = protocol.get(protocol_name)
-        scores, options, missing = _metrics(metric, fade_stats)
+        scores, options, missing = _metrics(metric, fade_stats, lpips_weights)
         about = Method(
             name=method, parameters=parameters, license=license, paper=paper, trained_on=tuple(trained_on or ())
         )
@@ -139,7 +144,7 @@ def _clean_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _once(names: list[str]) -> list[str]:
+def _once(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
@@ -151,29 +156,41 @@ def _load(model: str, device: str | None) -> Model:
 
 
 def _metrics(
-    names: list[str] | None, fade_stats: Path | None
+    names: list[str] | None, fade_stats: Path | None, lpips_weights: Path | None
 ) -> tuple[dict[str, Metric], dict[str, str], list[MetricError]]:
-    """Make the metrics; return them, what they were made with beyond their names, and why some cannot be had.
+    """Make the metrics; return them, the hashes of the files they were made from, and why some cannot be had.
 
     A metric without its weights or statistics is left out; the others are still worth the run.
     """
-    names = _once(names or [*DEFAULT_METRICS, *(["fade"] if fade_stats else [])])
+    names = _once(names or DEFAULT_METRICS)
     for name in names:
         metrics.spec(name)  # a misspelt one is not left out but refused
-    if fade_stats and "fade" not in names:
-        raise RunError("--fade-stats is for the metric fade, which is not asked for: add --metric fade")
+    options = {}
+    for name, option, path in (("fade", "fade_stats", fade_stats), ("lpips", "lpips_weights", lpips_weights)):
+        if path is not None:
+            if name not in names:
+                raise RunError(f"--{option.replace('_', '-')} is for the metric {name}: add --metric {name}")
+            if not path.exists():
+                raise RunError(f"{path}, given by --{option.replace('_', '-')}, does not exist")
+            options[option] = _hash(path)
     scores, missing = {}, []
     for name in names:
         try:
-            scores[name] = metrics.get(name, fade_stats=fade_stats)
+            scores[name] = metrics.get(name, fade_stats=fade_stats, lpips_weights=lpips_weights)
         except MetricError as error:
             missing.append(error)
     if not scores:
         raise missing[0]
+    return scores, options, missing
+
+
+def _hash(path: Path) -> str:
+    """Hash a file, or the files directly in a folder."""
     digest = sha256()
-    for path in sorted(fade_stats.glob("*.mat")) if fade_stats else ():
-        digest.update(path.read_bytes())
-    return scores, {"fade_stats": digest.hexdigest()} if "fade" in scores else {}, missing
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _run(

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def _cpu() -> str:
     return f"{next(names, platform.processor() or platform.machine())}, {os.cpu_count()} cores"
 
 
+@cache  # the code that runs is what was read first
 def _code() -> str:
     """Hash the sources of `dehaze` and `bench`, so that no run is continued by code that changed since."""
     root = Path(__file__).resolve().parent.parent

@@ -28,14 +28,14 @@ def pairs(put, tmp_path):
 
 
 def test_run_writes_a_record_a_model_and_data_set(bench, pairs, put, tmp_path):
-    put(tmp_path / "real", "a.png", "b.png", size=(200, 200))
+    put(tmp_path / "real", "a.png", "b.png", size=(64, 64))
     out = tmp_path / "deep" / "out"
     what = ["--model", "identity", "--model", "dcp", "--dataset", pairs, "--dataset", f"folder:{tmp_path / 'real'}"]
-    scores = ["--metric", "psnr", "--metric", "niqe", "--metric", "ssim"]
+    scores = ["--metric", "psnr", "--metric", "fade_refit", "--metric", "ssim"]
     put(
         tmp_path / "set",
         *(f"{kind}/{number}.png" for kind in ("hazy", "clear") for number in range(3)),
-        size=(200, 200),
+        size=(64, 64),
     )
     result = bench("run", *what, *scores, "--output", out, "--device", "cpu")
     assert result.exit_code == 0, result.output
@@ -46,9 +46,9 @@ def test_run_writes_a_record_a_model_and_data_set(bench, pairs, put, tmp_path):
         for suffix in ("json", "parquet")
     ]
     made = record.read(out / "dcp__folder-set__native-v1.json")
-    assert list(made.metrics) == ["psnr", "niqe", "ssim"]
+    assert list(made.metrics) == ["psnr", "fade_refit", "ssim"]
     assert made.method.name == "dcp"
-    assert list(record.read(out / "dcp__folder-real__native-v1.json").metrics) == ["niqe"]
+    assert list(record.read(out / "dcp__folder-real__native-v1.json").metrics) == ["fade_refit"]
     assert "has no clear images: psnr, ssim left out" in result.stderr
     assert "4 records in" in result.stdout
 
@@ -84,6 +84,7 @@ def test_failures_are_listed_and_the_exit_code_is_1(bench, pairs, tmp_path):
         (["--dataset", "folder:/nowhere"], "/nowhere is no folder"),
         (["--dataset", "sample", "--name", "x", "--dataset", "folder:."], "--name names one data set"),
         (["--fade-stats", "."], "add --metric fade"),
+        (["--metric", "fade", "--fade-stats", "/nowhere"], "/nowhere, given by --fade-stats, does not exist"),
         (["--device", "cuda:99"], "cuda:99"),
     ],
 )
@@ -168,12 +169,30 @@ def test_score_takes_predictions(bench, pairs, put, tmp_path):
     assert "no restored image for 2 of folder:set" in result.stderr
 
 
-def test_list_and_help():
-    run = [sys.executable, "-m", "bench"]
-    listed = subprocess.run([*run, "list"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for word in ("identity", "sample", "ciede2000", "long800-v1"):
+def test_statistics_decide_whether_a_run_is_kept(bench, pairs, tmp_path, monkeypatch):
+    get = cli.metrics.get
+    monkeypatch.setattr(cli.metrics, "get", lambda name, **options: get("psnr"))
+    stats = tmp_path / "stats"
+    stats.mkdir()
+    (stats / "a.mat").write_bytes(b"1")
+    what = ["run", "--model", "identity", "--dataset", pairs, "--metric", "fade", "--fade-stats", stats]
+
+    def hash_of_record():
+        result = bench(*what, "--output", tmp_path / "out")
+        assert result.exit_code == 0, result.output
+        [path] = (tmp_path / "out").glob("*.json")
+        return record.read(path).environment["fade_stats"], "already scored" in result.stderr
+
+    first, _ = hash_of_record()
+    assert hash_of_record() == (first, True)
+    (stats / "a.mat").write_bytes(b"2")
+    second, kept = hash_of_record()
+    assert second != first
+    assert not kept
+
+
+def test_list():
+    listed = subprocess.run([sys.executable, "-m", "bench", "list"], cwd=ROOT, capture_output=True, text=True)
+    assert listed.returncode == 0, listed.stderr
+    for word in ("identity", "folder:PATH", "ciede2000", "long800-v1"):
         assert word in listed.stdout
-    assert (
-        "Usage: python -m bench run"
-        in subprocess.run([*run, "run", "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    )

@@ -30,7 +30,7 @@ _MODES = {
 _GREY = ("L", "LA", "I;16", "LA;16")
 _JPEG = ("JPEG", {"quality": 95, "subsampling": "4:4:4"})
 # What is written: suffix, then Pillow's name of the format and its options.
-_WRITABLE = {
+WRITABLE = {
     ".png": ("PNG", {"compress_level": 3}),  # level 6 takes several times as long to save a tenth
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
@@ -40,7 +40,7 @@ _WRITABLE = {
     ".bmp": ("BMP", {}),
 }
 # What a folder is searched for: all that is written and all else that can be read.
-_SUFFIXES = {*_WRITABLE, ".jpe", ".jfif", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".heic", ".heif"}
+_SUFFIXES = {*WRITABLE, ".jpe", ".jfif", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".heic", ".heif"}
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ class Photo:
         """
         path = Path(path)
         suffix = path.suffix.lower()
-        if suffix not in _WRITABLE:
-            raise OutputError(f"Cannot write {path}: unknown suffix {suffix!r}. Use {', '.join(_WRITABLE)}.")
-        format_name, options = _WRITABLE[suffix]
+        if suffix not in WRITABLE:
+            raise OutputError(f"Cannot write {path}: unknown suffix {suffix!r}. Use {', '.join(WRITABLE)}.")
+        format_name, options = WRITABLE[suffix]
         if self.alpha is not None and format_name in ("JPEG", "BMP"):
             raise OutputError(
                 f"Cannot write {path}: the photograph has transparency, and {format_name} has none. Use .png."

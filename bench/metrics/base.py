@@ -1,0 +1,82 @@
+"""What every metric is: a specification, and a function on tensors that is checked before it is called."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Score = Callable[[Tensor, Tensor | None], Tensor]
+
+
+class MetricError(ValueError):
+    """A metric cannot be had or cannot be computed; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """Say what a metric's number means: which way is better, in what unit, between which bounds."""
+
+    name: str
+    reference: bool
+    direction: Literal["up", "down"]
+    unit: str
+    low: float
+    high: float
+    definition: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric ready to be called on restored images.
+
+    `metric(restored, clear)` takes images [B, 3, H, W] in [0, 1] (RGB) and returns [B] scores in float64 on the CPU.
+    `clear` is needed where `spec.reference` is true and ignored elsewhere. Raises `MetricError` where an image is not
+    of that form, is too small for the metric, or leaves it undefined.
+    """
+
+    spec: MetricSpec
+    score: Score
+
+    @torch.no_grad()
+    def __call__(self, restored: Tensor, clear: Tensor | None = None) -> Tensor:
+        self._check(restored, "restored")
+        if self.spec.reference:
+            if clear is None:
+                raise MetricError(f"{self.spec.name} compares with a clear image and none was given: pass clear=...")
+            self._check(clear, "clear")
+            if restored.shape != clear.shape:
+                raise MetricError(
+                    f"{self.spec.name} compares images of one size, and the restored one is {_size(restored)}, "
+                    f"the clear one {_size(clear)}: bring both to one size"
+                )
+        else:
+            clear = None
+        scores = self.score(restored, clear).detach().double().cpu().reshape(-1)
+        if scores.isnan().any():
+            raise MetricError(
+                f"{self.spec.name} is undefined for this image (no structure to measure, as in a picture of one "
+                "colour): leave the image out of this metric"
+            )
+        return scores
+
+    def _check(self, image: Tensor, which: str) -> None:
+        if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
+            form = f"{image.dtype} {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+            raise MetricError(
+                f"{self.spec.name} takes RGB images as a float tensor [B, 3, H, W] and the {which} one is {form}: "
+                "convert it first"
+            )
+        if image.numel() == 0:
+            raise MetricError(f"{self.spec.name} got an empty {which} image of shape {list(image.shape)}")
+        low, high = image.aminmax()
+        if not (low >= -1e-6 and high <= 1 + 1e-6):  # NaN fails this too
+            raise MetricError(
+                f"{self.spec.name} takes values in [0, 1] and the {which} image spans [{low:.4g}, {high:.4g}]: "
+                "scale or clip it first"
+            )
+
+
+def _size(image: Tensor) -> str:
+    return f"{image.shape[0]} of {image.shape[3]}×{image.shape[2]}"

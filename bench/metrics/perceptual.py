@@ -1,0 +1,193 @@
+"""Bridge to pyiqa: perceptual metrics by the name pyiqa gives them, and LPIPS from a local file.
+
+pyiqa's licence is non-commercial, so it is imported here and in `niqe` alone, when a metric is asked for. Metrics that
+need weights fetch them once into the torch hub cache; what cannot be had fails that metric alone.
+"""
+
+import contextlib
+import difflib
+import io
+import os
+import re
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bench.metrics.base import Metric, MetricError, MetricSpec
+
+_TABLE = {  # name: (reference, direction, low, high, definition)
+    "ms_ssim": (True, "up", 0.0, 1.0, "Multi-scale structural similarity (Wang 2003) of luma"),
+    "vif": (True, "up", 0.0, inf, "Visual information fidelity (Sheikh and Bovik 2006) of luma"),
+    "fsim": (True, "up", 0.0, 1.0, "Feature similarity with colour, FSIMc (Zhang 2011)"),
+    "gmsd": (True, "down", 0.0, inf, "Gradient magnitude similarity deviation (Xue 2014) of luma"),
+    "vsi": (True, "up", 0.0, 1.0, "Visual saliency-induced index (Zhang 2014)"),
+    "nlpd": (True, "down", 0.0, inf, "Normalised Laplacian pyramid distance (Laparra 2016) of luma"),
+    "lpips": (True, "down", 0.0, inf, "Learned perceptual image patch similarity 0.1, AlexNet (Zhang 2018)"),
+    "dists": (True, "down", 0.0, inf, "Deep image structure and texture similarity (Ding 2020)"),
+    "piqe": (False, "down", 0.0, 100.0, "Perception-based image quality evaluator (Venkatanath 2015)"),
+    "entropy": (False, "up", 0.0, 8.0, "Shannon entropy of the grey levels, in bits"),
+    "brisque": (False, "down", -inf, inf, "Blind spatial quality evaluator (Mittal 2012) of luma"),
+    "musiq": (False, "up", -inf, inf, "Multi-scale image quality transformer (Ke 2021), KonIQ-10k"),
+    "clipiqa": (False, "up", 0.0, 1.0, "CLIP-IQA (Wang 2023): a good photo against a bad photo"),
+    "nima": (False, "up", 0.0, 10.0, "Neural image assessment (Talebi and Milanfar 2018), AVA, Inception-ResNet-v2"),
+}
+_UNITS = {"entropy": "bit"}
+
+# Scores of sets or of captions, which have no value for one image.
+_NOT_PER_IMAGE = ("fid", "sfid", "fid_dinov2", "inception_score", "clipscore")
+
+
+def spec(name: str) -> MetricSpec:
+    """Describe a metric of the table above, or any other that pyiqa scores single images with."""
+    if name in _TABLE:
+        reference, direction, low, high, definition = _TABLE[name]
+        return MetricSpec(name, reference, direction, _UNITS.get(name, ""), low, high, f"{definition}; as pyiqa")
+    configs = _pyiqa_configs()
+    if name in _NOT_PER_IMAGE:
+        raise MetricError(f"{name} scores sets or captions, not single images: choose another metric")
+    if name not in configs:
+        from bench.metrics import names
+
+        close = difflib.get_close_matches(name, {*names(), *configs}, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names())}, and pyiqa's own"
+        raise MetricError(f"no metric is called {name!r}; {hint}")
+    config = configs[name]
+    low, high = _bounds(config.get("score_range") or "")
+    return MetricSpec(
+        name,
+        reference=config["metric_mode"] == "FR",
+        direction="down" if config.get("lower_better") else "up",
+        unit="",
+        low=low,
+        high=high,
+        definition=f"{name} as pyiqa computes it by default",
+    )
+
+
+def build(name: str, *, lpips_weights: Path | None = None) -> Metric:
+    """Return a metric of pyiqa ready to be called; `lpips_weights` is a safetensors file to take `lpips` from."""
+    described = spec(name)
+    network = Lpips.load(lpips_weights) if lpips_weights else _create(name)
+
+    def score(restored: Tensor, clear: Tensor | None) -> Tensor:
+        network.to(restored.device)
+        images = [image.float().clamp(0, 1) for image in (restored, clear) if image is not None]
+        try:
+            scores = network(*images)
+        except Exception as error:  # whatever a network of pyiqa trips over, most often too small an image
+            height, width = restored.shape[-2:]
+            raise MetricError(
+                f"{name} cannot be computed for an image of {width}×{height} ({error}): leave it out of this metric"
+            ) from error
+        if not isinstance(scores, Tensor) or scores.numel() != len(restored):
+            raise MetricError(f"{name} gives no single score an image: choose another metric")
+        return scores
+
+    return Metric(described, score)
+
+
+class Lpips(nn.Module):
+    """LPIPS 0.1 on AlexNet: images [B, 3, H, W] in [0, 1] to distances [B].
+
+    Zhang, Isola, Efros, Shechtman and Wang 2018. Keys: torchvision's `features.N.*` of AlexNet and the five heads
+    `lpips_linN.weight`. pyiqa's own class is not used as its making fetches ImageNet weights that it then replaces.
+    """
+
+    channels = (64, 192, 384, 256, 256)
+    taps = (1, 4, 7, 9, 11)  # the five ReLUs
+
+    def __init__(self):
+        from torchvision.models import alexnet
+
+        super().__init__()
+        self.features = alexnet(weights=None).features[: self.taps[-1] + 1]
+        for level, channels in enumerate(self.channels):
+            self.add_module(f"lpips_lin{level}", nn.Conv2d(channels, 1, 1, bias=False))
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None], persistent=False)
+        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None], persistent=False)
+
+    @classmethod
+    def load(cls, path: Path) -> "Lpips":
+        """Read the weights from a safetensors file, strictly; raises `MetricError` if that is not what it holds."""
+        network = cls().eval()
+        try:
+            network.load_state_dict(load_file(path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise MetricError(
+                f"lpips cannot read its weights from {path} ({error}): give a safetensors file with AlexNet's "
+                "features.N.weight and .bias and the heads lpips_lin0.weight to lpips_lin4.weight"
+            ) from error
+        return network
+
+    def forward(self, restored: Tensor, clear: Tensor) -> Tensor:
+        levels = zip(self._features(restored), self._features(clear), strict=True)
+        return sum(
+            self.get_submodule(f"lpips_lin{level}")((a - b).square()).mean(dim=(1, 2, 3))
+            for level, (a, b) in enumerate(levels)
+        )
+
+    def _features(self, image: Tensor) -> Iterator[Tensor]:
+        """Yield the activations behind each ReLU, of unit length in every pixel."""
+        x = (2 * image - 1 - self.shift) / self.scale
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self.taps:
+                yield x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+
+
+def _pyiqa_configs() -> dict[str, dict]:
+    try:
+        from pyiqa.default_model_configs import DEFAULT_CONFIGS
+    except ImportError as error:
+        raise MetricError(
+            f"this metric comes from pyiqa, which cannot be imported ({error}): pip install pyiqa"
+        ) from error
+    return DEFAULT_CONFIGS
+
+
+def _create(name: str) -> nn.Module:
+    _pyiqa_configs()
+    import pyiqa
+
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed), _tensors_only():
+            return pyiqa.create_metric(name, device=torch.device("cpu"))
+    except Exception as error:  # download, missing optional package, file that is not weights: that metric alone fails
+        download = re.search(r'Downloading: "(.+)" to (\S+)', printed.getvalue())
+        if download:
+            advice = f"run it once with network, or put {download[1]} at {download[2]}"
+        elif isinstance(error, ImportError):
+            advice = "install the package that is missing"
+        else:
+            advice = "run it once with network"
+        raise MetricError(f"{name} cannot be made ready ({type(error).__name__}: {error}): {advice}") from error
+
+
+@contextlib.contextmanager
+def _tensors_only() -> Iterator[None]:
+    """Have torch refuse weight files that hold anything but tensors, which pyiqa itself would unpickle."""
+    variable = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(variable)
+    os.environ[variable] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before
+
+
+def _bounds(score_range: str) -> tuple[float, float]:
+    """Read pyiqa's "0, ~100": what is marked as approximate bounds nothing."""
+    match = re.fullmatch(r"\s*(~?)([-\d.]*)\s*,\s*(~?)([-\d.]*)\s*", score_range)
+    if not match:
+        return -inf, inf
+    low_about, low, high_about, high = match.groups()
+    return (float(low) if low and not low_about else -inf), (float(high) if high and not high_about else inf)

@@ -46,9 +46,10 @@ def _cpu() -> str:
 
 @cache  # the code that runs is what was read first
 def _code() -> str:
-    """Hash the sources of `dehaze` and `bench`, so that no run is continued by code that changed since."""
+    """Hash the sources that restore and score, so that no run is continued by code that changed since."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
-    for path in sorted([*root.glob("dehaze/**/*.py"), *root.glob("bench/**/*.py")]):
+    sources = ("dehaze/*.py", "dehaze/networks/**/*.py", "bench/**/*.py")
+    for path in sorted(path for pattern in sources for path in root.glob(pattern)):
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

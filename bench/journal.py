@@ -6,6 +6,7 @@ journal made with anything else is not continued.
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,17 @@ def _differences(header: bytes, inputs: dict[str, Any]) -> list[str]:
     try:
         before = json.loads(header)
     except ValueError:
-        return ["everything (its first line is damaged)"]
+        before = None
     if not isinstance(before, dict):
-        return ["everything (its first line is damaged)"]
-    return sorted(name for name in before.keys() | inputs.keys() if before.get(name) != inputs.get(name))
+        return ["its first line, which is damaged"]
+    return sorted(_different(before, inputs))
+
+
+def _different(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Name the fields, of inner dictionaries too, that differ between two dictionaries."""
+    for name in one.keys() | other.keys():
+        values = one.get(name), other.get(name)
+        if all(isinstance(value, dict) for value in values):
+            yield from _different(*values, prefix=f"{prefix}{name}.")
+        elif values[0] != values[1]:
+            yield prefix + name

@@ -279,11 +279,13 @@ def test_an_unfinished_run_of_something_else_is_not_continued(pairs, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         runner.run(Interrupted(), pairs, NATIVE, psnr(), tmp_path / "out")
     watcher, restorer = Notes(), Counting()
+    restorer.method = replace(restorer.method, weights_sha256="ab")
     scores = psnr() | {"brightness": mean_value()}
     made = runner.run(restorer, pairs, NATIVE, scores, tmp_path / "out", watcher=watcher)
     assert len(restorer.asked) == 4
     assert watcher.notes == [
-        "identity on folder:set (native-v1): the unfinished run differed in metrics and is not continued"
+        "identity on folder:set (native-v1): the unfinished run differed in method.weights_sha256, metrics "
+        "and is not continued"
     ]
     assert made.metrics["brightness"].count == 4
 

@@ -36,15 +36,15 @@ class Model:
         self.device = str(dehazer.device)
         self.dtype = str(dehazer.dtype).removeprefix("torch.")
         card = dehazer.card
+        trained_on = card.get("datasets") or ()
         self.method = Method(
             name=dehazer.name,
-            source="model",
-            revision=card.get("revision"),
+            revision=dehazer.revision,
             weights_sha256=dehazer.weights_sha256,
             parameters=sum(parameter.numel() for parameter in dehazer.network.parameters()),
             license=card.get("license"),
             paper=card.get("paper"),
-            trained_on=tuple(card.get("trained_on") or ()),
+            trained_on=(trained_on,) if isinstance(trained_on, str) else tuple(trained_on),
         )
 
     def restore(self, sample: Sample, hazy: Image.Image) -> tuple[np.ndarray, float | None]:

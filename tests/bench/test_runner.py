@@ -183,6 +183,22 @@ def test_a_model_that_fails_is_a_row_too(pairs, tmp_path):
     assert made.metrics["psnr"].count == 2
 
 
+def test_a_model_is_described_by_its_weights_and_card():
+    card = {"license": "apache-2.0", "datasets": ["rendered"], "tags": ["haze"]}
+    dehazer = replace(dehaze.load("identity"), card=card, weights_sha256="ab", revision="main")
+    assert Model(dehazer).method == Method(
+        name="identity",
+        source="model",
+        revision="main",
+        weights_sha256="ab",
+        parameters=0,
+        license="apache-2.0",
+        trained_on=["rendered"],
+    )
+    one = Model(replace(dehazer, card={"datasets": "rendered"})).method
+    assert (one.license, one.trained_on) == (None, ("rendered",))
+
+
 KILLED = """
 import sys, time
 from pathlib import Path

@@ -53,10 +53,10 @@ class Model:
 
 
 class Predictions:
-    """Take restored images from `folder`: one for each sample, `ID.png` or another image format, of the size that the
-    protocol gives the hazy image.
+    """Take restored images from a folder.
 
-    Raises DatasetError naming what is missing, left over, or of another size.
+    It holds one image for each sample, called as the sample (`ID.png`, or another format), of the size that the
+    protocol gives the hazy image. Raises DatasetError naming what is missing, left over, or of another size.
     """
 
     device = "none"

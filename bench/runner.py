@@ -17,7 +17,7 @@ from bench import environment
 from bench.datasets import Dataset, Sample
 from bench.errors import BenchError, RunError
 from bench.journal import Journal
-from bench.metrics import Metric
+from bench.metrics import Metric, MetricSpec
 from bench.protocol import Protocol, eight_bit
 from bench.record import Failure, Record, Row, Speed, Summary, earlier, read_rows, stem, write_rows
 from bench.restorers import Restorer
@@ -106,7 +106,7 @@ def run(
             method=restorer.method,
             dataset=dataset.info,
             protocol=protocol.name,
-            metrics={name: _summary(metric, rows) for name, metric in applicable.items()},
+            metrics={name: _summary(name, metric.spec, rows) for name, metric in applicable.items()},
             failures=tuple(failure for row in rows for failure in row.failures),
             speed=_speed(restorer, rows),
             environment=facts | dict(options or {}),
@@ -127,7 +127,7 @@ def run(
 
 
 def _kept(done: Mapping[str, Row]) -> str:
-    return f"The {len(done)} images done so far are kept: make room and run the same command again."
+    return f"The {len(done)} images done so far are kept: put that right and run the same command again."
 
 
 def _score(sample: Sample, restorer: Restorer, protocol: Protocol, metrics: Mapping[str, Metric]) -> Row:
@@ -135,7 +135,9 @@ def _score(sample: Sample, restorer: Restorer, protocol: Protocol, metrics: Mapp
     stage, size = "read", {}
     try:
         hazy = protocol.prepare(_decode(sample.hazy, sample.hazy_sha256))
-        clear = sample.clear and protocol.prepare(_decode(sample.clear, sample.clear_sha256))
+        clear = None
+        if sample.clear is not None:
+            clear = protocol.prepare(_decode(sample.clear, sample.clear_sha256))
         stage, size = "restore", {"width": hazy.width, "height": hazy.height}
         pixels, seconds = restorer.restore(sample, hazy)
         if pixels.shape != (hazy.height, hazy.width, 3):
@@ -174,9 +176,8 @@ def _failure(sample: Sample, stage: str, error: Exception) -> Failure:
     return Failure(id=sample.id, stage=stage, reason=text if ours and text else f"{type(error).__name__}: {text}")
 
 
-def _summary(metric: Metric, rows: list[Row]) -> Summary:
-    spec = metric.spec
-    values = np.array([row.values[spec.name] for row in rows if spec.name in row.values], dtype=np.float64)
+def _summary(name: str, spec: MetricSpec, rows: list[Row]) -> Summary:
+    values = np.array([row.values[name] for row in rows if name in row.values], dtype=np.float64)
     finite = values[np.isfinite(values)]
     low, high = bootstrap_mean(finite) if finite.size > 1 else (None, None)
     return Summary(

@@ -24,9 +24,9 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def as_csv(tables: Sequence[Table]) -> str:
-    """Render tables as one CSV file: a row for each method, data set and protocol, four columns for each metric."""
+    """Render tables as one CSV file: a row for each method, data set and protocol, five columns for each metric."""
     metrics = list(dict.fromkeys(column.name for table in tables for column in table.columns))
-    parts = ("", "_low", "_high", "_count")
+    parts = ("", "_low", "_high", "_count", "_infinite")
     about = ["dataset", "fingerprint", "protocol", "method", "source", "images", "pairs", "failures"]
     speed = ["seconds", "megapixels", "device", "parameters"]
     text = io.StringIO()
@@ -38,7 +38,8 @@ def as_csv(tables: Sequence[Table]) -> str:
             row += [record.method.source, table.dataset.samples, table.dataset.pairs, len(record.failures)]
             for name in metrics:
                 summary = record.metrics.get(name)
-                row += [summary.mean, summary.low, summary.high, summary.count] if summary else [None] * len(parts)
+                numbers = summary and [summary.mean, summary.low, summary.high, summary.count, summary.infinite]
+                row += numbers or [None] * len(parts)
             if record.speed:
                 row += [record.speed.seconds_median, record.speed.megapixels_median, record.speed.device]
             else:

@@ -189,7 +189,7 @@ def test_damaged_exif_does_not_cost_the_photograph(exif):
 
 def cmyk_profile() -> bytes:
     """Build an ICC profile whose inks are chosen so that no formula could guess them: cyan prints green."""
-    white, black = (255, 128, 128), (0, 128, 128)
+    white, black = (255, 128, 128), (50, 128, 128)  # printed black is a dark grey
     paper_and_inks = [white] * 16
     for inks in range(16):  # first channel varies slowest
         cyan, _, _, key = inks >> 3 & 1, inks >> 2 & 1, inks >> 1 & 1, inks & 1
@@ -200,13 +200,14 @@ def cmyk_profile() -> bytes:
     white_point = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
     text = b"text\0\0\0\0test\0\0\0\0"
     tags, body = b"", b""
-    for name, data in [(b"A2B0", table + b"\0" * (-len(table) % 4)), (b"wtpt", white_point), (b"cprt", text)]:
-        tags += name + struct.pack(">II", 128 + 4 + 36 + len(body), len(data))
+    table += b"\0" * (-len(table) % 4)
+    for name, data in [(b"A2B0", table), (b"A2B1", table), (b"wtpt", white_point), (b"cprt", text)]:
+        tags += name + struct.pack(">II", 128 + 4 + 48 + len(body), len(data))
         body += data
-    size = 128 + 4 + 36 + len(body)
-    header = struct.pack(">I4sI4s4s4s", size, b"\0\0\0\0", 0x02400000, b"prtr", b"CMYK", b"Lab ")
+    size = 128 + 4 + 48 + len(body)
+    header = struct.pack(">I4sI4s4s4s", size, b"\0\0\0\0", 0x02400000, b"scnr", b"CMYK", b"Lab ")
     header += struct.pack(">6H", 2024, 1, 1, 0, 0, 0) + b"acsp" + b"\0" * 28 + struct.pack(">3i", 63190, 65536, 54061)
-    return header.ljust(128, b"\0") + struct.pack(">I", 3) + tags + body
+    return header.ljust(128, b"\0") + struct.pack(">I", 4) + tags + body
 
 
 def test_cmyk_follows_its_profile_into_srgb():
@@ -216,7 +217,7 @@ def test_cmyk_follows_its_profile_into_srgb():
     assert photo.mode == "RGB"
     red, green, blue = photo.pixels[4, 2].astype(int)
     assert green > max(red, blue) + 50  # Pillow's formula without the profile: 0, 255, 255
-    assert photo.pixels[4, 12].max() < 12
+    assert photo.pixels[4, 12].max() < 12  # black point compensation: the darkest ink becomes black
     assert photo.icc_profile is None
 
 
@@ -253,15 +254,15 @@ def test_over_limit_is_refused_from_the_header_alone():
             read(huge_png(10**6, 400_000))
 
 
-def test_limit_can_be_raised_and_lowered():
-    guard = Image.MAX_IMAGE_PIXELS
+def test_limit_can_be_raised_and_lowered(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     with pytest.raises(ImageError, match="damaged or cut short"):  # the limit passed, beyond Pillow's own guard
         read(huge_png(200_000, 1000), max_megapixels=200)
     for source in (noise(11, 100), Image.new("L", (100, 11)), encoded(Image.new("L", (100, 11)), "PNG")):
         assert read(source, max_megapixels=0.0011).mode == "L"
         with pytest.raises(ImageError, match=r"0\.001"):
             read(source, max_megapixels=0.001)
-    assert guard == Image.MAX_IMAGE_PIXELS
+    assert Image.MAX_IMAGE_PIXELS == 10_000  # others' use of Pillow stays guarded
 
 
 SAMPLE = Image.fromarray(noise(24, 40, 3))

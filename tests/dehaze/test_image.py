@@ -168,6 +168,11 @@ def test_profile_and_exif_go_along(tmp_path, mode, suffix):
     assert (plain.icc_profile, plain.exif) == (None, None)
 
 
+def test_webp_keeps_the_colours_under_full_transparency(tmp_path):
+    photo = photo_of("RGBA", np.full((16, 16, 4), [200, 100, 50, 0], np.uint8))
+    np.testing.assert_allclose(read(photo.save(tmp_path / "photo.webp")).pixels.astype(int), photo.pixels, atol=8)
+
+
 def test_unknown_suffix_lists_the_known(tmp_path):
     for name in ("photo", "photo.gif", "photo.heic"):
         with pytest.raises(OutputError, match=r"\.png, \.jpg, \.jpeg, \.webp, \.tif, \.tiff, \.bmp"):

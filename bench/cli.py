@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column, Table
+from rich.table import Table
 
 import dehaze
 from bench import datasets, metrics, protocol, runner
@@ -235,8 +235,7 @@ class _Bar(runner.Watcher):
 def _finish(records: list[Record], output: Path, missing: list[MetricError]) -> None:
     """Print what came out; exit with 1 if an image failed or a metric could not be had."""
     names = _once([name for record in records for name in record.metrics])
-    named = (Column(title, overflow="fold") for title in ("method", "data set"))
-    table = Table(*named, "images", *names, "seconds", "failed", box=None, padding=(0, 2, 0, 0))
+    table = Table("method", "data set", "images", *names, "seconds", "failed", box=None, padding=(0, 2, 0, 0))
     for record in records:
         table.add_row(
             escape(record.method.name),
@@ -246,7 +245,7 @@ def _finish(records: list[Record], output: Path, missing: list[MetricError]) -> 
             f"{record.speed.seconds_median:.3g}" if record.speed else "",
             str(len({failure.id for failure in record.failures})),
         )
-    out.print(table)
+    out.print(table, width=1000, crop=False)  # a narrow terminal breaks lines; a name cut short would be worse
     out.print(f"{len(records)} record{'s' * (len(records) > 1)} in {escape(str(output))}", soft_wrap=True)
     for error in missing:
         err.print(f"[red]metric left out:[/red] {escape(str(error))}")

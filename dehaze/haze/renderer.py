@@ -22,28 +22,30 @@ class RendererConfig:
     base: tuple[float, float] = (0.0, 0.5)  # optical depth in front of the nearest point
     dense_base: tuple[float, float] = (0.5, 2.0)
     depth_gamma: tuple[float, float] = (0.6, 1.6)
-    airlight: tuple[float, float] = (0.5, 1.0)
+    airlight: tuple[float, float] = (0.4, 1.0)
     airlight_shift: float = 0.025  # independent for each channel
     airlight_warmth: float = 0.15  # red up and blue down, or the reverse
-    gamma: tuple[float, float] = (1.0, 2.0)  # darkening before the haze
+    airlight_unevenness: tuple[float, float] = (0.1, 0.6)  # of an airlight map: lit haze glows here and is dim there
+    gamma: tuple[float, float] = (1.0, 2.2)  # darkening before the haze
     noise: tuple[float, float] = (1 / 255, 8 / 255)
     jpeg_quality: tuple[float, float] = (40, 95)
 
     clear_share: float = 0.12  # no haze at all: input and target are the same
     dense_share: float = 0.2
     perlin_share: float = 0.25
-    brownian_share: float = 0.15
+    brownian_share: float = 0.2
     flat_depth_share: float = 0.1  # estimated depth is wrong at times; machine haze does not follow it
     warm_share: float = 0.4
+    airlight_map_share: float = 0.3
     linear_share: float = 0.3  # scattering in linear light, as physics has it, instead of in sRGB values
-    gamma_share: float = 0.25
+    gamma_share: float = 0.5
     noise_share: float = 0.4
     jpeg_share: float = 0.5
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A hazy image with its ground truth: `hazy`, `clear` [3,H,W], `transmission` [1,H,W], `airlight` [3,1,1]."""
+    """A hazy image with its ground truth: `hazy`, `clear`, an `airlight` map [3,H,W] and `transmission` [1,H,W]."""
 
     hazy: Tensor
     clear: Tensor
@@ -78,21 +80,25 @@ class HazeRenderer:
             optical_depth = optical_depth * (0.2 + 1.6 * brownian_field(height, width, generator))
         return optical_depth[None]
 
-    def airlight(self, generator: torch.Generator) -> Tensor:
-        """Draw an airlight [3,1,1] in [0.2, 1]: grey, or warm or cool."""
+    def airlight(self, height: int, width: int, generator: torch.Generator) -> Tensor:
+        """Draw an airlight map [3,H,W] in [0.2, 1]: grey, or warm or cool; even, or brighter here than there."""
         config = self.config
         airlight = torch.full((3,), uniform(*config.airlight, generator))
         airlight += config.airlight_shift * (2 * torch.rand(3, generator=generator) - 1)
         if torch.rand((), generator=generator) < config.warm_share:
             warmth = uniform(-config.airlight_warmth, config.airlight_warmth, generator)
             airlight += warmth * torch.tensor([0.5, 0.0, -1.0] if warmth > 0 else [1.0, 0.0, -0.5])
-        return airlight.clamp(0.2, 1).view(3, 1, 1)
+        airlight = airlight.view(3, 1, 1).expand(3, height, width)
+        if torch.rand((), generator=generator) < config.airlight_map_share:
+            field = perlin_field(height, width, generator, octaves=2, scale=0.6 * max(height, width))
+            airlight = airlight * (1 + uniform(*config.airlight_unevenness, generator) * (field - 1))
+        return airlight.clamp(0.2, 1)
 
     def render(self, clear: Tensor, depth: Tensor, generator: torch.Generator) -> Rendered:
         """Render haze onto `clear` [3,H,W] in [0,1] with `depth` [H,W] in [0,1], where 1 is far and the sky is 1."""
         config = self.config
         as_clear, in_linear, darkened, noisy, compressed = torch.rand(5, generator=generator).tolist()
-        airlight = self.airlight(generator)
+        airlight = self.airlight(*depth.shape, generator)
         if as_clear < config.clear_share:
             return Rendered(clear, clear, torch.ones_like(clear[:1]), airlight)
 

@@ -106,11 +106,13 @@ class TestRenderer:
             assert sample.transmission.min() > 0 and sample.transmission.max() <= 1
 
     def test_airlight_is_coloured_at_times_and_grey_at_others(self):
-        airlights = torch.stack([HazeRenderer().airlight(seeded(i)).flatten() for i in range(300)])
-        warmth = airlights[:, 0] - airlights[:, 2]
+        airlights = torch.stack([HazeRenderer().airlight(16, 16, seeded(i)) for i in range(300)])
+        warmth = (airlights[:, 0] - airlights[:, 2]).mean((1, 2))
         assert warmth.max() > 0.1
         assert warmth.min() < -0.1
         assert (warmth.abs() < 0.05).float().mean() > 0.5
+        uneven = airlights.amax((2, 3)) - airlights.amin((2, 3)) > 0.02
+        assert 0.15 < uneven.any(1).float().mean() < 0.45
 
 
 def test_noise_and_jpeg():

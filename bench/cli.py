@@ -245,7 +245,7 @@ def _finish(records: list[Record], output: Path, missing: list[MetricError]) -> 
             f"{record.speed.seconds_median:.3g}" if record.speed else "",
             str(len({failure.id for failure in record.failures})),
         )
-    out.print(table, width=1000, crop=False)  # a narrow terminal breaks lines; a name cut short would be worse
+    Console(width=1000).print(table)  # a narrow terminal breaks lines; a name cut short would be worse
     out.print(f"{len(records)} record{'s' * (len(records) > 1)} in {escape(str(output))}", soft_wrap=True)
     for error in missing:
         err.print(f"[red]metric left out:[/red] {escape(str(error))}")

@@ -51,6 +51,11 @@ def test_run_writes_a_record_a_model_and_data_set(bench, pairs, put, tmp_path):
     assert list(record.read(out / "dcp__folder-real__native-v1.json").metrics) == ["fade_refit"]
     assert "has no clear images: psnr, ssim left out" in result.stderr
     assert "4 records in" in result.stdout
+    header, *lines = result.stdout.splitlines()
+    assert header.split() == ["method", "data", "set", "images", "psnr", "fade_refit", "ssim", "seconds", "failed"]
+    assert [line.split()[:3] for line in lines[:4]] == [
+        [model, f"folder:{name}", count] for model in ("identity", "dcp") for name, count in (("set", "3"), ("real", "2"))
+    ]
 
     again = bench("run", *what, *scores, "--output", out, "--device", "cpu")
     assert again.exit_code == 0

@@ -54,7 +54,7 @@ def test_run_writes_a_record_a_model_and_data_set(bench, pairs, put, tmp_path):
     header, *lines = result.stdout.splitlines()
     assert header.split() == ["method", "data", "set", "images", "psnr", "fade_refit", "ssim", "seconds", "failed"]
     assert [line.split()[:3] for line in lines[:4]] == [
-        [model, f"folder:{name}", count] for model in ("identity", "dcp") for name, count in (("set", "3"), ("real", "2"))
+        [model, *rest] for model in ("identity", "dcp") for rest in (("folder:set", "3"), ("folder:real", "2"))
     ]
 
     again = bench("run", *what, *scores, "--output", out, "--device", "cpu")

@@ -4,6 +4,10 @@ Choi, You and Bovik, "Referenceless prediction of perceptual fog density and per
 Twelve features of each patch are compared with two Gaussians, one of fog-free and one of foggy patches. Details that
 the paper leaves open follow the authors' released MATLAB code, so that its scores are met.
 
+Where a photograph is flat (clipped skies), the last bit of rounding decides which signs a patch's products have, and so
+whether the patch counts. This is the release's own: implementations that agree to nine digits elsewhere differ there by
+some percent, up to a fifth for a photograph.
+
 The authors' Gaussians come with their release and its terms, and are not part of this project: `fade` reads them from a
 folder. `fade_refit` is the same score against Gaussians fitted by `bench.metrics.fade_fit`, which ship.
 """
@@ -84,6 +88,10 @@ class Gaussian:
                 f"FADE statistics need a mean [{n}] and a covariance [{n}, {n}], got {list(self.mean.shape)} and "
                 f"{list(self.covariance.shape)}"
             )
+        try:
+            np.linalg.cholesky(self.covariance)
+        except np.linalg.LinAlgError as error:
+            raise MetricError("FADE statistics have a singular covariance: fit them to more photographs") from error
 
 
 @dataclass(frozen=True)
@@ -183,7 +191,7 @@ def features(image: Tensor) -> np.ndarray:
     height, width = (side // PATCH * PATCH for side in image.shape[-2:])
     if min(height, width) < MIN_SIZE:
         raise MetricError(
-            f"fade needs images of at least {MIN_SIZE}×{MIN_SIZE} pixels and got {image.shape[-1]}×{image.shape[-2]}: "
+            f"FADE needs images of at least {MIN_SIZE}×{MIN_SIZE} pixels and got {image.shape[-1]}×{image.shape[-2]}: "
             "leave it out"
         )
     pixels = np.ascontiguousarray((image[:, :height, :width].float() * 255).round().byte().cpu().numpy())
@@ -336,6 +344,7 @@ def statistics_from_json(text: str) -> Statistics:
 def released_statistics(folder: Path) -> Statistics:
     """Read the two statistics files of the authors' release; raises `MetricError` if `folder` does not hold them."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     def gaussian(file: str, kind: str) -> Gaussian:
         path = Path(folder) / file
@@ -346,7 +355,7 @@ def released_statistics(folder: Path) -> Statistics:
         try:
             entries = loadmat(path)
             return Gaussian(entries[f"mu_{kind}param"].ravel(), entries[f"cov_{kind}param"])
-        except (ValueError, KeyError, TypeError, NotImplementedError) as error:
+        except (MatReadError, ValueError, KeyError, TypeError, NotImplementedError) as error:
             raise MetricError(
                 f"{path} is not the statistics file of the release ({error}): get it from {RELEASE}"
             ) from error

@@ -1,8 +1,8 @@
 """Fit the Gaussians of `fade_refit`: python -m bench.metrics.fade_fit --clear DIR --hazy DIR --output FILE
 
 The released Gaussians lie far from those of all patches of clear and of hazy photographs: they describe crisp patches
-and dense fog. So each photograph gives the quarter of its patches that is most of its kind: a clear one those of highest
-local deviation, a hazy one those of brightest dark channel.
+and dense fog. So each photograph gives the quarter of its patches that is most of its kind: a clear one those of
+highest local deviation, a hazy one those of brightest dark channel.
 """
 
 import argparse

@@ -41,17 +41,26 @@ def build(name: str) -> Metric:
 
 
 def niqe(restored: Tensor, _: Tensor | None = None) -> Tensor:
-    """Return the NIQE [B] of RGB images [B, 3, H, W] in [0, 1]; they must hold two whole blocks of 96×96 pixels."""
-    from pyiqa.archs.niqe_arch import calculate_niqe
+    """Return the NIQE [B] of RGB images [B, 3, H, W] in [0, 1], NaN where no two blocks have structure.
 
+    Raises `MetricError` if the images do not hold two whole blocks of 96×96 pixels.
+    """
     height, width = restored.shape[-2:]
     if (height // BLOCK) * (width // BLOCK) < 2:
         raise MetricError(
-            f"niqe needs an image of two blocks of {BLOCK}×{BLOCK} pixels or more and got {width}×{height}: leave it out"
+            f"niqe needs an image of two blocks of {BLOCK}×{BLOCK} pixels or more, got {width}×{height}: leave it out"
         )
+    return torch.stack([_niqe(image[None]) for image in restored])
+
+
+def _niqe(image: Tensor) -> Tensor:
+    from pyiqa.archs.niqe_arch import calculate_niqe
+
     mean, covariance = _pristine_statistics()
-    scores = [calculate_niqe(image[None], mu_pris_param=mean, cov_pris_param=covariance) for image in restored]
-    return torch.stack(scores)
+    try:
+        return calculate_niqe(image, mu_pris_param=mean, cov_pris_param=covariance)
+    except torch.linalg.LinAlgError:  # the statistics of blocks of one colour are not numbers
+        return torch.tensor(torch.nan)
 
 
 @cache

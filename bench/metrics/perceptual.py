@@ -118,8 +118,9 @@ class Lpips(nn.Module):
         try:
             network.load_state_dict(load_file(path))
         except (OSError, SafetensorError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
             raise MetricError(
-                f"lpips cannot read its weights from {path} ({error}): give a safetensors file with AlexNet's "
+                f"lpips cannot read its weights from {path} ({reason}): give a safetensors file with AlexNet's "
                 "features.N.weight and .bias and the heads lpips_lin0.weight to lpips_lin4.weight"
             ) from error
         return network

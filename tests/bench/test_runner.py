@@ -14,7 +14,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 import dehaze
-from bench import datasets, journal, metrics, protocol, record, runner
+from bench import datasets, environment, journal, metrics, protocol, record, runner
 from bench.errors import RecordError, RunError
 from bench.metrics import Metric, MetricError, MetricSpec
 from bench.record import Method
@@ -203,8 +203,10 @@ KILLED = """
 import sys, time
 from pathlib import Path
 import dehaze
-from bench import datasets, metrics, protocol, runner
+from bench import datasets, environment, metrics, protocol, runner
 from bench.restorers import Model
+
+environment._code = lambda: "unchanged"
 
 class Slow(Model):
     def restore(self, sample, hazy):
@@ -216,7 +218,8 @@ runner.run(Slow(dehaze.load("identity", device="cpu")), datasets.load("folder:" 
 """
 
 
-def test_a_killed_run_continues_and_ends_as_an_unbroken_one(put, tmp_path):
+def test_a_killed_run_continues_and_ends_as_an_unbroken_one(put, tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "_code", lambda: "unchanged")  # whoever edits the sources meanwhile
     root, output = tmp_path / "set", tmp_path / "out"
     put(root, *(f"{kind}/{number:02d}.png" for kind in ("hazy", "clear") for number in range(20)))
     (root / "hazy/01.png").write_bytes(b"not an image")
@@ -344,6 +347,14 @@ def test_a_damaged_record_is_found_before_anything_is_scored(pairs, tmp_path):
     with pytest.raises(RecordError, match="is not a result record"):
         runner.run(restorer, pairs, NATIVE, psnr(), tmp_path)
     assert restorer.asked == []
+
+
+def test_a_run_is_not_continued_by_other_code(pairs, tmp_path, monkeypatch):
+    restorer = Counting()
+    runner.run(restorer, pairs, NATIVE, psnr(), tmp_path)
+    monkeypatch.setattr(environment, "_code", lambda: "changed")
+    runner.run(restorer, pairs, NATIVE, psnr(), tmp_path)
+    assert len(restorer.asked) == 8
 
 
 def test_a_damaged_journal_costs_only_the_damaged_lines(pairs, tmp_path):

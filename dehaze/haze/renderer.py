@@ -30,7 +30,7 @@ class RendererConfig:
     noise: tuple[float, float] = (1 / 255, 8 / 255)
     jpeg_quality: tuple[float, float] = (40, 95)
 
-    clear_share: float = 0.12  # no haze at all: input and target are the same
+    clear_share: float = 0.06  # no haze at all: input and target are the same
     dense_share: float = 0.2
     perlin_share: float = 0.25
     brownian_share: float = 0.2

@@ -27,7 +27,7 @@ from torch import Tensor
 from bench.metrics.base import Metric, MetricError, MetricSpec
 
 PATCH = 8
-BAND_PIXELS = 2**17
+BAND_PIXELS = 2**16
 MIN_SIZE = 16  # two patches: the contrast filter copies ten pixels beyond each border
 
 FEATURES = (
@@ -179,7 +179,7 @@ def distances(patches: np.ndarray, gaussian: Gaussian) -> np.ndarray:
     whitened, ones = difference @ whiten, whiten.sum(axis=0)
     along_ones = whitened @ ones
     squared = (whitened**2).sum(axis=-1) - variance * along_ones**2 / (1 + variance * (ones @ ones))
-    return np.sqrt(2 * squared)
+    return np.sqrt(2 * np.maximum(squared, 0))
 
 
 def features(image: Tensor) -> np.ndarray:

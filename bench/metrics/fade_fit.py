@@ -56,9 +56,9 @@ def main() -> None:
                 ("foggy", arguments.hazy, "dark_channel"),
             )
         }
-    except (DehazeError, MetricError) as error:
+        arguments.output.write_text(json.dumps(entries, indent=1) + "\n")
+    except (DehazeError, MetricError, OSError) as error:
         parser.exit(1, f"{error}\n")
-    arguments.output.write_text(json.dumps(entries, indent=1) + "\n")
 
 
 def _entry(paths: list[str], ranked_by: str) -> dict:

@@ -140,15 +140,11 @@ def _colour_difference(lab1: Tensor, lab2: Tensor) -> Tensor:
     c1, c2 = torch.hypot(a1, b1), torch.hypot(a2, b2)
     h1, h2 = (torch.rad2deg(torch.atan2(b, a)) % 360 for a, b in ((a1, b1), (a2, b2)))
 
-    # Hue is an angle: take differences and means the short way round; grey has no hue.
-    coloured = c1 * c2 != 0
-    turn = h2 - h1
-    turn = torch.where(turn > 180, turn - 360, torch.where(turn < -180, turn + 360, turn))
-    turn = torch.where(coloured, turn, 0.0)
-    mean_h = (h1 + h2) / 2
-    far = coloured & ((h2 - h1).abs() > 180)
+    # Hue is an angle: differences and means go the short way round. Grey has none; its chroma of 0 cancels it below.
+    turn, mean_h = h2 - h1, (h1 + h2) / 2
+    far = turn.abs() > 180
+    turn = torch.where(far, turn - 360 * turn.sign(), turn)
     mean_h = torch.where(far, torch.where(mean_h < 180, mean_h + 180, mean_h - 180), mean_h)
-    mean_h = torch.where(coloured, mean_h, h1 + h2)
 
     mean_l, mean_c = (l1 + l2) / 2, (c1 + c2) / 2
     t = (

@@ -41,7 +41,7 @@ def release(tmp_path):
 def test_features_are_those_of_the_released_code(row):
     means = fade.features(photograph(row)).mean(axis=(0, 1))
     expected = [float(value) for name, value in row.items() if name.startswith("mean_log1p_")]
-    np.testing.assert_allclose(means, expected, rtol=0.01)
+    np.testing.assert_allclose(means, expected, rtol=1e-4 if row["package_file"].endswith(".png") else 0.01)
 
 
 @pytest.mark.parametrize("row", GOLDEN, ids=lambda row: row["photo"])

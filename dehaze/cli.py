@@ -49,6 +49,8 @@ def run(
     max_megapixels: Annotated[float, typer.Option(min=0.001, help="Larger photographs are refused.")] = 60.0,
 ) -> None:
     """Restore photographs; what fails is reported at the end, and the others are written."""
+    import torch
+
     from dehaze import image, load
 
     try:
@@ -57,15 +59,18 @@ def run(
         dehazer = load(model, weights, device, dtype, tile)
     except (DehazeError, ValueError) as error:
         raise _fail(error) from None
-    failures: list[tuple[Path, Exception]] = []
+    failures: list[str] = []
     with Progress(console=complaints, disable=len(files) == 1, transient=True) as progress:
         for file in progress.track(files, description=f"{model} on {dehazer.device}"):
             try:
                 photo = image.read(file, max_megapixels=max_megapixels)
                 restoration = dehazer(photo, strength)
                 written = restoration.save(targets[file])
-            except (DehazeError, MemoryError) as error:
-                failures.append((file, error))
+            except DehazeError as error:
+                failures.append(str(error))
+                continue
+            except (MemoryError, torch.OutOfMemoryError):
+                failures.append(f"{file}: not enough memory; a smaller --tile needs less")
                 continue
             height, width = restoration.pixels.shape[:2]
             console.print(
@@ -74,8 +79,8 @@ def run(
                 soft_wrap=True,
                 markup=False,
             )
-    for file, error in failures:
-        complaints.print(f"[red]failed:[/] {_escape(file)}: {_escape(error)}")
+    for failure in failures:
+        complaints.print(f"[red]failed:[/] {_escape(failure)}")
     if failures:
         complaints.print(f"{len(failures)} of {len(files)} failed")
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from dehaze.errors import WeightsError
 from dehaze.networks import NETWORKS
@@ -93,15 +93,27 @@ def load_network(name: str, weights: str | Path) -> tuple[nn.Module, Weights | N
         raise WeightsError(
             f"{found.file} is damaged or not a safetensors file ({error}); download or copy it again"
         ) from error
-    try:
-        network.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        lines = str(error).strip().splitlines()
-        differences = "; ".join(line.strip() for line in lines[1:4])
+    if differences := _differences(network.state_dict(), tensors):
         raise WeightsError(
-            f"{found.file} does not fit the model {name!r}: {differences}. Name the model that the file belongs to."
-        ) from error
+            f"{found.file} does not fit the model {name!r}: it {differences}. Name the model that the file belongs to."
+        )
+    network.load_state_dict(tensors, strict=True)
     return network.eval(), found
+
+
+def _differences(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str:
+    """Say in a few words how two sets of tensors differ in names and shapes; nothing if they do not."""
+
+    def some(keys: list[str]) -> str:
+        return f"{keys[0]} and {len(keys) - 1} more" if len(keys) > 1 else keys[0]
+
+    differing = [key for key in expected if key in given and expected[key].shape != given[key].shape]
+    found = {
+        "lacks": [key for key in expected if key not in given],
+        "has the unknown": [key for key in given if key not in expected],
+        "has another shape for": differing,
+    }
+    return ", ".join(f"{what} {some(keys)}" for what, keys in found.items() if keys)
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dehaze.errors import WeightsError
+from dehaze.errors import OutputError, WeightsError
 
 Tensors = dict[str, Tensor]
 
@@ -28,14 +28,20 @@ class TrainingState:
         return {f"optimizer.{i}.{key}": value for i, entry in state.items() for key, value in entry.items()}
 
     def save(self, path: Path) -> None:
-        """Write the state to `path`; what was there stays until the new file is complete."""
+        """Write the state to `path`; what was there stays until the new file is complete. Raises OutputError."""
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
         tensors |= self._optimizer_tensors()
         temporary = path.with_suffix(".tmp")
         # Saving needs contiguous tensors; channels_last is restored by the copy into the network.
-        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, {"step": str(self.step)})
-        os.replace(temporary, path)
+        try:
+            save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, {"step": str(self.step)})
+            os.replace(temporary, path)
+        except (OSError, SafetensorError) as error:
+            temporary.unlink(missing_ok=True)
+            raise OutputError(
+                f"the checkpoint {path} cannot be written ({error}); the one before it stays. Make room, start again."
+            ) from error
 
     def load(self, path: Path) -> None:
         """Read the state from `path`. Raises WeightsError if the file is damaged or of another network."""

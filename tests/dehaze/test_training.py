@@ -13,9 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from dehaze.errors import WeightsError
+from dehaze.errors import OutputError, WeightsError
 from dehaze.haze import HazeRenderer
 from dehaze.hub import load_network
+from dehaze.training.checkpoint import TrainingState
 from dehaze.training.data import RenderedCrops, find_scenes, random_crop
 from dehaze.training.loop import learning_rate_factor, psnr, train
 from dehaze.training.recipe import get_recipe, recipe_names
@@ -147,6 +148,14 @@ train(recipe, Path({str(data)!r}), Path({str(output)!r}), **{options})
     expected, tensors = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
     for key, value in expected.items():
         torch.testing.assert_close(tensors[key], value, atol=1e-6, rtol=1e-5, msg=key)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_explained(tmp_path):
+    network = torch.nn.Linear(2, 2)
+    state = TrainingState(network, torch.nn.Linear(2, 2), torch.optim.AdamW(network.parameters()))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="the one before it stays"):
+        state.save(tmp_path / "file" / "checkpoint.safetensors")
 
 
 def test_a_damaged_checkpoint_is_refused(data, tmp_path):

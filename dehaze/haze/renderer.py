@@ -21,7 +21,7 @@ class RendererConfig:
     beta: tuple[float, float] = (0.2, 3.2)  # scattering coefficient times a depth in [0,1]
     base: tuple[float, float] = (0.0, 0.5)  # optical depth in front of the nearest point
     dense_base: tuple[float, float] = (0.5, 2.0)
-    depth_gamma: tuple[float, float] = (0.6, 1.6)
+    depth_gamma: tuple[float, float] = (0.6, 3.0)  # above 1 the haze gathers in the distance
     airlight: tuple[float, float] = (0.4, 1.0)
     airlight_shift: float = 0.025  # independent for each channel
     airlight_warmth: float = 0.15  # red up and blue down, or the reverse
@@ -31,7 +31,8 @@ class RendererConfig:
     jpeg_quality: tuple[float, float] = (40, 95)
 
     clear_share: float = 0.06  # no haze at all: input and target are the same
-    dense_share: float = 0.2
+    base_share: float = 0.55  # without a base the foreground is clear, as in a view from a mountain
+    dense_share: float = 0.15
     perlin_share: float = 0.25
     brownian_share: float = 0.2
     flat_depth_share: float = 0.1  # estimated depth is wrong at times; machine haze does not follow it
@@ -68,9 +69,10 @@ class HazeRenderer:
         height, width = depth.shape
         if rand[0] < config.flat_depth_share:
             depth = torch.full_like(depth, uniform(0.2, 0.6, generator))
-        base = config.dense_base if rand[1] < config.dense_share else config.base
         optical_depth = uniform(*config.beta, generator) * depth ** uniform(*config.depth_gamma, generator)
-        optical_depth = optical_depth + uniform(*base, generator)
+        if rand[1] < config.base_share + config.dense_share:
+            base = config.dense_base if rand[1] < config.dense_share else config.base
+            optical_depth = optical_depth + uniform(*base, generator)
         if rand[2] < config.perlin_share:
             octaves = int(torch.randint(4, 9, (), generator=generator))
             persistence, scale = uniform(0.3, 0.7, generator), uniform(100, 200, generator)

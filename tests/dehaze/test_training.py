@@ -153,9 +153,8 @@ train(recipe, Path({str(data)!r}), Path({str(output)!r}), **{options})
 def test_a_checkpoint_that_cannot_be_written_is_explained(tmp_path):
     network = torch.nn.Linear(2, 2)
     state = TrainingState(network, torch.nn.Linear(2, 2), torch.optim.AdamW(network.parameters()))
-    (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="the one before it stays"):
-        state.save(tmp_path / "file" / "checkpoint.safetensors")
+        state.save(tmp_path / "gone" / "checkpoint.safetensors")
 
 
 def test_a_damaged_checkpoint_is_refused(data, tmp_path):

@@ -47,8 +47,9 @@ class Restoration:
 class Dehazer:
     """A network made ready for photographs of any size and kind.
 
-    It pads to the sizes the network accepts, cuts large photographs into overlapping tiles and blends them, so that
-    memory stays bounded. `tile` is the tile's side in pixels; None takes the network's own advice, 0 turns tiling off.
+    It pads to the sizes the network accepts, and keeps memory bounded on large photographs: a network that predicts
+    smooth maps sees a reduced copy and applies them at full size, any other is run on overlapping tiles. `tile` forces
+    tiles of this side in pixels; None takes the network's own advice, 0 runs the whole photograph at once.
     """
 
     name: str
@@ -89,35 +90,62 @@ class Dehazer:
         """
         tile = self.network.tile_size if self.tile is None else self.tile
         height, width = hazy.shape[-2:]
-        fits = not tile or height * width <= tile * tile
-        result = self._run(hazy) if fits else self._run_tiles(hazy, tile)
-        restored, density = result[:, :3], result[:, 3:]
-        return restored.clamp_(0, 1), density.clamp_(0, 1) if density.shape[1] else None
+        if not tile or height * width <= tile * tile:
+            restored, density = self._run(hazy)
+        elif self.tile is None and hasattr(self.network, "maps"):
+            restored, density = self._run_on_reduced_copy(hazy, tile * tile)
+        else:
+            restored, density = self._run_tiles(hazy, tile)
+        return restored.clamp_(0, 1), None if density is None else density.clamp_(0, 1)
 
-    def _run(self, hazy: Tensor) -> Tensor:
-        """Run the network once; return [B,3,H,W], or [B,4,H,W] with the density, on the CPU as float32."""
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def _run(self, hazy: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Run the network once; return the restored image and the density, on the CPU as float32."""
         height, width = hazy.shape[-2:]
-        hazy = _pad(hazy.to(self.device), self.network.margin, self.network.multiple_of, self.network.min_size)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            if hasattr(self.network, "restore_with_density"):
-                result = torch.cat(self.network.restore_with_density(hazy), 1)
-            else:
-                result = self.network(hazy)
         margin = self.network.margin
-        return result[..., margin : margin + height, margin : margin + width].float().cpu()
+        hazy = _pad(hazy.to(self.device), margin, self.network.multiple_of, self.network.min_size)
 
-    def _run_tiles(self, hazy: Tensor, tile: int) -> Tensor:
+        def finish(result: Tensor) -> Tensor:
+            return result[..., margin : margin + height, margin : margin + width].float().cpu()
+
+        with self._autocast():
+            if not hasattr(self.network, "restore_with_density"):
+                return finish(self.network(hazy)), None
+            restored, density = self.network.restore_with_density(hazy)
+        return finish(restored), finish(density)
+
+    def _run_on_reduced_copy(self, hazy: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+        """Predict the maps on a copy of about as many pixels, and apply them to the photograph itself."""
+        height, width = hazy.shape[-2:]
+        shrink = (pixels / (height * width)) ** 0.5
+        # Even sizes, so that maps of half the resolution cover the copy exactly.
+        size = tuple(max(2, round(length * shrink / 2) * 2) for length in (height, width))
+        small = F.interpolate(hazy, size=size, mode="area").to(self.device)
+        margin = self.network.margin
+        padded = _pad(small, margin, self.network.multiple_of, self.network.min_size)
+        with self._autocast():
+            maps = self.network.maps(padded).float()
+        first, (rows, columns) = margin // 2, (length // 2 for length in size)
+        maps = maps[..., first : first + rows, first : first + columns]
+        restored, density = self.network.apply_maps(hazy.to(self.device), maps)
+        return restored.cpu(), density.cpu()
+
+    def _run_tiles(self, hazy: Tensor, tile: int) -> tuple[Tensor, Tensor | None]:
         overlap = min(128, tile // 4)
-        batch, _, height, width = hazy.shape
-        blended = None
+        height, width = hazy.shape[-2:]
+        restored, density = torch.zeros_like(hazy, device="cpu"), None
         for top, rows in _spans(height, tile, overlap):
             for left, columns in _spans(width, tile, overlap):
-                part = self._run(hazy[..., top : top + len(rows), left : left + len(columns)])
-                if blended is None:
-                    blended = torch.zeros(batch, part.shape[1], height, width)
-                part *= rows[:, None] * columns
-                blended[..., top : top + len(rows), left : left + len(columns)] += part
-        return blended
+                at = (..., slice(top, top + len(rows)), slice(left, left + len(columns)))
+                weight = rows[:, None] * columns
+                part, part_density = self._run(hazy[at])
+                restored[at] += part * weight
+                if part_density is not None:
+                    density = torch.zeros_like(restored[:, :1]) if density is None else density
+                    density[at] += part_density * weight
+        return restored, density
 
 
 def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, Tensor]]:

@@ -6,7 +6,9 @@ A network is an `nn.Module` with `forward(hazy) -> restored` on tensors [B,3,H,W
 - `tile_size`: the tile's side in pixels on large photographs, or None if it must see all at once;
 - `margin`: the pixels of mirrored surroundings that keep its borders free of rings;
 - `config_class`: the dataclass that it is built from, None for a network without weights;
-- `restore_with_density(hazy) -> (restored, density[B,1,H,W] in [0,1])` where it knows the haze density.
+- `restore_with_density(hazy) -> (restored, density[B,1,H,W] in [0,1])` where it knows the haze density;
+- `maps(hazy) -> Tensor` at half resolution and `apply_maps(hazy, maps) -> (restored, density)` where the result is a
+  smooth map of the input, which a large photograph can take from a reduced copy of itself.
 """
 
 from torch import nn

@@ -89,31 +89,39 @@ class API(nn.Module, PyTorchModelHubMixin):
             x = decoder(x + skip)
         return x, coarser
 
-    def maps(self, hazy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return K [B,9,h,w] and B [B,3,h,w] at half resolution, and the density logits [B,1,h/2,w/2]."""
+    def maps(self, hazy: Tensor) -> Tensor:
+        """Return K (9 channels), B (3) and the logit of the density (1), [B,13,H/2,W/2]."""
         fine, coarse = self._features(hazy)
-        matrix, offset = self.head(fine).split([9, 3], 1)
-        return matrix, offset, self.density_head(coarse)
+        logit = F.interpolate(self.density_head(coarse), scale_factor=2.0, mode="bilinear", align_corners=False)
+        return torch.cat([self.head(fine), logit], 1)
 
     @staticmethod
-    def apply_maps(hazy: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
-        """Return `(1 + K)·I − B` for maps of any resolution, [B,3,H,W], not clipped."""
-        size = hazy.shape[-2:]
-        maps = torch.cat([matrix, offset], 1).to(hazy.dtype)
-        maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-        rows = [(maps[:, 3 * c : 3 * c + 3] * hazy).sum(1) - maps[:, 9 + c] for c in range(3)]
-        return hazy + torch.stack(rows, 1)
+    def apply_maps(hazy: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply maps [B,13,h,w] of any resolution to `hazy` [B,3,H,W].
 
-    def forward(self, hazy: Tensor) -> Tensor:
-        """Restore `hazy` [B,3,H,W] in [0,1], H and W multiples of 16; return the same shape, clipped to [0,1]."""
-        matrix, offset, _ = self.maps(hazy)
-        return self.apply_maps(hazy, matrix, offset).clamp(0, 1)
+        Returns `(1 + K)·I − B`, not clipped, and the density 1 − t [B,1,H,W] in [0,1].
+        """
+
+        def at_full_size(channel: int) -> Tensor:
+            # One map at a time: all of them at the size of a large photograph would fill the memory.
+            map_ = maps[:, channel : channel + 1].to(hazy.dtype)
+            return F.interpolate(map_, size=hazy.shape[-2:], mode="bilinear", align_corners=False)
+
+        restored = []
+        for row in range(3):
+            channel = hazy[:, row : row + 1] - at_full_size(9 + row)
+            for column in range(3):
+                channel = torch.addcmul(channel, at_full_size(3 * row + column), hazy[:, column : column + 1])
+            restored.append(channel)
+        return torch.cat(restored, 1), at_full_size(12).sigmoid()
 
     def restore_with_density(self, hazy: Tensor) -> tuple[Tensor, Tensor]:
         """Return the restored image, not clipped, and the density 1 − t [B,1,H,W] from one pass."""
-        matrix, offset, logits = self.maps(hazy)
-        density = F.interpolate(logits.float(), size=hazy.shape[-2:], mode="bilinear", align_corners=False).sigmoid()
-        return self.apply_maps(hazy, matrix, offset), density
+        return self.apply_maps(hazy, self.maps(hazy))
+
+    def forward(self, hazy: Tensor) -> Tensor:
+        """Restore `hazy` [B,3,H,W] in [0,1], H and W multiples of 16; return the same shape, clipped to [0,1]."""
+        return self.restore_with_density(hazy)[0].clamp(0, 1)
 
     def stages(self, hazy: Tensor) -> list[Tensor]:
         """Return the only stage: the output."""

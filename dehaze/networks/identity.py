@@ -15,9 +15,9 @@ class Identity(nn.Module):
     tile_size: ClassVar[int | None] = None
 
     def forward(self, hazy: Tensor) -> Tensor:
-        """Return `hazy` [B,3,H,W]."""
-        return hazy
+        """Return a copy of `hazy` [B,3,H,W]."""
+        return hazy.clone()
 
     def stages(self, hazy: Tensor) -> list[Tensor]:
         """Return the only stage: the output."""
-        return [hazy]
+        return [self(hazy)]

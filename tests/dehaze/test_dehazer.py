@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.nn import functional as F
 
 import dehaze
 from dehaze.dehazer import _spans
@@ -80,6 +81,44 @@ def test_tiles_draw_no_seams(blur):
     tiled, _ = blur.restore(ramp)
     inside = tiled[..., 10:-10, 10:-10]
     torch.testing.assert_close(inside, ramp[..., 10:-10, 10:-10], atol=2e-3, rtol=0)
+
+
+class Mean(torch.nn.Module):
+    """Subtract the local mean, a smooth map at half resolution, and call it the density."""
+
+    multiple_of, min_size, margin, tile_size = 4, 8, 8, 100
+
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
+
+    def maps(self, hazy):
+        self.seen = hazy[0, 0].numel()
+        return F.avg_pool2d(hazy.mean(1, keepdim=True), 2)
+
+    def apply_maps(self, hazy, maps):
+        mean = F.interpolate(maps, size=hazy.shape[-2:], mode="bilinear")
+        return hazy - mean + 0.5, mean
+
+
+@pytest.mark.parametrize("shape", [(300, 401), (1001, 333), (90, 1300)])
+def test_a_large_photograph_takes_its_maps_from_a_reduced_copy(shape):
+    """On a ramp the maps fit exactly wherever they come from, unless they are shifted."""
+    height, width = shape
+    hazy = (torch.linspace(0, 0.7, width) + torch.linspace(0, 0.3, height)[:, None]).expand(1, 3, height, width)
+    network = Mean()
+    restored, density = dehaze.Dehazer("mean", network, torch.device("cpu"), torch.float32).restore(hazy)
+    assert network.seen < 2 * network.tile_size**2 < height * width
+    inside = (..., slice(20, -20), slice(20, -20))
+    torch.testing.assert_close(restored[inside], torch.full_like(hazy, 0.5)[inside], atol=3e-3, rtol=0)
+    torch.testing.assert_close(density[inside], hazy[:, :1][inside], atol=3e-3, rtol=0)
+
+
+def test_the_callers_tensor_is_left_alone(halve):
+    hazy = torch.full((1, 3, 8, 8), 1.5)
+    for dehazer in (halve, loaded("identity")):
+        assert dehazer.restore(hazy)[0].max() <= 1
+        assert (hazy == 1.5).all()
 
 
 @given(length=st.integers(1, 5000), tile=st.integers(64, 1536))

@@ -93,10 +93,10 @@ class TestAPI:
         """With K = (1/t − 1)·Id and B = A·(1/t − 1) the affine map inverts I = J·t + A·(1 − t)."""
         clear, t, airlight = torch.rand(1, 3, 32, 32), 0.4, torch.tensor([0.9, 0.8, 0.7])
         hazy = clear * t + airlight[:, None, None] * (1 - t)
-        matrix = torch.eye(3).flatten()[None, :, None, None] * (1 / t - 1)
-        offset = airlight[None, :, None, None] * (1 / t - 1)
-        restored = API.apply_maps(hazy, matrix.expand(1, 9, 16, 16), offset.expand(1, 3, 16, 16))
+        maps = torch.cat([torch.eye(3).flatten() * (1 / t - 1), airlight * (1 / t - 1), torch.zeros(1)])
+        restored, density = API.apply_maps(hazy, maps[None, :, None, None].expand(1, 13, 16, 16))
         torch.testing.assert_close(restored, clear, atol=1e-5, rtol=0)
+        torch.testing.assert_close(density, torch.full((1, 1, 32, 32), 0.5))
 
 
 class TestDCP:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from dehaze.errors import DehazeError
 
@@ -150,17 +150,19 @@ def info(
         raise _fail(error) from None
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, 256, 256))
-    table = Table(box=None, show_header=False)
+    table = Table(Column(), Column(overflow="fold"), box=None, show_header=False)
     table.add_row("model", name)
     table.add_row("what it does", _summary(network))
     table.add_row("parameters", f"{sum(parameter.numel() for parameter in network.parameters()):,}")
     table.add_row("multiply-adds", f"{counter.get_total_flops() / 2e9:.2f} G in convolutions, 256×256")
     table.add_row("sizes", f"multiples of {network.multiple_of} px inside; any outside")
-    table.add_row("tiles", f"above {network.tile_size}² px" if network.tile_size else "none")
+    if network.tile_size:
+        how = "maps of a reduced copy" if hasattr(network, "maps") else "tiles"
+        table.add_row("large photographs", f"by {how} above {network.tile_size**2 / 1e6:.1f} megapixels")
     if found:
         table.add_row("weights", _escape(found.file))
         table.add_row("sha256", found.sha256)
-        for key in ("license", "datasets", "tags"):
+        for key in ("license", "paper", "datasets", "tags"):
             if key in found.card:
                 value = found.card[key]
                 table.add_row(key, _escape(", ".join(value) if isinstance(value, list) else value))

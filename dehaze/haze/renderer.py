@@ -27,8 +27,8 @@ class RendererConfig:
     airlight_warmth: float = 0.15  # red up and blue down, or the reverse
     airlight_unevenness: tuple[float, float] = (0.1, 0.6)  # of an airlight map: lit haze glows here and is dim there
     gamma: tuple[float, float] = (1.0, 2.2)  # darkening before the haze
-    noise: tuple[float, float] = (1 / 255, 8 / 255)
-    jpeg_quality: tuple[float, float] = (40, 95)
+    noise: tuple[float, float] = (0.5 / 255, 3 / 255)
+    jpeg_quality: tuple[float, float] = (75, 95)
 
     clear_share: float = 0.06  # no haze at all: input and target are the same
     base_share: float = 0.55  # without a base the foreground is clear, as in a view from a mountain
@@ -36,12 +36,12 @@ class RendererConfig:
     perlin_share: float = 0.25
     brownian_share: float = 0.2
     flat_depth_share: float = 0.1  # estimated depth is wrong at times; machine haze does not follow it
-    warm_share: float = 0.4
+    warm_share: float = 0.6
     airlight_map_share: float = 0.3
     linear_share: float = 0.3  # scattering in linear light, as physics has it, instead of in sRGB values
     gamma_share: float = 0.5
-    noise_share: float = 0.4
-    jpeg_share: float = 0.5
+    noise_share: float = 0.2
+    jpeg_share: float = 0.3
 
 
 @dataclass(frozen=True)

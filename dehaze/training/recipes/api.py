@@ -14,4 +14,4 @@ def objective(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
     }
 
 
-RECIPE = Recipe(model="api", objective=objective, steps=10_000)
+RECIPE = Recipe(model="api", objective=objective, steps=12_500)

@@ -17,7 +17,7 @@ def leaderboard(results: Path = RESULTS) -> None:
     import gradio as gr
 
     records, _ = load(results)
-    boards = tables(records)
+    boards = sorted(tables(records), key=lambda board: -len(board.records))  # most methods first
     if not boards:
         gr.Markdown("There are no results yet. They appear here as soon as a benchmark has run.")
         return

@@ -25,7 +25,7 @@ def main() -> None:
     options = parser.parse_args()
     given = {key: getattr(options, key) for key in ("steps", "batch", "seed") if getattr(options, key) is not None}
     try:
-        weights = train(
+        train(
             replace(get_recipe(options.recipe), **given),
             options.data,
             options.output or Path("runs") / options.recipe,
@@ -37,7 +37,6 @@ def main() -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from the last checkpoint")
-    print(f"weights: {weights}")
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def train(
         # The average starts as the network's first steps leave it, not as its initial values.
         update_average(average, network, min(recipe.ema_decay, (1 + state.step) / (10 + state.step)))
         state.step += 1
-        for key, value in terms.items():
+        for key, value in accelerator.reduce({key: value.detach() for key, value in terms.items()}, "mean").items():
             losses[key] = 0.98 * losses.get(key, value.item()) + 0.02 * value.item()
         bar.set_postfix({key: f"{value:.4f}" for key, value in losses.items()})
         if state.step % save_every == 0 and state.step < recipe.steps:
@@ -139,6 +139,7 @@ def train(
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         save_weights(average, output / "weights")
+        accelerator.print(f"weights: {output / 'weights'}")
     return output / "weights"
 
 

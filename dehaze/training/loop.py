@@ -77,7 +77,9 @@ def train(
     `weights/`. `recipe.batch` is the batch of all processes together. Raises FileNotFoundError where `data` is not as
     `find_scenes` states, WeightsError where the checkpoint is damaged.
     """
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    # Said outright, for otherwise several processes on CPUs would not find each other.
+    on_cpu = not torch.accelerator.is_available()
+    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu)
     if recipe.batch % accelerator.num_processes:
         raise ValueError(f"the batch of {recipe.batch} cannot be shared by {accelerator.num_processes} processes")
     torch.manual_seed(recipe.seed)

@@ -15,7 +15,7 @@ class RendererConfig:
     """Ranges of uniform draws and shares (probabilities) of what is rendered.
 
     The range of β is CORUN's widened by RIDCP's; noise and JPEG are RIDCP's, milder; the base haze, coloured airlight,
-    clear samples and linear light are ours: they moved the results on real haze more than any change of network.
+    airlight maps, clear samples and linear light are ours.
     """
 
     beta: tuple[float, float] = (0.2, 3.2)  # scattering coefficient times a depth in [0,1]

@@ -54,10 +54,13 @@ def validate(network: nn.Module, scenes: list[Scene], recipe: Recipe) -> dict[st
     for batch in DataLoader(crops, batch_size=recipe.batch):
         hazy, clear, density = (batch[key].to(device) for key in ("hazy", "clear", "density"))
         scores["hazy"].append(psnr(hazy, clear))
-        scores["restored"].append(psnr(network(hazy).float(), clear))
+        if hasattr(network, "restore_with_density"):
+            restored, estimated = network.restore_with_density(hazy)
+            scores["density_error"].append((estimated.float() - density).abs().mean((1, 2, 3)))
+        else:
+            restored = network(hazy)
+        scores["restored"].append(psnr(restored.float().clamp(0, 1), clear))
         scores["harm"].append(psnr(network(clear).float(), clear))
-        if hasattr(network, "density"):
-            scores["density_error"].append((network.density(hazy).float() - density).abs().mean((1, 2, 3)))
     network.train(was_training)
     return {key: round(torch.cat(values).mean().item(), 4) for key, values in scores.items() if values}
 

@@ -4,12 +4,16 @@ One pair of images scores SSIM 0.755 or 0.882 by definition alone, so a figure i
 protocol that has produced records never changes: a change is a new version.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
 
 from bench.errors import ProtocolError
+from bench.metrics.base import Metric, Score
+from bench.stats import bootstrap_mean
 from dehaze.registry import Registry
 
 
@@ -20,6 +24,20 @@ class Protocol:
     name: str
     definition: str
     long_side: int | None = None
+    scores: Mapping[str, Score] = field(default_factory=lambda: MappingProxyType({}))
+
+    def define(self, metric: Metric) -> Metric:
+        """Return `metric` computed as the protocol has it."""
+        return replace(metric, score=self.scores.get(metric.spec.name, metric.score))
+
+    def aggregate(self, name: str, values: np.ndarray) -> tuple[float | None, float | None, float | None, int]:
+        """Sum up the per-image values of the metric `name`: mean, 95 % bootstrap interval, and how many made them.
+
+        Infinite values are left out. The mean is None without a value, the interval with fewer than two.
+        """
+        finite = values[np.isfinite(values)]
+        low, high = bootstrap_mean(finite) if finite.size > 1 else (None, None)
+        return (float(finite.mean()) if finite.size else None), low, high, finite.size
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Return the width and height at which an image of this size is restored and scored."""

@@ -21,7 +21,6 @@ from bench.metrics import Metric, MetricSpec
 from bench.protocol import Protocol, eight_bit
 from bench.record import Failure, Record, Row, Speed, Summary, earlier, read_rows, stem, write_rows
 from bench.restorers import Restorer
-from bench.stats import bootstrap_mean
 from dehaze.image import read as read_photo
 
 
@@ -56,6 +55,7 @@ def run(
     An image that fails is a row with its reason; RunError is raised if nothing can be scored or kept.
     """
     watcher = watcher or Watcher()
+    metrics = {name: protocol.define(metric) for name, metric in metrics.items()}
     applicable = {name: metric for name, metric in metrics.items() if dataset.pairs or not metric.spec.reference}
     if not applicable:
         raise RunError(f"{dataset.name} has no clear images and no metric is left: add one without reference")
@@ -106,7 +106,7 @@ def run(
             method=restorer.method,
             dataset=dataset.info,
             protocol=protocol.name,
-            metrics={name: _summary(name, metric.spec, rows) for name, metric in applicable.items()},
+            metrics={name: _summary(metric.spec, protocol, rows) for name, metric in applicable.items()},
             failures=tuple(failure for row in rows for failure in row.failures),
             speed=_speed(restorer, rows),
             environment=facts | dict(options or {}),
@@ -145,13 +145,14 @@ def _score(sample: Sample, restorer: Restorer, protocol: Protocol, metrics: Mapp
     except Exception as error:  # whatever a decoder or a model raises belongs to this image alone
         return Row(id=sample.id, **size, failures=(_failure(sample, stage, error),))
 
-    restored, target = _tensor(pixels), None if clear is None else _tensor(np.asarray(clear))
+    restored, given = _tensor(pixels), _tensor(np.asarray(hazy))
+    target = None if clear is None else _tensor(np.asarray(clear))
     values, failures = {}, []
     for name, metric in metrics.items():
         if metric.spec.reference and target is None:
             continue
         try:
-            values[name] = float(metric(restored, target))
+            values[name] = float(metric(restored, target, given))
         except Exception as error:  # the other metrics still stand
             failures.append(_failure(sample, name, error))
     return Row(id=sample.id, **size, seconds=seconds, failures=tuple(failures), values=values)
@@ -176,16 +177,15 @@ def _failure(sample: Sample, stage: str, error: Exception) -> Failure:
     return Failure(id=sample.id, stage=stage, reason=text if ours and text else f"{type(error).__name__}: {text}")
 
 
-def _summary(name: str, spec: MetricSpec, rows: list[Row]) -> Summary:
-    values = np.array([row.values[name] for row in rows if name in row.values], dtype=np.float64)
-    finite = values[np.isfinite(values)]
-    low, high = bootstrap_mean(finite) if finite.size > 1 else (None, None)
+def _summary(spec: MetricSpec, protocol: Protocol, rows: list[Row]) -> Summary:
+    values = np.array([row.values[spec.name] for row in rows if spec.name in row.values], dtype=np.float64)
+    mean, low, high, count = protocol.aggregate(spec.name, values)
     return Summary(
-        mean=float(finite.mean()) if finite.size else None,
+        mean=mean,
         low=low,
         high=high,
-        count=finite.size,
-        infinite=values.size - finite.size,
+        count=count,
+        infinite=values.size - count,
         direction=spec.direction,
         unit=spec.unit,
         reference=spec.reference,

@@ -16,7 +16,10 @@ class MetricError(ValueError):
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """Say what a metric's number means: which way is better, in what unit, between which bounds."""
+    """Say what a metric's number means: which way is better, in what unit, between which bounds.
+
+    With `reference` it compares with the clear image, with `hazy` with the hazy one, else it looks at the restored alone.
+    """
 
     name: str
     reference: bool
@@ -25,35 +28,38 @@ class MetricSpec:
     low: float
     high: float
     definition: str
+    hazy: bool = False
 
 
 @dataclass(frozen=True)
 class Metric:
     """A metric ready to be called on restored images.
 
-    `metric(restored, clear)` takes images [B, 3, H, W] in [0, 1] (RGB) and returns [B] scores in float64 on the CPU.
-    `clear` is needed where `spec.reference` is true and ignored elsewhere. Raises `MetricError` where an image is not
-    of that form, is too small for the metric, or leaves it undefined.
+    `metric(restored, clear, hazy)` takes images [B, 3, H, W] in [0, 1] (RGB) and returns [B] scores in float64 on the
+    CPU. `clear` is needed where `spec.reference` is true, `hazy` where `spec.hazy` is, and both are ignored elsewhere.
+    Raises `MetricError` where an image is not of that form, is too small for the metric, or leaves it undefined.
     """
 
     spec: MetricSpec
-    score: Score
+    score: Score  # of the restored image and the one it is compared with, None where there is no such
 
     @torch.no_grad()
-    def __call__(self, restored: Tensor, clear: Tensor | None = None) -> Tensor:
+    def __call__(self, restored: Tensor, clear: Tensor | None = None, hazy: Tensor | None = None) -> Tensor:
         self._check(restored, "restored")
-        if self.spec.reference:
-            if clear is None:
-                raise MetricError(f"{self.spec.name} compares with a clear image and none was given: pass clear=...")
-            self._check(clear, "clear")
-            if restored.shape != clear.shape:
+        other = None
+        if self.spec.reference or self.spec.hazy:
+            which, other = ("clear", clear) if self.spec.reference else ("hazy", hazy)
+            if other is None:
+                raise MetricError(
+                    f"{self.spec.name} compares with a {which} image and none was given: pass {which}=..."
+                )
+            self._check(other, which)
+            if restored.shape != other.shape:
                 raise MetricError(
                     f"{self.spec.name} compares images of one size, and the restored one is {_size(restored)}, "
-                    f"the clear one {_size(clear)}: bring both to one size"
+                    f"the {which} one {_size(other)}: bring both to one size"
                 )
-        else:
-            clear = None
-        scores = self.score(restored, clear).detach().double().cpu().reshape(-1)
+        scores = self.score(restored, other).detach().double().cpu().reshape(-1)
         if scores.isnan().any():
             raise MetricError(
                 f"{self.spec.name} is undefined for this image (no structure to measure, as in a picture of one "

@@ -18,7 +18,7 @@ class MetricError(ValueError):
 class MetricSpec:
     """Say what a metric's number means: which way is better, in what unit, between which bounds.
 
-    With `reference` it compares with the clear image, with `hazy` with the hazy one, else it looks at the restored alone.
+    With `reference` it compares with the clear image, with `hazy` with the hazy one, else it sees the restored alone.
     """
 
     name: str

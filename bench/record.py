@@ -1,22 +1,26 @@
 """The result record: one JSON file a method × data set × protocol, per-image values in a Parquet file beside it.
 
-Reading a record needs neither torch nor a model: the leaderboard is built on this module alone.
+Reading a record needs neither torch nor a model. Both files carry a hash of what they hold, so that a byte that changed
+since they were written is noticed and never becomes a number in a table.
 """
 
+import hashlib
 import json
+import math
 import os
 import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from bench.errors import RecordError
 
-SCHEMA = 1
+SCHEMA = 2
+RESULTS = Path(__file__).resolve().parent.parent / "leaderboard" / "results"  # the project's own records
 
 # A record holds finite numbers alone; what has no value is None (null), what is infinite is counted.
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -92,14 +96,19 @@ class Speed:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Record:
-    """The result of one method on one data set under one protocol."""
+    """The result of one method on one data set under one protocol.
 
-    schema: Literal[1] = SCHEMA
+    `contaminated` names the training sets of the method that overlap the data set; it is None where nobody knows: the
+    training sets are not stated, or the record is older than the question (schema 1).
+    """
+
+    schema: Literal[2] = SCHEMA
     method: Method
     dataset: DatasetInfo
     protocol: Name
     metrics: dict[str, Summary]
     failures: tuple[Failure, ...] = ()
+    contaminated: tuple[str, ...] | None = None
     speed: Speed | None = None
     environment: dict[str, str] = Field(default_factory=dict)
     key: str = ""  # hash of everything that decides the values; a run is reused only where it is the same
@@ -117,7 +126,9 @@ class Record:
         """
         earlier(folder, self.method.name, self.dataset.name, self.protocol)
         path = Path(folder) / f"{self.stem}.json"
-        write_atomic(path, _RECORD.dump_json(self, indent=2) + b"\n")
+        content = _RECORD.dump_python(self, mode="json")
+        content["sha256"] = _hash(content)
+        write_atomic(path, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
         return path
 
 
@@ -136,6 +147,9 @@ class Row:
 _RECORD = TypeAdapter(Record)
 _ROW_JSON = TypeAdapter(Row)
 
+# What a Parquet file holds before the metrics.
+_COLUMNS = {"id": "string", "width": "int64", "height": "int64", "seconds": "double", "failure": "string"}
+
 
 def stem(method: str, dataset: str, protocol: str) -> str:
     """Return the file name, without suffix, that the record of a method on a data set under a protocol has."""
@@ -143,22 +157,55 @@ def stem(method: str, dataset: str, protocol: str) -> str:
 
 
 def read(path: str | Path) -> Record:
-    """Read a record. Raises RecordError that names the file and the field if it is malformed or of a newer schema."""
+    """Read a record of this schema or an earlier one.
+
+    Raises RecordError that names the file and what is wrong: a malformed field, a newer schema, or content that is not
+    what was written.
+    """
     path = Path(path)
     try:
         text = path.read_bytes()
     except OSError as error:
         raise RecordError(f"{path} cannot be read: {error.strerror}") from None
     try:
-        schema = json.loads(text)["schema"]
-    except (ValueError, KeyError, TypeError):
-        raise RecordError(f"{path} is not a result record: no JSON object with a field 'schema'") from None
-    if isinstance(schema, int) and schema > SCHEMA:
+        content = json.loads(text)
+        schema = content["schema"]
+        if type(schema) is not int:
+            raise TypeError
+        if schema == 1:
+            content |= {"schema": SCHEMA, "contaminated": None}
+            intact = True  # as far as anybody can tell: it carries no hash
+        else:
+            intact = content.pop("sha256", None) == _hash(content)
+        text = json.dumps(content)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise RecordError(f"{path} is not a result record: no JSON object with a whole number 'schema'") from None
+    if schema > SCHEMA:
         raise RecordError(f"{path} has schema {schema} and this version reads up to {SCHEMA}: update the project")
     try:
-        return _RECORD.validate_json(text)
+        found = _RECORD.validate_json(text, strict=True)  # a number in quotes, or true for 1, is no number
     except ValidationError as error:
         raise RecordError(f"{path}: {_complaints(error)}") from None
+    if not intact:
+        raise RecordError(f"{path} was changed after it was written: fetch it again, or score again")
+    return found
+
+
+def read_folder(folder: str | Path) -> tuple[dict[Path, Record], list[RecordError]]:
+    """Read every record in `folder`, sorted by file name, and say which cannot be read.
+
+    Raises RecordError if there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RecordError(f"{folder} is no folder: make records with 'python -m bench run --output {folder}'")
+    records, broken = {}, []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            records[path] = read(path)
+        except RecordError as error:
+            broken.append(error)
+    return records, broken
 
 
 def earlier(folder: str | Path, method: str, dataset: str, protocol: str) -> Record | None:
@@ -192,27 +239,42 @@ def write_rows(path: str | Path, rows: Sequence[Row], metrics: Sequence[str], ke
         "failure": pa.array([_failure_text(row) for row in rows], pa.string()),
     }
     columns |= {name: pa.array([row.values.get(name) for row in rows], pa.float64()) for name in metrics}
+    table = pa.table(columns)
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns).replace_schema_metadata({"key": key}), sink)
+    pq.write_table(table.replace_schema_metadata({"key": key, "sha256": _hash(table.to_pylist())}), sink)
     write_atomic(Path(path), sink.getvalue().to_pybytes())
 
 
 def read_rows(path: str | Path, key: str) -> list[Row]:
     """Read the rows without failure from a Parquet file that `key` wrote; another's, or a damaged one, gives none."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException):
+        rows, metadata = _read_parquet(Path(path))
+    except RecordError:
         return []
-    if (table.schema.metadata or {}).get(b"key") != key.encode():
-        return []
-    rows = []
-    for line in table.to_pylist():
-        image = {name: line.pop(name) for name in ("id", "width", "height", "seconds")}
-        if line.pop("failure") is None:
-            rows.append(Row(**image, values={name: value for name, value in line.items() if value is not None}))
+    return [row for row in rows if not row.failures] if metadata["key"] == key else []
+
+
+def read_values(path: str | Path, record: Record) -> dict[str, Row]:
+    """Read the rows, by image, of the `record` that was read from `path`; those of images that failed as well.
+
+    Raises RecordError if the Parquet file beside it is missing, damaged, of another run, or disagrees with the record.
+    """
+    path = Path(path).with_suffix(".parquet")
+    read, metadata = _read_parquet(path)
+    rows = {row.id: row for row in read}
+    failed = {row.id for row in read if row.failures}
+    if metadata["key"] != record.key or not len(rows) == len(read) == record.dataset.samples:
+        raise RecordError(f"{path} does not belong to the record beside it: fetch both again, or score again")
+    if failed != {failure.id for failure in record.failures}:
+        raise RecordError(f"{path} and the record beside it disagree on what failed: fetch both again, or score again")
+    for name, summary in record.metrics.items():
+        values = [row.values[name] for row in read if name in row.values]
+        finite = [value for value in values if math.isfinite(value)]
+        agrees = (len(finite), len(values) - len(finite)) == (summary.count, summary.infinite)
+        if agrees and finite and "sha256" not in metadata:  # schema 1: the means are all there is to check against
+            agrees = math.isclose(math.fsum(finite) / len(finite), summary.mean, rel_tol=1e-9, abs_tol=1e-12)
+        if not agrees:
+            raise RecordError(f"{path} and the record beside it disagree on {name}: fetch both again, or score again")
     return rows
 
 
@@ -242,6 +304,47 @@ def write_atomic(path: Path, data: bytes) -> None:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise RecordError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _read_parquet(path: Path) -> tuple[list[Row], dict[str, str]]:
+    """Read what `write_rows` wrote, and its metadata: key, and, since schema 2, sha256 of the content.
+
+    The failures of an image come back as one. Raises RecordError if the file is missing or damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise RecordError(f"{path} is missing: it belongs beside the record, and holds the values of each image")
+    try:
+        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+        metadata = {name.decode(): value.decode() for name, value in table.schema.metadata.items()}
+        metrics = table.column_names[len(_COLUMNS) :]
+        layout = [*_COLUMNS.items(), *((name, "double") for name in metrics)]
+        digest = _hash(table.to_pylist())
+        rows = [_row(line) for line in table.to_pylist()]
+        sound = (
+            [(field.name, str(field.type)) for field in table.schema] == layout
+            and len(dict(layout)) == len(layout)
+            and metadata.keys() in ({"key"}, {"key", "sha256"})
+            and metadata.get("sha256", digest) == digest
+        )
+    except Exception as error:  # damaged bytes raise many kinds
+        raise RecordError(f"{path} is damaged ({type(error).__name__}): fetch it again, or score again") from None
+    if not sound:
+        raise RecordError(f"{path} is damaged or was not written by this project: fetch it again, or score again")
+    return rows, metadata
+
+
+def _row(line: dict[str, Any]) -> Row:
+    image = {name: line.pop(name) for name in ("id", "width", "height", "seconds")}
+    stage, _, reason = (line.pop("failure") or "").partition(": ")
+    failures = (Failure(id=image["id"], stage=stage, reason=reason),) if stage else ()
+    return Row(**image, failures=failures, values={name: value for name, value in line.items() if value is not None})
 
 
 def _failure_text(row: Row) -> str | None:

@@ -1,4 +1,5 @@
 import json
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from bench import record
 from bench.errors import RecordError
 from bench.record import DatasetInfo, Failure, Method, Record, Row, Speed, Summary
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 texts = st.text(max_size=20)
 names = st.text(min_size=1, max_size=20)
@@ -130,8 +133,8 @@ def test_another_record_is_not_overwritten(tmp_path):
 
 def test_a_newer_schema_is_refused(tmp_path):
     path = make().write(tmp_path)
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
-    with pytest.raises(RecordError, match=r"api__sample__native-v1\.json has schema 2 .* update"):
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 3'))
+    with pytest.raises(RecordError, match=r"api__sample__native-v1\.json has schema 3 .* update"):
         record.read(path)
 
 
@@ -190,3 +193,187 @@ def test_reading_needs_no_torch():
     code = "import sys, bench.record; sys.exit('torch' in sys.modules)"
     root = Path(record.__file__).parents[1]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def test_the_projects_own_records_are_read_with_their_values():
+    records, broken = record.read_folder(record.RESULTS)
+    assert records and not broken
+    for path, found in records.items():
+        assert len(record.read_values(path, found)) == found.dataset.samples
+
+
+@pytest.mark.parametrize("schema", [1])
+def test_records_of_every_past_schema_are_read(schema):
+    path = GOLDEN / f"record-schema-{schema}.json"
+    assert json.loads(path.read_text())["schema"] == schema
+    found = record.read(path)
+    assert (found.method.name, found.dataset.samples, found.contaminated) == ("dcp", 18, None)
+    assert found.metrics["psnr"].mean == json.loads(path.read_text())["metrics"]["psnr"]["mean"]
+    assert len(record.read_values(path, found)) == 18
+
+
+def test_schema_1_says_nothing_of_contamination(tmp_path):
+    path = make(contaminated=("rendered",)).write(tmp_path)
+    assert record.read(path).contaminated == ("rendered",)
+    content = json.loads(path.read_text())
+    for later in ("sha256", "contaminated"):
+        del content[later]
+    path.write_text(json.dumps(content | {"schema": 1}))
+    assert record.read(path) == make()
+    path.write_text(json.dumps(content | {"schema": 1, "sha256": "0" * 64}))
+    with pytest.raises(RecordError, match="sha256: Unexpected"):
+        record.read(path)
+
+
+def test_a_number_changed_by_hand_is_noticed(tmp_path):
+    path = make().write(tmp_path)
+    path.write_text(path.read_text().replace("20.5", "21.5"))
+    with pytest.raises(RecordError, match="was changed after it was written"):
+        record.read(path)
+
+
+FAILED = Row(id="c", width=4, height=3, failures=(Failure(id="c", stage="niqe", reason="too small"),))
+VALUES = [
+    Row(id="a", width=4, height=3, seconds=0.5, values={"psnr": 19.0, "niqe": 3.0}),
+    Row(id="b", width=4, height=3, seconds=0.25, values={"psnr": 22.0, "niqe": 4.0}),
+    replace(FAILED, values={"psnr": float("inf")}),
+]
+
+
+def scored(folder) -> Path:
+    """Write a record of three images with its values, and return its path."""
+    psnr = Summary(mean=20.5, low=19.0, high=22.0, count=2, infinite=1, direction="up", unit="dB", reference=True)
+    niqe = Summary(mean=3.5, low=3.0, high=4.0, count=2, direction="down", reference=False)
+    written = make(metrics={"psnr": psnr, "niqe": niqe}, failures=FAILED.failures, key="k")
+    record.write_rows(folder / f"{written.stem}.parquet", VALUES, ["psnr", "niqe"], "k")
+    return written.write(folder)
+
+
+def test_values_belong_to_their_record(tmp_path):
+    path = scored(tmp_path)
+    found = record.read(path)
+    assert list(record.read_values(path, found).values()) == VALUES
+    other = path.with_suffix(".parquet")
+    record.write_rows(other, VALUES, ["psnr", "niqe"], "another")
+    with pytest.raises(RecordError, match="does not belong to the record beside it"):
+        record.read_values(path, found)
+    record.write_rows(other, VALUES[:2], ["psnr", "niqe"], "k")
+    with pytest.raises(RecordError, match="does not belong to the record beside it"):
+        record.read_values(path, found)
+    record.write_rows(other, VALUES, ["psnr"], "k")
+    with pytest.raises(RecordError, match="disagree on niqe"):
+        record.read_values(path, found)
+    record.write_rows(other, [*VALUES[:2], replace(VALUES[2], failures=())], ["psnr", "niqe"], "k")
+    with pytest.raises(RecordError, match="disagree on what failed"):
+        record.read_values(path, found)
+    other.unlink()
+    with pytest.raises(RecordError, match=r"native-v1\.parquet is missing"):
+        record.read_values(path, found)
+
+
+def test_values_without_a_hash_are_checked_against_the_means(tmp_path):
+    import pyarrow.parquet as pq
+
+    path = scored(tmp_path)
+    table = pq.read_table(path.with_suffix(".parquet")).replace_schema_metadata({"key": "k"})
+    pq.write_table(table, path.with_suffix(".parquet"))
+    found = record.read(path)
+    assert list(record.read_values(path, found).values()) == VALUES
+    psnr = replace(found.metrics["psnr"], mean=20.6)
+    with pytest.raises(RecordError, match="disagree on psnr"):
+        record.read_values(path, replace(found, metrics=found.metrics | {"psnr": psnr}))
+
+
+def damaged(data: bytes, seed: int) -> bytes:
+    """Flip bits of some bytes, cut off the end, swap two parts, or put in what does not belong there."""
+    chance = random.Random(seed)
+    one, other = sorted(chance.sample(range(len(data)), 2))
+    if seed % 4 == 0:
+        changed = bytearray(data)
+        for place in chance.sample(range(len(data)), chance.choice([1, 1, 1, 8])):
+            changed[place] ^= 1 << chance.randrange(8)
+        return bytes(changed)
+    if seed % 4 == 1:
+        return data[:one]
+    if seed % 4 == 2:
+        middle = (one + other) // 2
+        return data[:one] + data[middle:other] + data[one:middle] + data[other:]
+    return data[:one] + chance.randbytes(8) + data[one:]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+def test_a_damaged_file_is_refused_or_reads_as_it_was(tmp_path, suffix):
+    path = scored(tmp_path)
+    expected = record.read(path), VALUES
+    target = path.with_suffix(suffix)
+    original = target.read_bytes()
+    refused = 0
+    for seed in range(200):
+        target.write_bytes(damaged(original, seed))
+        try:
+            found = record.read(path)
+            got = found, list(record.read_values(path, found).values())
+        except RecordError as error:
+            refused += 1
+            assert target.name in str(error) and "\n" not in str(error)
+        else:
+            assert got == expected, seed
+    assert refused > 150
+
+
+def leaves(content, path=()):
+    """Name every value in a JSON object, at any depth."""
+    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for name, value in inner:
+        yield (*path, name)
+        yield from leaves(value, (*path, name))
+
+
+def test_a_value_of_another_type_is_refused_everywhere(tmp_path):
+    path = scored(tmp_path)
+    text = path.read_text()
+    variants = 0
+    for place in leaves(json.loads(text)):
+        for wrong in (True, "12", 12, 1e400, None, [], {}, [[1]], {"a": 1}):
+            content = json.loads(text)
+            inner = content
+            for part in place[:-1]:
+                inner = inner[part]
+            if inner[place[-1]] == wrong:
+                continue
+            inner[place[-1]] = wrong
+            path.write_text(json.dumps(content))
+            with pytest.raises(RecordError, match=path.name):
+                record.read(path)
+            variants += 1
+    assert variants > 200
+
+
+@pytest.mark.parametrize("change", ["type", "double column", "missing column", "no id", "negative"])
+def test_a_table_of_another_kind_is_refused(tmp_path, change):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = scored(tmp_path)
+    table = pq.read_table(path.with_suffix(".parquet")).replace_schema_metadata({"key": "k"})
+    if change == "type":
+        table = table.set_column(5, "psnr", pa.array(["19", "22", "inf"]))
+    elif change == "double column":
+        table = table.append_column("psnr", table["niqe"])
+    elif change == "missing column":
+        table = table.drop_columns("seconds")
+    elif change == "no id":
+        table = table.set_column(0, "id", pa.array([None, "b", "c"], pa.string()))
+    else:
+        table = table.set_column(1, "width", pa.array([-4, 4, 4], pa.int64()))
+    pq.write_table(table, path.with_suffix(".parquet"))
+    with pytest.raises(RecordError, match="is damaged"):
+        record.read_values(path, record.read(path))
+    assert record.read_rows(path.with_suffix(".parquet"), "k") == []
+
+
+def test_endless_nesting_is_no_record(tmp_path):
+    path = tmp_path / "deep.json"
+    path.write_bytes(b'{"schema":' + b"[" * 200_000)
+    with pytest.raises(RecordError, match="is not a result record"):
+        record.read(path)

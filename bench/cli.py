@@ -1,8 +1,9 @@
-"""The command line of the harness: bench run | score | list."""
+"""The command line of the harness: bench run | score | speed | list."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import dehaze
-from bench import datasets, metrics, protocol, runner
+from bench import datasets, metrics, protocol, runner, speed
 from bench.errors import BenchError, RunError
 from bench.metrics import Metric, MetricError
 from bench.record import Method, Record, Row, Summary
@@ -113,6 +114,54 @@ def score(
         restorer = Predictions(predictions, samples, rules, about)
         record = _run(restorer, samples, rules, scores, output, options, resume)
     _finish([record], output, missing)
+
+
+@app.command("speed")
+def speed_(
+    models: Annotated[list[str] | None, typer.Option("--model", help="May be repeated. Default: every model.")] = None,
+    megapixels: Annotated[
+        list[float] | None,
+        typer.Option(
+            min=0.001, help=f"May be repeated. Default: {', '.join(f'{size:g}' for size in speed.MEGAPIXELS)}."
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best there is.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default: by the device.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: as torch chooses.")] = None,
+    photo: Annotated[
+        Path, typer.Option(help="Photograph to restore, at each size.", exists=True, dir_okay=False)
+    ] = speed.PHOTO,
+    runs: Annotated[int, typer.Option(min=3, help="At most so many timed runs a row.")] = speed.Job.runs,
+    seconds: Annotated[float, typer.Option(min=0, help="No more runs are begun after these.")] = speed.Job.seconds,
+    output: Annotated[Path | None, typer.Option(help="A .json or .csv file for the rows.", dir_okay=False)] = None,
+) -> None:
+    """Measure seconds, multiply-adds and memory of models by the size of the photograph.
+
+    Each row is measured in a process of its own: what fails costs one row.
+    """
+    sizes = sorted(set(megapixels or speed.MEGAPIXELS))
+    costs: list[speed.Cost] = []
+    with _clean_errors():
+        models = _once(models or dehaze.list_models())
+        for model in models:
+            NETWORKS.get(model)
+        if output is not None:
+            speed.check_name(output)
+        with Progress(console=err, transient=True) as progress:
+            task = progress.add_task("", total=len(models) * len(sizes))
+            for model, size in product(models, sizes):
+                progress.update(task, description=f"{escape(model)}, {size:g} megapixels")
+                job = speed.Job(model, size, photo, device, dtype, threads, runs, seconds)
+                costs.append(speed.measure_apart(job))
+                if output is not None:
+                    speed.write(output, costs)
+                progress.advance(task)
+    Console(width=1000).print(speed.table(costs))
+    failed = [cost for cost in costs if cost.failure]
+    for cost in failed:
+        err.print(f"[red]failed:[/red] {escape(f'{cost.model}, {cost.megapixels:g} megapixels: {cost.failure}')}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command("list")

@@ -1,4 +1,4 @@
-"""The command line: `python -m dehaze run | list | info`."""
+"""The command line: `python -m dehaze run | list | info | haze`."""
 
 import os
 from pathlib import Path
@@ -10,12 +10,14 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from dehaze.errors import DehazeError
+from dehaze.haze.cli import haze
 
 app = typer.Typer(
     help="Remove haze from photographs.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
 console = Console()
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+app.command()(haze)
 
 Weights = Annotated[str, typer.Option(help="'shipped', a .safetensors file, or a Hub id org/name[@revision].")]
 
@@ -140,21 +142,20 @@ def info(
 ) -> None:
     """Show what a model is: its size, cost, weights and card."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
+    from dehaze.cost import multiply_adds
     from dehaze.hub import CARD_FILE, load_network
 
     try:
         network, found = load_network(name, weights)
     except DehazeError as error:
         raise _fail(error) from None
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, 256, 256))
+    count = multiply_adds(network, torch.zeros(1, 3, 256, 256))
     table = Table(Column(), Column(overflow="fold"), box=None, show_header=False)
     table.add_row("model", name)
     table.add_row("what it does", _summary(network))
     table.add_row("parameters", f"{sum(parameter.numel() for parameter in network.parameters()):,}")
-    table.add_row("multiply-adds", f"{counter.get_total_flops() / 2e9:.2f} G in convolutions, 256×256")
+    table.add_row("multiply-adds", f"{count / 1e9:.2f} G in convolutions and matrix products, 256×256")
     table.add_row("sizes", f"multiples of {network.multiple_of} px inside; any outside")
     if network.tile_size:
         how = "maps of a reduced copy" if hasattr(network, "maps") else "tiles"

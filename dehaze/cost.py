@@ -1,0 +1,19 @@
+"""What restoring a photograph costs, counted rather than timed."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@torch.inference_mode()
+def multiply_adds(restore: Callable[[Tensor], object], hazy: Tensor) -> int:
+    """Count the multiply-adds of convolutions, matrix products and attention that `restore` spends on `hazy` [B,3,H,W].
+
+    `restore` is a network, or `Dehazer.restore` to count padding and tiles as well. A network may spend more on one
+    image than on another of the same size, so take a photograph where that matters.
+    """
+    with FlopCounterMode(display=False) as counter:
+        restore(hazy)
+    return counter.get_total_flops() // 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bench import environment
 from bench.datasets import Dataset, Sample
@@ -137,7 +137,7 @@ def _score(sample: Sample, restorer: Restorer, protocol: Protocol, metrics: Mapp
         hazy = protocol.prepare(_decode(sample.hazy, sample.hazy_sha256))
         clear = None
         if sample.clear is not None:
-            clear = protocol.prepare(_decode(sample.clear, sample.clear_sha256))
+            clear = protocol.prepare(_decode(sample.clear, sample.clear_sha256, sample.border))
         stage, size = "restore", {"width": hazy.width, "height": hazy.height}
         pixels, seconds = restorer.restore(sample, hazy)
         if pixels.shape != (hazy.height, hazy.width, 3):
@@ -158,12 +158,12 @@ def _score(sample: Sample, restorer: Restorer, protocol: Protocol, metrics: Mapp
     return Row(id=sample.id, **size, seconds=seconds, failures=tuple(failures), values=values)
 
 
-def _decode(path: Path, sha256: str) -> Image.Image:
+def _decode(path: Path, sha256: str, border: int = 0) -> Image.Image:
     # From bytes: the hash is that of what is scored, and no message carries a local path into the record.
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
         raise RunError("the file changed while the run went on")
-    return Image.fromarray(eight_bit(read_photo(data).pixels))
+    return ImageOps.crop(Image.fromarray(eight_bit(read_photo(data).pixels)), border)
 
 
 def _tensor(pixels: np.ndarray) -> torch.Tensor:

@@ -1,0 +1,226 @@
+"""Images in folders: which belong to a set, which clear one belongs to which hazy one, whether their sizes agree."""
+
+import hashlib
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePath
+
+from PIL import Image
+
+from bench.errors import DatasetError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
+_NAMED_AT_MOST = 5  # file names in one message
+_DEEPEST = 2  # folders below a set's own in which images are looked for
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One hazy image with its clear partner, if it has one, and the SHA-256 of both files.
+
+    `border` is what the clear image has more on each of its sides, in pixels: cut away before the two are compared.
+    """
+
+    id: str
+    hazy: Path
+    clear: Path | None
+    hazy_sha256: str
+    clear_sha256: str | None
+    border: int = 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a set keeps its images: folders below its own, as shell patterns in lower case, of which one applies.
+
+    Without any of them the images lie in the set's own folder, and those whose names end in `_GT` are the clear ones.
+    `border` is the number of pixels that a clear image may have more on each side, cut away centrally.
+    """
+
+    hazy: tuple[str, ...] = ("hazy", "haze")
+    clear: tuple[str, ...] = ("clear", "gt")
+    border: int = 0
+
+
+PLAIN = Layout()
+
+
+def find_images(folder: Path) -> list[Path]:
+    """List the images directly in `folder`, sorted by name.
+
+    Raises DatasetError if there is none, or if two differ in nothing but their suffix.
+    """
+    return [folder / path for path in arrange(_listing(folder, 0), Layout((), ()), str(folder))]
+
+
+def read_folder(root: Path, layout: Layout) -> list[Sample]:
+    """Read the samples of a set that lies in `root`. Raises DatasetError on whatever leaves a doubt."""
+    files = arrange(_listing(root, _DEEPEST), layout, str(root))
+    return make_samples(
+        ((id_, root / hazy, None if clear is None else root / clear) for hazy, (id_, clear) in files.items()),
+        layout.border,
+    )
+
+
+def arrange(paths: Iterable[PurePath], layout: Layout, place: str) -> dict[PurePath, tuple[str, PurePath | None]]:
+    """Sort the images of a set, given by their paths inside it, into {hazy: (id, clear)}, in the order of their ids.
+
+    The id is the name of the hazy image, with its folder where the set has several of them.
+    Raises DatasetError that begins with `place` and names the files that leave a doubt.
+    """
+    folders: dict[str, list[PurePath]] = defaultdict(list)
+    for path in sorted(paths):
+        folders[path.parent.as_posix()].append(path)
+    try:
+        hazy_folders, clear_folders = (_matching(folders, patterns) for patterns in (layout.hazy, layout.clear))
+        if clear_folders and not hazy_folders:
+            wanted = layout.hazy[0]
+            raise DatasetError(f"it holds {clear_folders[0]}/ but no {wanted}/: put the hazy images into {wanted}/")
+        hazy = _distinct(folders, hazy_folders or ["."])
+        clear = _distinct(folders, clear_folders)
+        if not hazy_folders:
+            clear = [path for path in hazy if path.stem.lower().endswith("_gt") and layout.clear]
+            hazy = [path for path in hazy if path not in clear]
+        if not hazy and not clear:
+            inner = [folder for folder in folders if folder != "."]
+            raise DatasetError(
+                "it holds no image." + (f" Images lie in {some(inner)} inside it: name that folder." if inner else "")
+            )
+        partners = pair(hazy, clear) if clear else dict.fromkeys(hazy)
+    except DatasetError as error:
+        raise DatasetError(f"{place}: {error}") from None
+    many = len(hazy_folders) > 1
+    ids = {path: path.with_suffix("").as_posix() if many else path.stem for path in hazy}
+    return {path: (ids[path], partners[path]) for path in sorted(hazy, key=ids.get)}
+
+
+def _matching(folders: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    found = {pattern: [folder for folder in folders if fnmatchcase(folder.lower(), pattern)] for pattern in patterns}
+    found = {pattern: matches for pattern, matches in found.items() if matches}
+    alike = [matches for pattern, matches in found.items() if len(matches) > 1 and "*" not in pattern]
+    if len(found) > 1 or alike:
+        both = " and ".join(f"{folder}/" for matches in found.values() for folder in matches)
+        raise DatasetError(f"it holds both {both}: keep one of them")
+    return next(iter(found.values()), [])
+
+
+def _distinct(folders: dict[str, list[PurePath]], chosen: Iterable[str]) -> list[PurePath]:
+    paths = [path for folder in chosen for path in folders.get(folder, ())]
+    names = Counter((path.parent, path.stem) for path in paths)
+    if doubles := [path.name for path in paths if names[path.parent, path.stem] > 1]:
+        raise DatasetError(f"it holds images of the same name: {some(doubles)}. Keep one of each.")
+    return paths
+
+
+def pair(hazy: Sequence[PurePath], clear: Sequence[PurePath]) -> dict[PurePath, PurePath]:
+    """Pair hazy with clear images by their names, without suffix, and return {hazy: clear}.
+
+    A hazy image belongs to the clear image of the same name; failing that, to the one clear image whose name is left
+    when `_hazy`, `_GT` or `_clear` and, one by one, trailing `_NUMBER` parts are dropped: `0001_0.8_0.2` and `0001`,
+    `01_hazy` and `01_GT`. Several hazy images may share one clear image.
+    Raises DatasetError if a hazy image has no partner or several, or if a clear image is never used.
+    """
+    same_name = {path.stem: path for path in clear}
+    by_key: dict[str, list[PurePath]] = defaultdict(list)
+    for path in clear:
+        by_key[re.sub(r"_(gt|clear)$", "", path.stem.lower())].append(path)
+    partners = {
+        path: [same_name[path.stem]] if path.stem in same_name else _candidates(path.stem, by_key) for path in hazy
+    }
+
+    if lonely := [path.name for path, found in partners.items() if not found]:
+        raise DatasetError(
+            f"no clear image for {some(lonely)}. Give the clear image the same name, or take the hazy one out."
+        )
+    if doubtful := [_doubt(path, found) for path, found in partners.items() if len(found) > 1]:
+        raise DatasetError(f"more than one clear image could belong to {some(doubtful)}. Keep one of them.")
+    if unused := sorted({path.name for path in clear} - {found[0].name for found in partners.values()}):
+        raise DatasetError(f"no hazy image uses the clear image {some(unused)}. Take it out, or add its hazy image.")
+    return {path: found[0] for path, found in partners.items()}
+
+
+def _candidates(hazy: str, by_key: dict[str, list[PurePath]]) -> list[PurePath]:
+    key = re.sub(r"_(hazy|haze)$", "", hazy.lower())
+    found = list(by_key.get(key, []))
+    while (shorter := re.sub(r"_[0-9.]+$", "", key)) != key:
+        key = shorter
+        found += by_key.get(key, [])
+    return found
+
+
+def _doubt(hazy: PurePath, found: list[PurePath]) -> str:
+    return f"{hazy.name} ({' or '.join(path.name for path in found)}?)"
+
+
+def make_samples(files: Iterable[tuple[str, Path, Path | None]], border: int = 0) -> list[Sample]:
+    """Hash the files of (id, hazy, clear) and compare the sizes of each pair.
+
+    A clear image may have `border` pixels more on each side, which the sample then says; any other difference is a
+    DatasetError that names the files. A damaged image has no size and is left to the run, which reports it.
+    """
+    samples, unequal, hashes = [], [], {}
+    for id_, hazy, clear in files:
+        cut = 0
+        if clear is not None:
+            sizes = upright_size(hazy), upright_size(clear)
+            if None not in sizes and sizes[0] != sizes[1]:
+                if border and sizes[1] == tuple(side + 2 * border for side in sizes[0]):
+                    cut = border
+                else:
+                    unequal.append(
+                        "{} is {}×{} but {} is {}×{}".format(_near(hazy), *sizes[0], _near(clear), *sizes[1])
+                    )
+        for path in (hazy, clear):
+            if path is not None and path not in hashes:
+                hashes[path] = _sha256(path)
+        samples.append(Sample(id_, hazy, clear, hashes[hazy], hashes.get(clear), cut))
+    if unequal:
+        raise DatasetError(f"sizes differ: {some(unequal)}. Crop or resize the pair to one size.")
+    return samples
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Read width and height, upright, from the header; None if it is damaged, which the run reports as a failure."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+            return image.size[::-1] if turned else image.size
+    except Exception:  # Pillow's decoders raise many kinds on damaged files
+        return None
+
+
+def _listing(root: Path, depth: int) -> list[PurePath]:
+    if not root.is_dir():
+        raise DatasetError(f"{root} is no folder: give the folder that holds hazy/ or the images")
+    paths = []
+    for place, folders, names in os.walk(root, followlinks=True):  # data often lies behind links
+        inside = Path(place).relative_to(root)
+        if len(inside.parts) == depth:
+            folders.clear()
+        images = (inside / name for name in names if not name.startswith("."))
+        paths += [path for path in images if path.suffix.lower() in SUFFIXES]
+    return paths
+
+
+def _near(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def some(names: Sequence[str]) -> str:
+    """Join the first few names for a message, and count the rest."""
+    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
+    return ", ".join(names[:_NAMED_AT_MOST]) + more

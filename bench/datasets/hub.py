@@ -1,0 +1,168 @@
+"""Data sets on the Hub, by the library `datasets`; images stay undecoded, so that the fingerprint is of their bytes."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from bench.datasets.catalogue import mentions
+from bench.datasets.files import PLAIN, Layout, Sample, arrange, make_samples
+from bench.errors import DatasetError
+from bench.record import write_atomic
+
+_HAZY, _CLEAR = ("hazy", "haze"), ("clear", "gt")  # columns, and features of them as *_file_name
+_TEST = "test"
+
+Files = tuple[str, Path, Path | None]  # id, hazy, clear
+
+
+def load(
+    repo: str,
+    *,
+    revision: str | None = None,
+    config: str | None = None,
+    split: str | None = None,
+    layout: Layout = PLAIN,
+    part: str = "",
+    limit: int | None = None,
+) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+    """Load the samples of a data set and what there is to note.
+
+    It has image columns `hazy` and, for pairs, `clear` (`*_file_name` in its metadata, or in Parquet), or one image
+    column whose files lie in folders as a local set's do. `split` may be left out where there is one, or one is called
+    test; `part` chooses the files that have this name in their paths. With `limit`, and where another split would be
+    fetched as well, the data set is streamed; else it is kept in the library's cache.
+    Raises DatasetError that says what is wrong and what to do.
+    """
+    try:
+        from datasets import load_dataset, load_dataset_builder
+        from huggingface_hub import HfApi
+    except ImportError:
+        raise DatasetError("data sets on the Hub need the library datasets: pip install datasets") from None
+    try:
+        commit = HfApi().dataset_info(repo, revision=revision).sha
+        splits = [str(name) for name in load_dataset_builder(repo, config, revision=commit).config.data_files]
+        split = split or (splits[0] if len(splits) == 1 else _TEST)
+        if split not in splits:
+            raise DatasetError(f"{repo} has the splits {', '.join(splits)}: name one as hub:{repo}:CONFIG/SPLIT")
+        streaming = limit is not None or len(splits) > 1
+        rows = load_dataset(repo, config, split=split, revision=commit, streaming=streaming)
+        return tuple(_samples(repo, _undecoded(rows), layout, part, limit)), (f"{repo} at commit {commit}",)
+    except DatasetError:
+        raise
+    except Exception as error:  # the libraries raise a dozen kinds, down to those of their HTTP client
+        raise DatasetError(_explain(repo, revision, error)) from error
+
+
+def _undecoded(rows: Any) -> Any:
+    from datasets import Image, IterableDataset
+
+    if isinstance(rows, IterableDataset):
+        return rows.decode(False)
+    for column, feature in rows.features.items():
+        if isinstance(feature, Image):
+            rows = rows.cast_column(column, Image(decode=False))
+    return rows
+
+
+def _samples(repo: str, rows: Any, layout: Layout, part: str, limit: int | None) -> list[Sample]:
+    from datasets import Image
+
+    images = [column for column, feature in rows.features.items() if isinstance(feature, Image)]
+    hazy = next((column for column in images if column.lower() in _HAZY), None)
+    clear = next((column for column in images if column.lower() in _CLEAR), None)
+    if hazy is not None:
+        files = _from_columns(rows, hazy, clear, limit)
+    elif len(images) == 1:
+        files = _from_paths(repo, rows, images[0], layout, part, limit)
+    else:
+        raise DatasetError(f"{repo} has the columns {', '.join(rows.features)}: hazy, and clear for pairs, are needed")
+    samples = make_samples(files, layout.border)
+    if not samples:
+        raise DatasetError(f"{repo} holds no image")
+    return sorted(samples, key=lambda sample: sample.id)
+
+
+def _from_columns(rows: Any, hazy: str, clear: str | None, limit: int | None) -> Iterator[Files]:
+    seen = set()
+    for number, row in enumerate(rows):
+        if number == limit:
+            return
+        if row[hazy] is None:
+            raise DatasetError(f"row {number} has no hazy image")
+        id_ = row.get("id") or PurePosixPath(row[hazy]["path"] or f"{number:06d}").stem
+        if id_ in seen:
+            raise DatasetError(f"two rows are called {id_}: give them a column id")
+        seen.add(id_)
+        yield str(id_), _local(row[hazy]), _local(row[clear]) if clear and row[clear] else None
+
+
+def _from_paths(repo: str, rows: Any, column: str, layout: Layout, part: str, limit: int | None) -> Iterator[Files]:
+    cells = {PurePosixPath(row[column]["path"]): row[column] for row in rows}
+    if part:
+        cells = {path: cell for path, cell in cells.items() if mentions(_in_repository(path), part)}
+    if not cells:
+        raise DatasetError(f"no file of {repo} has {part} in its path: get the set from its source")
+    shared = PurePosixPath(*_common([path.parent.parts for path in cells]))
+    inside = {path.relative_to(shared): cell for path, cell in cells.items()}
+    for number, (hazy, (id_, clear)) in enumerate(arrange(inside, layout, repo).items()):
+        if number == limit:
+            return
+        yield id_, _local(inside[hazy]), clear and _local(inside[clear])
+
+
+def _in_repository(path: PurePosixPath) -> str:
+    """Drop what comes before a repository's own folders: its name may well hold that of a set."""
+    text = path.as_posix()
+    for mark in ("/snapshots/", "@"):  # in the cache, and in an address hf:/…@commit/…
+        if mark in text:
+            return text.partition(mark)[2].partition("/")[2]
+    return text
+
+
+def _common(parts: list[tuple[str, ...]]) -> list[str]:
+    shared = []
+    for names in zip(*parts, strict=False):
+        if len(set(names)) > 1 or names[0].lower() in _HAZY + _CLEAR:
+            break
+        shared.append(names[0])
+    return shared
+
+
+def _local(cell: dict[str, Any]) -> Path:
+    """Return the file of an image: where the library keeps it, or in the Hub's cache under the hash of its bytes."""
+    from datasets.utils.file_utils import xopen
+    from huggingface_hub import cached_assets_path
+
+    if cell["bytes"] is None and "://" not in cell["path"]:
+        return Path(cell["path"])
+    data = cell["bytes"]
+    if data is None:
+        with xopen(cell["path"], "rb") as file:
+            data = file.read()
+    folder = cached_assets_path("dehaze", "bench", "images")
+    path = folder / f"{hashlib.sha256(data).hexdigest()}{PurePosixPath(cell['path'] or '').suffix}"
+    if not path.is_file() or path.stat().st_size != len(data):
+        write_atomic(path, data)
+    return path
+
+
+def _explain(repo: str, revision: str | None, error: Exception) -> str:
+    from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    kinds = tuple(type(one) for one in chain)
+    if any(issubclass(kind, GatedRepoError) for kind in kinds):
+        return f"{repo} is open only to those its owner admits: ask on its page, then log in with hf auth login"
+    if any(issubclass(kind, RevisionNotFoundError) for kind in kinds):
+        return f"{repo} has no revision {revision!r} on the Hub: check what follows the @"
+    if any(issubclass(kind, RepositoryNotFoundError | DatasetNotFoundError) for kind in kinds):
+        return f"the Hub has no data set {repo!r} that you can read: check the name, or log in with hf auth login"
+    status = next((one.response.status_code for one in chain if getattr(one, "response", None) is not None), None)
+    if status == 429:
+        return f"the Hub refuses more requests for {repo} for now (429): wait some minutes, or log in"
+    reason = f"HTTP status {status}" if status else f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{repo} cannot be had from the Hub ({reason}): try again, or give the set as folder:PATH"

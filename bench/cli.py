@@ -1,11 +1,11 @@
-"""The command line of the harness: bench run | score | speed | list."""
+"""The command line of the harness: bench run | score | speed | prepare | list."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ import dehaze
 from bench import datasets, metrics, protocol, runner, speed
 from bench.errors import BenchError, RunError
 from bench.metrics import Metric, MetricError
+from bench.prepare import prepare
 from bench.record import Method, Record, Row, Summary
 from bench.restorers import Model, Predictions, Restorer
 from dehaze.errors import DehazeError
@@ -40,6 +41,10 @@ FadeStats = Annotated[
 LpipsWeights = Annotated[
     Path | None, typer.Option(help="Safetensors file for the metric lpips, which else fetches its weights.")
 ]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder that holds data sets of the catalogue; without it they come from the Hub, if they can."),
+]
 SetName = Annotated[str | None, typer.Option("--name", help="Name of the folder's data set in the record.")]
 Resume = Annotated[bool, typer.Option(help="Continue an unfinished run; leave a finished one as it is.")]
 
@@ -49,8 +54,10 @@ def run(
     output: Output,
     models: Annotated[list[str] | None, typer.Option("--model", help="May be repeated. Default: every model.")] = None,
     sets: Annotated[
-        list[str] | None, typer.Option("--dataset", help="sample, or folder:PATH; may be repeated. Default: sample.")
+        list[str] | None,
+        typer.Option("--dataset", help="A name from list, folder:PATH or hub:…; may be repeated. Default: sample."),
     ] = None,
+    data_root: DataRoot = None,
     metric: Metrics = None,
     protocol_name: ProtocolName = "native-v1",
     fade_stats: FadeStats = None,
@@ -72,7 +79,9 @@ def run(
             NETWORKS.get(model)
         if name is not None and len(sets or []) > 1:
             raise RunError("--name names one data set and several are given: run them one by one")
-        loaded = [datasets.load(spec, name=name, limit=limit) for spec in _once(sets or ["sample"])]
+        loaded = [
+            _dataset(spec, name=name, limit=limit, data_root=data_root) for spec in datasets.expand(sets or ["sample"])
+        ]
         if len({dataset.name for dataset in loaded}) < len(loaded):
             raise RunError("two data sets have the same name: run them one by one, each with its --name")
         rules = protocol.get(protocol_name)
@@ -89,7 +98,8 @@ def score(
     output: Output,
     predictions: Annotated[Path, typer.Option(help="Folder of restored images, named as the hazy ones.")],
     method: Annotated[str, typer.Option(help="Name of the method that made them.")],
-    dataset: Annotated[str, typer.Option(help="sample, or folder:PATH.")],
+    dataset: Annotated[str, typer.Option(help="A name from list, folder:PATH or hub:….")],
+    data_root: DataRoot = None,
     metric: Metrics = None,
     protocol_name: ProtocolName = "native-v1",
     fade_stats: FadeStats = None,
@@ -105,7 +115,7 @@ def score(
     with _clean_errors():
         if not method.strip():
             raise RunError("the method has no name: give one with --method")
-        samples = datasets.load(dataset, name=name)
+        samples = _dataset(dataset, name=name, data_root=data_root)
         rules = protocol.get(protocol_name)
         scores, options, missing = _metrics(metric, fade_stats, lpips_weights)
         about = Method(
@@ -170,14 +180,35 @@ def list_() -> None:
     table = Table("", "name", "", "what it is", box=None, padding=(0, 2, 0, 0))
     for name in dehaze.list_models():
         table.add_row("model", name)
-    for name in datasets.names():
-        table.add_row("data set", name)
+    for name, summary in datasets.summaries().items():
+        table.add_row("data set", escape(name), "", escape(summary))
     for name in metrics.names():
         spec = metrics.spec(name)
         table.add_row("metric", name, "↑" if spec.direction == "up" else "↓", escape(spec.definition))
     for name in protocol.names():
         table.add_row("protocol", name, "", escape(protocol.get(name).definition))
     out.print(table)
+
+
+@app.command("prepare")
+def prepare_(
+    name: Annotated[str, typer.Argument(help="A data set of the catalogue: see list.")],
+    source: Annotated[Path, typer.Option("--from", help="Folder of the set as it was downloaded.", file_okay=False)],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the copy. Default: the set's name, here.", file_okay=False)
+    ] = None,
+) -> None:
+    """Check a downloaded data set against the catalogue, and copy it to a folder that every loader reads."""
+    output = output or Path(name)
+    with _clean_errors():
+        made = prepare(name, source, output)
+    for note in made.notes:
+        err.print(escape(note))
+    out.print(
+        f"{escape(made.name)}: {len(made.samples)} images, {made.pairs} pairs, fingerprint {made.fingerprint[:12]}, "
+        f"in {escape(str(output))}",
+        soft_wrap=True,
+    )
 
 
 @contextmanager
@@ -195,6 +226,13 @@ def _clean_errors() -> Iterator[None]:
 
 def _once(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
+
+
+def _dataset(spec: str, **options: Any) -> datasets.Dataset:
+    dataset = datasets.load(spec, **options)
+    for note in dataset.notes:
+        err.print(escape(note))
+    return dataset
 
 
 def _load(model: str, device: str | None) -> Model:

@@ -15,6 +15,7 @@ _FAMILIES = {
     "reference": ("psnr", "ssim", "ciede2000"),
     "niqe": ("niqe",),
     "fade": ("fade", "fade_refit"),
+    "visible_edges": ("visible_edges_e", "visible_edges_r", "visible_edges_sigma"),
     "perceptual": (
         *("ms_ssim", "vif", "fsim", "gmsd", "vsi", "nlpd", "lpips", "dists"),
         *("piqe", "entropy", "brisque", "musiq", "clipiqa", "nima"),

@@ -223,7 +223,7 @@ def _band_features(pixels: np.ndarray, band: slice, contrast: np.ndarray) -> np.
             _patches(sigma).mean(axis=-1),
             _patches(variation).mean(axis=-1),
             *(_patches(plane).mean(axis=-1) for plane in contrast),
-            _entropy(_patches(_grey(pixels[:, band]).astype(np.uint8))),
+            _entropy(_patches(grey(pixels[:, band]).astype(np.uint8))),
             _patches(low).mean(axis=-1) / 255,
             _patches(saturation).mean(axis=-1),
             _colourfulness(_patches(red - green), _patches(0.5 * (red + green) - blue)),
@@ -238,8 +238,8 @@ def _patches(plane: np.ndarray) -> np.ndarray:
     return plane.reshape(rows, PATCH, columns, PATCH).swapaxes(1, 2).reshape(rows, columns, PATCH * PATCH)
 
 
-def _grey(pixels: np.ndarray) -> np.ndarray:
-    """Return the grey of 8-bit pixels in whole numbers, as MATLAB's rgb2gray."""
+def grey(pixels: np.ndarray) -> np.ndarray:
+    """Return the grey levels [H, W] of 8-bit RGB pixels [3, H, W] in whole numbers, as MATLAB's rgb2gray."""
     red, green, blue = pixels.astype(np.float64)
     return np.floor(0.298936021293776 * red + 0.587043074451121 * green + 0.114020904255103 * blue + 0.5)
 
@@ -251,16 +251,16 @@ def _normalise(pixels: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, n
     """
     window = np.exp(-(np.arange(-3.0, 4.0) ** 2) / (2 * (7 / 6) ** 2))
     window /= window.sum()
-    grey = _grey(pixels[:, np.arange(start - 3, stop + 3).clip(0, pixels.shape[1] - 1)])
+    levels = grey(pixels[:, np.arange(start - 3, stop + 3).clip(0, pixels.shape[1] - 1)])
 
     def smooth(plane: np.ndarray) -> np.ndarray:
         columns = ndimage.correlate1d(plane, window, axis=0)[3:-3]
         return ndimage.correlate1d(columns, window, axis=1, mode="nearest")
 
-    mean = smooth(grey)
-    sigma = np.sqrt(np.abs(smooth(grey * grey) - mean * mean))
+    mean = smooth(levels)
+    sigma = np.sqrt(np.abs(smooth(levels * levels) - mean * mean))
     with np.errstate(divide="ignore", invalid="ignore"):  # black patches: NaN, as in MATLAB
-        return (grey[3:-3] - mean) / (sigma + 1), sigma, sigma / mean
+        return (levels[3:-3] - mean) / (sigma + 1), sigma, sigma / mean
 
 
 def _one_sided_variance(patches: np.ndarray) -> np.ndarray:

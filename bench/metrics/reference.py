@@ -5,14 +5,17 @@ All are averaged in float64 over strips of rows, so that a photograph of any siz
 
 from collections.abc import Callable
 from functools import partial
-from math import inf
+from math import exp, inf
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.metrics.base import Metric, MetricError, MetricSpec
 
 STRIP_PIXELS = 2**17
+WINDOW = [exp(-(offset**2) / (2 * 1.5**2)) for offset in range(-5, 6)]
+WINDOW = [weight / sum(WINDOW) for weight in WINDOW]
 
 SPECS = {
     "psnr": MetricSpec(
@@ -61,18 +64,63 @@ def psnr(restored: Tensor, clear: Tensor) -> Tensor:
     return -10 * torch.log10(_mean(restored, clear, lambda a, b: (a - b).square()))
 
 
-def ssim(restored: Tensor, clear: Tensor) -> Tensor:
+def psnr_luma(restored: Tensor, clear: Tensor) -> Tensor:
+    """Return `psnr` of the luma (see `luma`) of RGB images [B, 3, H, W], peak 255."""
+    return -10 * torch.log10(_mean(restored, clear, lambda a, b: (luma(a) - luma(b)).square()))
+
+
+def ssim(restored: Tensor, clear: Tensor, peak: float = 1.0) -> Tensor:
     """Return the structural similarity [B] of images [B, C, H, W] in [0, 1], each side at least 11 pixels.
 
     Wang, Bovik, Sheikh and Simoncelli 2004, eq. 13: Gaussian window of 11 with σ 1.5 where it fits wholly into the
-    image, population variances, K1 = 0.01, K2 = 0.03, mean over the channels. Raises `MetricError` on smaller images.
+    image, population variances, K1 = 0.01, K2 = 0.03, mean over the channels. `peak` is the range that K1 and K2 are
+    parts of. Raises `MetricError` on smaller images.
     """
-    window = torch.exp(-torch.arange(-5.0, 6.0, dtype=torch.float64).square() / (2 * 1.5**2))
-    window /= window.sum()
+    _check_window(restored)
+    return _mean(restored, clear, partial(_ssim_map, peak=peak), halo=len(WINDOW) - 1)
+
+
+def ssim_padded(restored: Tensor, clear: Tensor) -> Tensor:
+    """Return `ssim` of images [B, C, H, W] of any size with five pixels of black around them, as FFA-Net's code does.
+
+    The window is then centred on every pixel of the image.
+    """
+    border = [len(WINDOW) // 2] * 4
+    return _mean(*(F.pad(image, border) for image in (restored, clear)), _ssim_map, halo=len(WINDOW) - 1)
+
+
+def ssim_pooled(restored: Tensor, clear: Tensor) -> Tensor:
+    """Return `ssim` of images [B, C, H, W] after average pooling, as DehazeFormer's code does.
+
+    Both sides are divided by round(min(H, W) / 256) and cut to whole numbers; where that does not go up, regions of the
+    pooling overlap (adaptive pooling). Raises `MetricError` where a side ends below 11 pixels.
+    """
     height, width = restored.shape[-2:]
-    if min(height, width) < len(window):
-        raise MetricError(f"ssim needs images of at least 11×11 pixels and got {width}×{height}: leave it out")
-    return _mean(restored, clear, partial(_ssim_map, window=window.tolist()), halo=len(window) - 1)
+    ratio = max(1, round(min(height, width) / 256))
+    if ratio == 1:
+        return ssim(restored, clear)
+    size = height // ratio, width // ratio
+
+    def pool(image: Tensor) -> Tensor:
+        planes = image.split(1, dim=1)  # one by one, as each is held in float64
+        return torch.cat([F.adaptive_avg_pool2d(plane.double(), size) for plane in planes], dim=1)
+
+    return ssim(pool(restored), pool(clear))
+
+
+def ssim_luma(restored: Tensor, clear: Tensor) -> Tensor:
+    """Return `ssim` of the luma (see `luma`) of RGB images [B, 3, H, W], range 255."""
+    _check_window(restored)
+    return _mean(restored, clear, lambda a, b: _ssim_map(luma(a), luma(b)), halo=len(WINDOW) - 1)
+
+
+def luma(rgb: Tensor) -> Tensor:
+    """Return the luma [1, H, W] of sRGB [3, H, W] in [0, 1], in units of 255 levels and not rounded: 16 to 235.
+
+    ITU-R BT.601 with headroom, as MATLAB's rgb2ycbcr and BasicSR have it.
+    """
+    weights = torch.tensor([65.481, 128.553, 24.966], dtype=rgb.dtype, device=rgb.device)
+    return (torch.einsum("c,chw->hw", weights, rgb)[None] + 16) / 255
 
 
 def ciede2000(restored: Tensor, clear: Tensor) -> Tensor:
@@ -98,21 +146,27 @@ def _mean(restored: Tensor, clear: Tensor, score_map: Callable[[Tensor, Tensor],
     return torch.stack(means)
 
 
-def _ssim_map(a: Tensor, b: Tensor, window: list[float]) -> Tensor:
-    c1, c2 = 0.01**2, 0.03**2
-    mean_a, mean_b, squares, product = _filter(torch.stack([a, b, a * a + b * b, a * b]), window)
+def _check_window(image: Tensor) -> None:
+    height, width = image.shape[-2:]
+    if min(height, width) < len(WINDOW):
+        raise MetricError(f"ssim needs images of at least 11×11 pixels and got {width}×{height}: leave it out")
+
+
+def _ssim_map(a: Tensor, b: Tensor, peak: float = 1.0) -> Tensor:
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    mean_a, mean_b, squares, product = _filter(torch.stack([a, b, a * a + b * b, a * b]))
     mean_product, mean_squares = mean_a * mean_b, mean_a**2 + mean_b**2
     # The two variances enter only by their sum.
     variances, covariance = squares - mean_squares, product - mean_product
     return (2 * mean_product + c1) * (2 * covariance + c2) / ((mean_squares + c1) * (variances + c2))
 
 
-def _filter(x: Tensor, window: list[float]) -> Tensor:
+def _filter(x: Tensor) -> Tensor:
     """Filter rows and columns where the window fits; a loop over its taps outruns a float64 convolution 20 times."""
     for axis in (-2, -1):
-        length = x.shape[axis] - len(window) + 1
-        y = x.narrow(axis, 0, length) * window[0]
-        for offset, weight in enumerate(window[1:], start=1):
+        length = x.shape[axis] - len(WINDOW) + 1
+        y = x.narrow(axis, 0, length) * WINDOW[0]
+        for offset, weight in enumerate(WINDOW[1:], start=1):
             y.add_(x.narrow(axis, offset, length), alpha=weight)
         x = y
     return x

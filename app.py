@@ -28,10 +28,11 @@ from safetensors import safe_open
 
 import dehaze
 from bench import metrics
+from bench.record import RESULTS
+from bench.report.table import ARROWS
 from dehaze import hub, image
 from dehaze.errors import DehazeError
 from leaderboard import view
-from leaderboard.table import ARROWS, RESULTS
 
 MAX_MEGAPIXELS = 60
 PREVIEW_SIDE = 1600  # what the browser is shown; the download has every pixel

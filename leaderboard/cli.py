@@ -7,9 +7,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from bench.errors import RecordError
-from leaderboard import figures
-from leaderboard.render import FORMATS
-from leaderboard.table import RESULTS, Table, load, tables
+from bench.record import RESULTS
+from bench.report import figures
+from bench.report.render import FORMATS
+from bench.report.table import Table, choose
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -55,30 +56,16 @@ def figure(
 def _choose(results: Path, dataset: str | None, protocol: str | None) -> tuple[list[Table], list[RecordError]]:
     """Return the tables asked for and what cannot be read; end the command if there is no table."""
     try:
-        records, broken = load(results)
+        return choose(results, dataset, protocol)
     except RecordError as error:
         _fail(str(error))
-    fitting = [
-        record for record in records if dataset in (None, record.dataset.name) and protocol in (None, record.protocol)
-    ]
-    if not fitting:
-        _tell(broken)
-        if not records:
-            _fail(f"{results} holds no record that can be read: 'python -m bench run --output {results}' makes some")
-        there = sorted({f"{record.dataset.name} under {record.protocol}" for record in records})
-        _fail(f"no record fits; there are records of {', '.join(there)}")
-    return tables(fitting), broken
 
 
 def _finish(broken: list[RecordError]) -> None:
-    _tell(broken)
-    if broken:
-        raise typer.Exit(1)
-
-
-def _tell(broken: list[RecordError]) -> None:
     for error in broken:
         typer.echo(f"left out: {error}", err=True)
+    if broken:
+        raise typer.Exit(1)
 
 
 def _fail(message: str) -> NoReturn:

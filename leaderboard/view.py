@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.record import Summary
-from leaderboard import figures
-from leaderboard.table import RESULTS, Column, Table, load, tables
+from bench.record import RESULTS, Summary, read_folder
+from bench.report import figures
+from bench.report.render import overlaps
+from bench.report.table import Column, Table, marked, tables
 
 BEST = "font-weight: 700; letter-spacing: -0.03em"  # bold, yet no wider, as columns fit the plain text
 
@@ -16,8 +17,8 @@ def leaderboard(results: Path = RESULTS) -> None:
     """Add the tables of the records in `results` and a figure to the Blocks that are being built."""
     import gradio as gr
 
-    records, _ = load(results)
-    boards = sorted(tables(records), key=lambda board: -len(board.records))  # most methods first
+    records, _ = read_folder(results)
+    boards = sorted(tables(records.values()), key=lambda board: -len(board.records))  # most methods first
     if not boards:
         gr.Markdown("There are no results yet. They appear here as soon as a benchmark has run.")
         return
@@ -64,7 +65,7 @@ def grid(table: Table) -> dict[str, Any]:
         scores = [(column, record.metrics.get(column.name)) for column in table.columns]
         seconds, megapixels, parameters = row[-3:]
         texts.append([
-            record.method.name,
+            marked(record),
             *("–" if summary is None else score_text(summary, column) for column, summary in scores),
             "–" if seconds is None else f"{seconds:.2g}",
             "–" if megapixels is None else f"{megapixels:.2g}",
@@ -100,4 +101,5 @@ def notes(table: Table) -> str:
         lines.append(f"**Seconds**: median for one image, in the network, on {'; '.join(machines)}.")
     if failures := [f"{record.method.name} ({len(record.failures)})" for record in table.records if record.failures]:
         lines.append(f"**Failed images**: {', '.join(failures)}.")
+    lines += overlaps(table)
     return "\n\n".join(lines)

@@ -1,7 +1,7 @@
 import gradio as gr
 
+from bench.report.table import tables
 from leaderboard import view
-from leaderboard.table import tables
 
 
 def texts(page):

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from math import floor, log10
 
 from bench.record import Summary
-from leaderboard.table import ARROWS, Column, Table
+from bench.report.table import ARROWS, Column, Table, marked
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -27,7 +27,7 @@ def as_csv(tables: Sequence[Table]) -> str:
     """Render tables as one CSV file: a row for each method, data set and protocol, five columns for each metric."""
     metrics = list(dict.fromkeys(column.name for table in tables for column in table.columns))
     parts = ("", "_low", "_high", "_count", "_infinite")
-    about = ["dataset", "fingerprint", "protocol", "method", "source", "images", "pairs", "failures"]
+    about = ["dataset", "fingerprint", "protocol", "method", "source", "images", "pairs", "failures", "contaminated"]
     speed = ["seconds", "megapixels", "device", "parameters"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -36,6 +36,7 @@ def as_csv(tables: Sequence[Table]) -> str:
         for record in table.records:
             row = [table.dataset.name, table.dataset.fingerprint, table.protocol, record.method.name]
             row += [record.method.source, table.dataset.samples, table.dataset.pairs, len(record.failures)]
+            row.append("unknown" if record.contaminated is None else "; ".join(record.contaminated))
             for name in metrics:
                 summary = record.metrics.get(name)
                 numbers = summary and [summary.mean, summary.low, summary.high, summary.count, summary.infinite]
@@ -75,6 +76,7 @@ def _plain(table: Table) -> dict:
                 "metrics": scores,
                 "speed": asdict(record.speed) if record.speed else None,
                 "failures": len(record.failures),
+                "contaminated": record.contaminated,
                 "created": record.created,
             }
         )
@@ -119,7 +121,7 @@ def _cells(table: Table, bold: Callable[[str], str]) -> list[tuple[str, list[str
             mark = bold if record.method.name in best[column.name] else str
             cells.append(_cell(summary, column, decimals[column.name], mark) if summary else "–")
         seconds = f"{record.speed.seconds_median:.2g}" if record.speed else "–"
-        rows.append((record.method.name, [*cells, seconds, _parameters(record.method.parameters)]))
+        rows.append((marked(record), [*cells, seconds, _parameters(record.method.parameters)]))
     return rows
 
 
@@ -154,6 +156,7 @@ def _notes(table: Table) -> list[str]:
     notes = [f"{counts} Mean [95 % bootstrap interval]; ↑ higher, ↓ lower is better. Best in bold."]
     if failed := [f"{record.method.name} ({len(record.failures)})" for record in table.records if record.failures]:
         notes.append(f"Failures: {', '.join(failed)}.")
+    notes += overlaps(table)
     machines = defaultdict(list)
     for record in table.records:
         if speed := record.speed:
@@ -166,6 +169,15 @@ def _notes(table: Table) -> list[str]:
         whose = f" of {', '.join(methods)}" if len(machines) > 1 else ""
         notes.append(f"Seconds{whose}: median in the network for an image, {on}.")
     return notes
+
+
+def overlaps(table: Table) -> list[str]:
+    """Say which methods were trained on images that overlap the table's set, and of which nobody knows."""
+    found = [f"{method} ({', '.join(sets)})" for method, sets in table.contaminated.items()]
+    lines = [f"† Trained on data that overlaps this set: {', '.join(found)}."] if found else []
+    if table.unstated:
+        lines.append(f"Training data not stated, or not checked for overlap: {', '.join(table.unstated)}.")
+    return lines
 
 
 def _parameters(count: int | None) -> str:
@@ -195,6 +207,7 @@ _LATEX = {
     "×": r"$\times$",
     "–": "--",
     "Δ": r"$\Delta$",
+    "†": r"$^\dagger$",
 } | {mark: f"\\{mark}" for mark in "&%$#_{}"}
 
 

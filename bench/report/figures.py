@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bench.record import Record
-from leaderboard.table import ARROWS, Column, Table
+from bench.report.table import ARROWS, Column, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

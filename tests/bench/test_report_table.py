@@ -9,9 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.errors import RecordError
-from leaderboard import cli, render, table
+from bench.record import RESULTS
+from bench.report import render, table
+from leaderboard import cli
 
-ROOT = Path(table.__file__).parents[1]
+ROOT = Path(cli.__file__).parents[1]
 
 
 def best(found):
@@ -172,15 +174,16 @@ def test_what_is_not_there(make, board, tmp_path):
     assert result.exit_code == 2
     assert "there are records of sample under native-v1" in result.stderr
     with pytest.raises(RecordError, match="is no folder"):
-        table.load(tmp_path / "missing")
+        table.choose(tmp_path / "missing")
 
 
 def test_the_projects_own_records_make_tables():
-    records, broken = table.load()
+    found, broken = table.choose(RESULTS)
     assert broken == []
-    assert {"api", "dcp", "identity"} <= {record.method.name for record in records if record.dataset.name == "sample"}
+    [sample] = [one for one in found if one.dataset.name == "sample"]
+    assert {"api", "dcp", "identity"} <= set(names(sample))
     for form in render.FORMATS.values():
-        assert form(table.tables(records))
+        assert form(found)
 
 
 def test_no_model_is_needed():
@@ -188,3 +191,23 @@ def test_no_model_is_needed():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
     shown = subprocess.run([sys.executable, "-m", "leaderboard", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert "table" in shown.stdout
+
+
+def test_contamination_is_marked_and_explained_everywhere(make):
+    records = [
+        make("tuned", {"psnr": 20.0}, contaminated=("O-HAZE", "RESIDE")),
+        make("clean", {"psnr": 19.0}),
+        make("secret", {"psnr": 18.0}, contaminated=None),
+        make("untrained", {"psnr": 17.0}, contaminated=None, parameters=0),
+    ]
+    found = table.tables(records)
+    text = render.markdown(found)
+    assert "| tuned † | **20.00**" in text
+    assert "| clean | 19.00" in text
+    assert "\n† Trained on data that overlaps this set: tuned (O-HAZE, RESIDE).\n" in text
+    assert "\nTraining data not stated, or not checked for overlap: secret.\n" in text
+    assert r"tuned $^\dagger$ & \textbf{20.00}" in render.latex(found)
+    rows = list(csv.DictReader(io.StringIO(render.as_csv(found))))
+    assert [row["contaminated"] for row in rows] == ["O-HAZE; RESIDE", "", "unknown", "unknown"]
+    [plain] = json.loads(render.as_json(found))
+    assert [row["contaminated"] for row in plain["rows"]] == [["O-HAZE", "RESIDE"], [], None, None]

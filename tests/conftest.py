@@ -29,6 +29,7 @@ def make():
         )
         return Record(
             method=Method(name=method, parameters=more.get("parameters")),
+            contaminated=more.get("contaminated", ()),
             dataset=DatasetInfo(name=dataset, samples=10, pairs=6, fingerprint=fingerprint),
             protocol=protocol,
             metrics={name: summary(name, mean) for name, mean in means.items()},

@@ -1,7 +1,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from leaderboard import cli, figures, table
+from bench.report import figures, table
+from leaderboard import cli
 
 
 @pytest.fixture

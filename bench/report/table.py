@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from bench import record
 from bench.errors import RecordError
-from bench.record import DatasetInfo, Record, Summary
+from bench.record import DatasetInfo, Record, Summary, read_folder
 
-RESULTS = Path(__file__).parent / "results"
 ARROWS = {"up": "↑", "down": "↓"}
 
 
@@ -53,6 +51,18 @@ class Table:
         """Name the data set and the protocol."""
         return f"{self.dataset.name}, {self.protocol}"
 
+    @property
+    def contaminated(self) -> dict[str, tuple[str, ...]]:
+        """Return the training sets that overlap this set, by method; methods without are left out."""
+        return {entry.method.name: entry.contaminated for entry in self.records if entry.contaminated}
+
+    @property
+    def unstated(self) -> list[str]:
+        """List the methods whose training data nobody checked against this set; one without parameters has none."""
+        return [
+            entry.method.name for entry in self.records if entry.contaminated is None and entry.method.parameters != 0
+        ]
+
     def best(self, column: Column) -> set[str]:
         """Return the methods with the best mean in a column (several if equal); none where nothing is compared."""
         ranks = {
@@ -83,21 +93,32 @@ class Table:
         return [*headers, "seconds", "megapixels", "parameters"], rows
 
 
-def load(folder: str | Path = RESULTS) -> tuple[list[Record], list[RecordError]]:
-    """Read every record in `folder`, sorted by file name, and say which cannot be read.
+def marked(record: Record) -> str:
+    """Return the name of the record's method, with a dagger if training sets of its overlap the data set."""
+    return f"{record.method.name} †" if record.contaminated else record.method.name
 
-    Raises RecordError if there is no such folder.
+
+def choose(
+    folder: str | Path, dataset: str | None = None, protocol: str | None = None
+) -> tuple[list[Table], list[RecordError]]:
+    """Return the tables of the records in `folder`, of one data set or protocol if given, and what cannot be read.
+
+    Raises RecordError if there is no table.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise RecordError(f"{folder} is no folder: make records with 'python -m bench run --output {folder}'")
-    records, broken = [], []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            records.append(record.read(path))
-        except RecordError as error:
-            broken.append(error)
-    return records, broken
+    found, broken = read_folder(folder)
+    records = found.values()
+    fitting = [
+        record for record in records if dataset in (None, record.dataset.name) and protocol in (None, record.protocol)
+    ]
+    if not fitting and not records:
+        unread = f" ({broken[0]})" if broken else ""
+        raise RecordError(
+            f"{folder} holds no record that can be read{unread}: 'python -m bench run --output {folder}' makes some"
+        )
+    if not fitting:
+        there = sorted({f"{record.dataset.name} under {record.protocol}" for record in records})
+        raise RecordError(f"no record fits; there are records of {', '.join(there)}")
+    return tables(fitting), broken
 
 
 def tables(records: Iterable[Record]) -> list[Table]:

@@ -98,6 +98,7 @@ class Speed:
 class Record:
     """The result of one method on one data set under one protocol.
 
+    `tiled` gives the side of the tiles in pixels for each image that was restored in tiles for want of memory.
     `contaminated` names the training sets of the method that overlap the data set; it is None where nobody knows: the
     training sets are not stated, or the record is older than the question (schema 1).
     """
@@ -108,6 +109,7 @@ class Record:
     protocol: Name
     metrics: dict[str, Summary]
     failures: tuple[Failure, ...] = ()
+    tiled: dict[str, Count] = Field(default_factory=dict)
     contaminated: tuple[str, ...] | None = None
     speed: Speed | None = None
     environment: dict[str, str] = Field(default_factory=dict)
@@ -134,12 +136,16 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True, config=_ROW)
 class Row:
-    """What one image gave: its size in pixels, the seconds the model took, a value for each metric that has one."""
+    """What one image gave: its size in pixels, the seconds the model took, a value for each metric that has one.
+
+    `tile` is the side of the tiles in pixels if memory did not suffice for restoring it as the model does.
+    """
 
     id: str
     width: Count | None = None
     height: Count | None = None
     seconds: float | None = None
+    tile: Count | None = None
     failures: tuple[Failure, ...] = ()
     values: dict[str, float] = Field(default_factory=dict)
 
@@ -270,7 +276,7 @@ def read_values(path: str | Path, record: Record) -> dict[str, Row]:
     for name, summary in record.metrics.items():
         values = [row.values[name] for row in read if name in row.values]
         finite = [value for value in values if math.isfinite(value)]
-        agrees = (len(finite), len(values) - len(finite)) == (summary.count, summary.infinite)
+        agrees = len(values) == summary.count + summary.infinite
         if agrees and finite and "sha256" not in metadata:  # schema 1: the means are all there is to check against
             agrees = math.isclose(math.fsum(finite) / len(finite), summary.mean, rel_tol=1e-9, abs_tol=1e-12)
         if not agrees:

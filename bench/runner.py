@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 
 from bench import environment
-from bench.datasets import Dataset, Sample
+from bench.datasets import Dataset, Sample, contaminated
 from bench.errors import BenchError, RunError
 from bench.journal import Journal
 from bench.metrics import Metric, MetricSpec
@@ -102,12 +102,14 @@ def run(
                 done[sample.id] = row
                 watcher.image(row)
         rows = [done[sample.id] for sample in dataset.samples]
+        trained_on = restorer.method.trained_on
         record = Record(
             method=restorer.method,
             dataset=dataset.info,
             protocol=protocol.name,
             metrics={name: _summary(metric.spec, protocol, rows) for name, metric in applicable.items()},
             failures=tuple(failure for row in rows for failure in row.failures),
+            contaminated=tuple(contaminated(dataset.name, trained_on)) if trained_on else None,
             speed=_speed(restorer, rows),
             environment=facts | dict(options or {}),
             key=key,

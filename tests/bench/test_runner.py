@@ -408,3 +408,15 @@ def test_predictions_must_be_complete_and_of_the_right_size(pairs, put, tmp_path
     spoil(folder)
     with pytest.raises(datasets.DatasetError, match=message):
         Predictions(folder, pairs, NATIVE, Method(name="theirs"))
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "expected"),
+    [((), None), (("rendered",), ()), (("NH-HAZE train", "rendered", "nh_haze"), ("NH-HAZE train", "nh_haze"))],
+)
+def test_training_sets_that_overlap_are_named(pairs, tmp_path, trained_on, expected):
+    restorer = Counting()
+    restorer.method = replace(restorer.method, trained_on=trained_on)
+    made = runner.run(restorer, replace(pairs, name="nh-haze"), NATIVE, psnr(), tmp_path / "out")
+    assert made.contaminated == expected
+    assert record.read(tmp_path / "out/identity__nh-haze__native-v1.json") == made

@@ -1,0 +1,1 @@
+"""Losses beyond L1, and the frozen features that they compare images by."""

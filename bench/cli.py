@@ -18,8 +18,9 @@ from bench import datasets, metrics, protocol, runner, speed
 from bench.errors import BenchError, RunError
 from bench.metrics import Metric, MetricError
 from bench.prepare import prepare
+from bench.processes import Processes, join
 from bench.record import Method, Record, Row, Summary
-from bench.restorers import Model, Predictions, Restorer
+from bench.restorers import Model, Predictions
 from dehaze.errors import DehazeError
 from dehaze.networks import NETWORKS
 
@@ -67,11 +68,15 @@ def run(
         int | None, typer.Option(min=1, help="Score the first N images, under a name of their own.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best there is.")] = None,
+    save_images: Annotated[
+        Path | None, typer.Option(help="Folder for the restored images, one inside it a record.", file_okay=False)
+    ] = None,
     resume: Resume = True,
 ) -> None:
     """Restore every image of a data set with a model, and score the results.
 
-    Writes a JSON record and a Parquet file of per-image values for each model and data set.
+    Writes a JSON record and a Parquet file of per-image values for each model and data set. Started by `accelerate
+    launch` or `torchrun`, the processes share the images, each on a GPU of its own, and write the same record.
     """
     with _clean_errors():
         models = _once(models or dehaze.list_models())
@@ -86,11 +91,14 @@ def run(
             raise RunError("two data sets have the same name: run them one by one, each with its --name")
         rules = protocol.get(protocol_name)
         scores, options, missing = _metrics(metric, fade_stats, lpips_weights)
+        processes = join()
+        how = {"options": options, "resume": resume, "pictures": save_images, "processes": processes}
         records = []
         for model in models:
-            restorer = _load(model, device)
-            records += [_run(restorer, dataset, rules, scores, output, options, resume) for dataset in loaded]
-    _finish(records, output, missing)
+            restorer = _load(model, processes.device(device))
+            records += [_run(restorer, dataset, rules, scores, output, **how) for dataset in loaded]
+    if processes.is_main:
+        _finish(records, output, missing)
 
 
 @app.command()
@@ -122,8 +130,10 @@ def score(
             name=method, parameters=parameters, license=license, paper=paper, trained_on=tuple(trained_on or ())
         )
         restorer = Predictions(predictions, samples, rules, about)
-        record = _run(restorer, samples, rules, scores, output, options, resume)
-    _finish([record], output, missing)
+        processes = join()
+        record = _run(restorer, samples, rules, scores, output, options=options, resume=resume, processes=processes)
+    if processes.is_main:
+        _finish([record], output, missing)
 
 
 @app.command("speed")
@@ -280,15 +290,10 @@ def _hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _run(
-    restorer: Restorer,
-    dataset: datasets.Dataset,
-    rules: protocol.Protocol,
-    scores: dict[str, Metric],
-    output: Path,
-    options: dict[str, str],
-    resume: bool,
-) -> Record:
+def _run(*what: Any, processes: Processes, **how: Any) -> Record | None:
+    """Call `runner.run`; the main process shows how it goes."""
+    if not processes.is_main:
+        return runner.run(*what, processes=processes, **how)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -297,8 +302,7 @@ def _run(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=err) as progress:
-        watcher = _Bar(progress)
-        return runner.run(restorer, dataset, rules, scores, output, options=options, resume=resume, watcher=watcher)
+        return runner.run(*what, processes=processes, watcher=_Bar(progress), **how)
 
 
 class _Bar(runner.Watcher):
@@ -314,6 +318,9 @@ class _Bar(runner.Watcher):
         self._progress.advance(self._task)
         speed = self._progress.tasks[self._task].speed
         self._progress.update(self._task, rate=f"{speed:.2f} images/s" if speed else "")
+
+    def end(self, text: str) -> None:
+        self.note(text)
 
     def note(self, text: str) -> None:
         self._progress.console.print(escape(text))
@@ -334,6 +341,10 @@ def _finish(records: list[Record], output: Path, missing: list[MetricError]) -> 
         )
     Console(width=1000).print(table)  # a narrow terminal breaks lines; a name cut short would be worse
     out.print(f"{len(records)} record{'s' * (len(records) > 1)} in {escape(str(output))}", soft_wrap=True)
+    for record in records:
+        if record.tiled:
+            place = f"{record.method.name} on {record.dataset.name}"
+            err.print(f"{escape(place)}: {len(record.tiled)} images restored in tiles, for memory did not suffice")
     for error in missing:
         err.print(f"[red]metric left out:[/red] {escape(str(error))}")
     failures = [(record, failure) for record in records for failure in record.failures]

@@ -11,18 +11,22 @@ import torch
 
 import dehaze
 
+# Facts that decide how fast a run is and not what comes out.
+HOW_FAST = ("cpu", "threads")
+
 _PACKAGES = ("torch", "numpy", "pillow", "pyiqa")
 
 
 def describe(device: str) -> dict[str, str]:
-    """Return versions, processor, thread count, device, and a hash of the code that restores and scores.
+    """Return versions, processor, thread count, kind of device, and a hash of the code that restores and scores.
 
-    `device` is a torch device name ("cpu", "cuda:0").
+    `device` is a torch device name ("cpu", "cuda:0"); which of several equal ones it is does not matter.
     """
     facts = {"dehaze": dehaze.__version__, "python": platform.python_version()}
     facts |= {"platform": f"{platform.system()} {platform.machine()}"}
     facts |= {package: found for package in _PACKAGES if (found := _version(package))}
-    facts |= {"cpu": _cpu(), "threads": str(torch.get_num_threads()), "device": device, "code": _code()}
+    facts |= {"cpu": _cpu(), "threads": str(torch.get_num_threads())}
+    facts |= {"device": device.partition(":")[0], "code": _code()}
     if device.startswith("cuda"):
         facts["accelerator"] = torch.cuda.get_device_name(device)
     return facts

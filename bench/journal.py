@@ -1,7 +1,8 @@
 """The journal of an unfinished run: one line an image, on disk before the next image begins.
 
 A run killed at any moment loses at most the image it was working on. The first line holds what the run was made with; a
-journal made with anything else is not continued.
+journal made with anything else is not continued. Several processes write a file each, the main one `NAME.journal`, the
+others `NAME.journal.1` and so on, in a folder that all of them see; any number of them continues what any number began.
 """
 
 import json
@@ -10,70 +11,96 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.record import Row, row_from_json, row_to_json
+from bench.processes import Processes
+from bench.record import Row, row_from_json, row_to_json, write_atomic
 
 
 class Journal:
     """Open the journal at `path`, continue it if it was made with `inputs`, else begin it anew.
 
-    `rows` holds what was done before, by image; `stale` names the inputs in which a journal that lay there differed.
-    Raises OSError if the file cannot be written.
+    `rows` holds what was done before without a failure, by image; `stale` names the inputs in which a journal that lay
+    there differed. Raises OSError or RecordError if the file cannot be written.
     """
 
-    def __init__(self, path: Path, inputs: dict[str, Any], resume: bool = True):
+    def __init__(self, path: Path, inputs: dict[str, Any], resume: bool = True, processes: Processes | None = None):
+        processes = processes or Processes()
         self.path = path
-        self.rows: dict[str, Row] = {}
         self.stale: list[str] = []
-        header = json.dumps(inputs, sort_keys=True).encode()
-        lines = path.read_bytes().split(b"\n") if resume and path.exists() else []
-        # What follows the last line end is a line that a crash cut short.
-        complete = lines[:-1]
-        if complete and complete[0] == header:
-            self._read(complete[1:])
-        else:
-            self.stale = _differences(complete[0], inputs) if complete else []
-            complete = [header]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if len(complete) == 1:
-            path.write_bytes(header + b"\n")
-        else:
-            os.truncate(path, sum(len(line) + 1 for line in complete))
-        self._file = path.open("ab", buffering=0)
-        os.fsync(self._file.fileno())
+        self._header = json.dumps(inputs, sort_keys=True).encode()
+        if processes.is_main:
+            self._tidy(inputs, resume)
+        processes.wait()
+        # The main process may be writing again by now; its images are its own, and nobody else looks for them.
+        self.rows = self._read(path)
+        own = path if processes.is_main else path.with_name(f"{path.name}.{processes.index}")
+        self._file = own.open("ab" if processes.is_main else "wb", buffering=0)
+        if not processes.is_main:
+            self._write(self._header)
 
     def append(self, row: Row) -> None:
         """Add a row and wait until it is on disk. Raises OSError, for one if the disk is full."""
-        line = row_to_json(row) + b"\n"
-        while line:  # an unbuffered write may take only a part
-            line = line[self._file.write(line) :]
-        os.fsync(self._file.fileno())
+        self._write(row_to_json(row))
 
     def close(self) -> None:
         """Close the file; what it holds stays for the next run."""
         self._file.close()
 
-    def remove(self) -> None:
-        """Close and delete the file."""
-        self.close()
-        self.path.unlink(missing_ok=True)
+    def collect(self) -> dict[str, Row]:
+        """Return the rows that the other processes wrote, by image."""
+        return {id_: row for path in self._others() for id_, row in self._read(path).items()}
 
-    def _read(self, lines: list[bytes]) -> None:
-        for line in lines:
+    def remove(self) -> None:
+        """Close and delete the files of all processes."""
+        self.close()
+        for path in (*self._others(), self.path):
+            path.unlink(missing_ok=True)
+
+    def _tidy(self, inputs: dict[str, Any], resume: bool) -> None:
+        """Bring what the files of an earlier run hold into one, without failures and half-written lines."""
+        rows: dict[str, Row] = {}
+        if resume:
+            for path in (self.path, *self._others()):
+                rows |= {id_: row for id_, row in self._read(path).items() if not row.failures}
+            if not rows:
+                self.stale = self._differences(inputs)
+        write_atomic(self.path, b"".join(line + b"\n" for line in (self._header, *map(row_to_json, rows.values()))))
+        for path in self._others():
+            path.unlink()
+
+    def _others(self) -> list[Path]:
+        found = self.path.parent.glob(f"{self.path.name}.*")
+        return sorted(path for path in found if path.suffix[1:].isdecimal())
+
+    def _lines(self, path: Path) -> list[bytes]:
+        # What follows the last line end is a line that a crash cut short.
+        return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+    def _read(self, path: Path) -> dict[str, Row]:
+        header, *lines = self._lines(path) or [b""]
+        rows = {}
+        for line in lines if header == self._header else []:
             try:
                 row = row_from_json(line)
             except ValueError:
                 continue  # damaged on disk: this image is done again
-            self.rows[row.id] = row
+            rows[row.id] = row
+        return rows
 
+    def _write(self, line: bytes) -> None:
+        line += b"\n"
+        while line:  # an unbuffered write may take only a part
+            line = line[self._file.write(line) :]
+        os.fsync(self._file.fileno())
 
-def _differences(header: bytes, inputs: dict[str, Any]) -> list[str]:
-    try:
-        before = json.loads(header)
-    except ValueError:
-        before = None
-    if not isinstance(before, dict):
-        return ["its first line, which is damaged"]
-    return sorted(_different(before, inputs))
+    def _differences(self, inputs: dict[str, Any]) -> list[str]:
+        header, *_ = self._lines(self.path) or [self._header]
+        try:
+            before = json.loads(header)
+        except ValueError:
+            before = None
+        if not isinstance(before, dict):
+            return ["its first line, which is damaged"]
+        return sorted(_different(before, inputs))
 
 
 def _different(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> Iterator[str]:

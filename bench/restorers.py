@@ -1,11 +1,12 @@
 """Where restored images come from: a model that runs now, or a folder of predictions made elsewhere."""
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol as Interface
 
 import numpy as np
+import torch
 from PIL import Image
 
 from bench.datasets import SUFFIXES, Dataset, Sample, some, upright_size
@@ -15,6 +16,17 @@ from bench.record import Method
 from dehaze import Dehazer
 from dehaze.image import read
 
+_LEAST_TILE = 128  # below this side memory is not what is wanting
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A restored image, H×W×3 uint8, the seconds it took if they are known, and its tiles' side if memory was short."""
+
+    pixels: np.ndarray
+    seconds: float | None = None
+    tile: int | None = None
+
 
 class Restorer(Interface):
     """What the runner needs: who restores, on what, and the restored pixels of one image."""
@@ -23,13 +35,17 @@ class Restorer(Interface):
     device: str
     dtype: str
 
-    def restore(self, sample: Sample, hazy: Image.Image) -> tuple[np.ndarray, float | None]:
-        """Return the restored image, H×W×3 uint8 of the size of `hazy`, and the seconds it took if they are known."""
+    def restore(self, sample: Sample, hazy: Image.Image) -> Restored:
+        """Restore one image at the size of `hazy`."""
         ...
 
 
 class Model:
-    """Restore with a model of this project."""
+    """Restore with a model of this project.
+
+    Where memory runs out, the image is restored in tiles, halved until they fit; a model that must see the whole image
+    fails on it instead, since tiles would make it another method.
+    """
 
     def __init__(self, dehazer: Dehazer):
         self._dehazer = dehazer
@@ -47,9 +63,20 @@ class Model:
             trained_on=(trained_on,) if isinstance(trained_on, str) else tuple(trained_on),
         )
 
-    def restore(self, sample: Sample, hazy: Image.Image) -> tuple[np.ndarray, float | None]:
-        restoration = self._dehazer(hazy)
-        return eight_bit(restoration.pixels), restoration.seconds
+    def restore(self, sample: Sample, hazy: Image.Image) -> Restored:
+        dehazer, tile = self._dehazer, None
+        while True:
+            try:
+                restoration = dehazer(hazy)
+                return Restored(eight_bit(restoration.pixels), restoration.seconds, tile)
+            except (MemoryError, RuntimeError) as error:  # torch has a class of its own for some devices alone
+                tile = min(tile or dehazer.network.tile_size or 0, max(hazy.size)) // 2
+                if not _out_of_memory(error) or tile < _LEAST_TILE:
+                    raise
+            # Out here, where nothing of the failed attempt is held any more.
+            if dehazer.device.type == "cuda":
+                torch.cuda.empty_cache()
+            dehazer = replace(dehazer, tile=tile)
 
 
 class Predictions:
@@ -76,8 +103,13 @@ class Predictions:
             digest.update(f"{id_}\t{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
         self.method = replace(method, source="predictions", revision=f"sha256:{digest.hexdigest()}")
 
-    def restore(self, sample: Sample, hazy: Image.Image) -> tuple[np.ndarray, float | None]:
-        return eight_bit(read(self._files[sample.id].read_bytes()).pixels), None
+    def restore(self, sample: Sample, hazy: Image.Image) -> Restored:
+        return Restored(eight_bit(read(self._files[sample.id].read_bytes()).pixels))
+
+
+def _out_of_memory(error: Exception) -> bool:
+    texts = ("out of memory", "DefaultCPUAllocator")  # as torch says on Apple's GPUs and on CPUs
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in texts)
 
 
 def _find(folder: Path, dataset: Dataset) -> dict[str, Path]:

@@ -2,10 +2,14 @@
 
 import errno
 import hashlib
+import io
 import json
 import statistics
-from collections.abc import Mapping
-from dataclasses import asdict
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,12 +18,13 @@ import torch
 from PIL import Image, ImageOps
 
 from bench import environment
-from bench.datasets import Dataset, Sample, contaminated
-from bench.errors import BenchError, RunError
+from bench.datasets import Dataset, Sample, contaminated, some
+from bench.errors import BenchError, RecordError, RunError
 from bench.journal import Journal
 from bench.metrics import Metric, MetricSpec
+from bench.processes import Processes
 from bench.protocol import Protocol, eight_bit
-from bench.record import Failure, Record, Row, Speed, Summary, earlier, read_rows, stem, write_rows
+from bench.record import Failure, Record, Row, Speed, Summary, earlier, read_rows, stem, write_atomic, write_rows
 from bench.restorers import Restorer
 from dehaze.image import read as read_photo
 
@@ -32,6 +37,9 @@ class Watcher:
 
     def image(self, row: Row) -> None:
         """One more image is restored and scored."""
+
+    def end(self, text: str) -> None:
+        """The last image is done; `text` says where the time went."""
 
     def note(self, text: str) -> None:
         """Something worth knowing that stops nothing."""
@@ -46,15 +54,20 @@ def run(
     *,
     options: Mapping[str, str] | None = None,
     resume: bool = True,
+    pictures: Path | None = None,
     watcher: Watcher | None = None,
-) -> Record:
+    processes: Processes | None = None,
+) -> Record | None:
     """Score one method on one data set and write its record and per-image values into `output`.
 
     `options` is what the metrics were made with beyond their names; it decides with everything else that decides the
     values whether an earlier, unfinished or finished run is continued. Images that failed before are tried again.
+    `pictures` is a folder for the restored images, as `RECORD/ID.png`; images whose picture is missing are done again.
+    Of several `processes` each takes its share, all in the same `output`; the main one returns the record, the others
+    None unless it was there before.
     An image that fails is a row with its reason; RunError is raised if nothing can be scored or kept.
     """
-    watcher = watcher or Watcher()
+    watcher, processes = watcher or Watcher(), processes or Processes()
     metrics = {name: protocol.define(metric) for name, metric in metrics.items()}
     applicable = {name: metric for name, metric in metrics.items() if dataset.pairs or not metric.spec.reference}
     if not applicable:
@@ -70,51 +83,62 @@ def run(
         "metrics": sorted(applicable),
         "options": dict(options or {}),
         "dtype": restorer.dtype,
-        "environment": facts,
+        "environment": {name: fact for name, fact in facts.items() if name not in environment.HOW_FAST},
     }
     inputs = json.loads(json.dumps(inputs))  # as it comes back from a file
     key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
     names = restorer.method.name, dataset.name, protocol.name
     rows_path, journal_path = (output / f"{stem(*names)}.{suffix}" for suffix in ("parquet", "journal"))
     title = "{} on {} ({})".format(*names)
+    if pictures is not None:
+        pictures = pictures / stem(*names)
+
+    def wanting(sample: Sample) -> bool:
+        return sample.id not in done or (pictures is not None and not _picture(pictures, sample).exists())
 
     done: dict[str, Row] = {}
     finished = earlier(output, *names)  # asked now, so that nothing is scored in vain
     if resume and finished and finished.key == key:
-        done = {row.id: row for row in read_rows(rows_path, key)}
-        if len(done) == len(dataset.samples):
+        done = {row.id: replace(row, tile=finished.tiled.get(row.id)) for row in read_rows(rows_path, key)}
+        if not any(map(wanting, dataset.samples)):
             watcher.note(f"{title}: already scored; --no-resume scores it again")
             return finished
     try:
-        journal = Journal(journal_path, inputs, resume)
+        journal = Journal(journal_path, inputs, resume, processes)
     except OSError as error:
         raise RunError(f"{output} cannot be written: {error.strerror}") from None
+    except RecordError as error:
+        raise RunError(str(error)) from None
     if journal.stale:
         watcher.note(f"{title}: the unfinished run differed in {', '.join(journal.stale)} and is not continued")
-    done |= {id_: row for id_, row in journal.rows.items() if not row.failures}
+    done |= journal.rows
 
-    watcher.start(title, len(dataset.samples), sum(sample.id in done for sample in dataset.samples))
+    # Shared by their place in the set, whatever is done: so no process needs to know what another does meanwhile.
+    share = dataset.samples[processes.index :: processes.count]
+    todo = [sample for sample in share if wanting(sample)]
+    of = "" if processes.count == 1 else f", one of {processes.count} processes"
+    watcher.start(title + of, len(share), len(share) - len(todo))
+    clock = _Clock()
     try:
-        for sample in dataset.samples:
-            if sample.id not in done:
-                row = _score(sample, restorer, protocol, applicable)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            reader = _Reader(todo, protocol, pool)
+            for sample in todo:
+                row = _score(sample, reader, restorer, applicable, pictures, clock)
                 journal.append(row)
                 done[sample.id] = row
                 watcher.image(row)
+        watcher.end(f"{title}{of}: {clock}")
+        processes.wait()
+        if not processes.is_main:
+            return None
+        done |= journal.collect()
+        if missing := [sample.id for sample in dataset.samples if sample.id not in done]:
+            raise RunError(
+                f"the other processes left nothing in {output} for {some(missing)}: "
+                "let all of them see that folder, and use the same data and versions"
+            )
         rows = [done[sample.id] for sample in dataset.samples]
-        trained_on = restorer.method.trained_on
-        record = Record(
-            method=restorer.method,
-            dataset=dataset.info,
-            protocol=protocol.name,
-            metrics={name: _summary(metric.spec, protocol, rows) for name, metric in applicable.items()},
-            failures=tuple(failure for row in rows for failure in row.failures),
-            contaminated=tuple(contaminated(dataset.name, trained_on)) if trained_on else None,
-            speed=_speed(restorer, rows),
-            environment=facts | dict(options or {}),
-            key=key,
-            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        )
+        record = _record(restorer, dataset, protocol, applicable, rows, facts | dict(options or {}), key)
         write_rows(rows_path, rows, list(applicable), key)
         record.write(output)
     except OSError as error:
@@ -128,36 +152,104 @@ def run(
     return record
 
 
+class _Clock:
+    """How long a run took, and how much of it in the model and in the metrics: the rest is the harness's own."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._spent = {"model": 0.0, "metrics": 0.0}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent[stage] += time.perf_counter() - began
+
+    def __str__(self) -> str:
+        total = time.perf_counter() - self._began
+        parts = self._spent | {"harness": total - sum(self._spent.values())}
+        return f"{total:.1f} s, " + ", ".join(f"{stage} {seconds / total:.1%}" for stage, seconds in parts.items())
+
+
+class _Reader:
+    """Read one image ahead in a thread: two are in memory at most, and none is decoded while a model is timed."""
+
+    def __init__(self, samples: Iterable[Sample], protocol: Protocol, pool: Executor):
+        self._samples, self._protocol, self._pool = iter(samples), protocol, pool
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to read the next image."""
+        sample = next(self._samples, None)
+        self._coming = sample and self._pool.submit(_read, sample, self._protocol)
+
+    def take(self) -> tuple[Image.Image, Image.Image | None]:
+        """Return the hazy and the clear image that were read, or raise what reading them raised."""
+        return self._coming.result()
+
+
+def _read(sample: Sample, protocol: Protocol) -> tuple[Image.Image, Image.Image | None]:
+    hazy = protocol.prepare(_decode(sample.hazy, sample.hazy_sha256))
+    if sample.clear is None:
+        return hazy, None
+    return hazy, protocol.prepare(_decode(sample.clear, sample.clear_sha256, sample.border))
+
+
 def _kept(done: Mapping[str, Row]) -> str:
     return f"The {len(done)} images done so far are kept: put that right and run the same command again."
 
 
-def _score(sample: Sample, restorer: Restorer, protocol: Protocol, metrics: Mapping[str, Metric]) -> Row:
+def _score(
+    sample: Sample,
+    reader: _Reader,
+    restorer: Restorer,
+    metrics: Mapping[str, Metric],
+    pictures: Path | None,
+    clock: _Clock,
+) -> Row:
     """Restore and score one image; what fails is noted in the row, and only what depends on it is missing."""
     stage, size = "read", {}
     try:
-        hazy = protocol.prepare(_decode(sample.hazy, sample.hazy_sha256))
-        clear = None
-        if sample.clear is not None:
-            clear = protocol.prepare(_decode(sample.clear, sample.clear_sha256, sample.border))
+        hazy, clear = reader.take()
         stage, size = "restore", {"width": hazy.width, "height": hazy.height}
-        pixels, seconds = restorer.restore(sample, hazy)
-        if pixels.shape != (hazy.height, hazy.width, 3):
-            raise RunError(f"restored to {pixels.shape[1]}×{pixels.shape[0]}, not {hazy.width}×{hazy.height}")
+        with clock("model"):
+            made = restorer.restore(sample, hazy)
+        height, width = made.pixels.shape[:2]
+        if made.pixels.shape != (hazy.height, hazy.width, 3):
+            raise RunError(f"restored to {width}×{height}, not {hazy.width}×{hazy.height}")
     except Exception as error:  # whatever a decoder or a model raises belongs to this image alone
         return Row(id=sample.id, **size, failures=(_failure(sample, stage, error),))
+    finally:
+        reader.begin()
+    if pictures is not None:
+        _save(made.pixels, _picture(pictures, sample))
 
-    restored, given = _tensor(pixels), _tensor(np.asarray(hazy))
+    restored, given = _tensor(made.pixels), _tensor(np.asarray(hazy))
     target = None if clear is None else _tensor(np.asarray(clear))
     values, failures = {}, []
     for name, metric in metrics.items():
         if metric.spec.reference and target is None:
             continue
         try:
-            values[name] = float(metric(restored, target, given))
+            with clock("metrics"):
+                values[name] = float(metric(restored, target, given))
         except Exception as error:  # the other metrics still stand
             failures.append(_failure(sample, name, error))
-    return Row(id=sample.id, **size, seconds=seconds, failures=tuple(failures), values=values)
+    return Row(id=sample.id, **size, seconds=made.seconds, tile=made.tile, failures=tuple(failures), values=values)
+
+
+def _picture(folder: Path, sample: Sample) -> Path:
+    if Path(sample.id).is_absolute() or ".." in Path(sample.id).parts:
+        raise RunError(f"{sample.id!r} leads out of the folder for the pictures: run without saving them")
+    return folder / f"{sample.id}.png"
+
+
+def _save(pixels: np.ndarray, path: Path) -> None:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=3)  # level 6 takes several times as long to save a tenth
+    write_atomic(path, file.getvalue())
 
 
 def _decode(path: Path, sha256: str, border: int = 0) -> Image.Image:
@@ -177,6 +269,31 @@ def _failure(sample: Sample, stage: str, error: Exception) -> Failure:
     ours = type(error).__module__.partition(".")[0] in ("bench", "dehaze")
     text = " ".join(str(error).split())
     return Failure(id=sample.id, stage=stage, reason=text if ours and text else f"{type(error).__name__}: {text}")
+
+
+def _record(
+    restorer: Restorer,
+    dataset: Dataset,
+    protocol: Protocol,
+    metrics: Mapping[str, Metric],
+    rows: list[Row],
+    facts: dict[str, str],
+    key: str,
+) -> Record:
+    trained_on = restorer.method.trained_on
+    return Record(
+        method=restorer.method,
+        dataset=dataset.info,
+        protocol=protocol.name,
+        metrics={name: _summary(metric.spec, protocol, rows) for name, metric in metrics.items()},
+        failures=tuple(failure for row in rows for failure in row.failures),
+        tiled={row.id: row.tile for row in rows if row.tile},
+        contaminated=tuple(contaminated(dataset.name, trained_on)) if trained_on else None,
+        speed=_speed(restorer, rows),
+        environment=facts,
+        key=key,
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
 
 
 def _summary(spec: MetricSpec, protocol: Protocol, rows: list[Row]) -> Summary:
@@ -201,7 +318,7 @@ def _speed(restorer: Restorer, rows: list[Row]) -> Speed | None:
     return Speed(
         seconds_median=statistics.median(row.seconds for row in timed),
         megapixels_median=statistics.median(row.width * row.height / 1e6 for row in timed),
-        device=restorer.device,
+        device=restorer.device.partition(":")[0],
         dtype=restorer.dtype,
         threads=torch.get_num_threads(),
     )

@@ -21,6 +21,7 @@ import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_local_test"
@@ -29,7 +30,7 @@ KINDS = ("model", "dataset", "space")
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with requests whose address holds `part`: a status, a body cut short, or a pause before it."""
+    """What goes wrong with requests whose address holds `part`: a status, half a body, or a pause in its middle."""
 
     part: str
     methods: tuple[str, ...]
@@ -168,11 +169,18 @@ class HubServer:
         HfFileSystem.clear_instance_cache()  # it remembers what another server listed
 
 
-def impatient(monkeypatch) -> None:
-    """Let the clients try again as often as ever, but without waiting in between."""
+def impatient(monkeypatch) -> list[float]:
+    """Let the clients try again as often as ever, but without waiting; return the waits, in seconds, as they come."""
+    from datasets.utils import file_utils
+    from huggingface_hub import file_download, hf_file_system
     from huggingface_hub.utils import _http
 
-    monkeypatch.setattr(_http.time, "sleep", lambda seconds: None)
+    waits: list[float] = []
+    hasty = SimpleNamespace(**{**vars(time), "sleep": waits.append})
+    for module in (_http, file_download, hf_file_system, file_utils):
+        if hasattr(module, "time"):
+            monkeypatch.setattr(module, "time", hasty)
+    return waits
 
 
 def _sha1(data: bytes) -> str:
@@ -200,11 +208,11 @@ class _Handler(BaseHTTPRequestHandler):
         path, self.query = unquote(address.path), parse_qs(address.query)
         self.hub.requests.append(f"{self.command} {path}")
         self.cut = False
+        self.pause = 0.0
         if fault := self.hub.fault(self.command, path):
-            time.sleep(fault.delay)
             if fault.status is not None:
                 return self.answer(fault.status, b'{"error": "on demand"}', fault.headers)
-            self.cut = fault.truncate
+            self.cut, self.pause = fault.truncate, fault.delay
         try:
             self.route(path)
         except KeyError:
@@ -355,11 +363,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        half = len(body) // 2
+        self.wfile.write(body[:half])
         if self.cut:
-            self.wfile.write(body[: len(body) // 2])
             self.close_connection = True
-        else:
-            self.wfile.write(body)
+            return
+        time.sleep(self.pause)
+        try:
+            self.wfile.write(body[half:])
+        except OSError:  # the client did not wait
+            self.close_connection = True
 
     def log_message(self, *_) -> None:
         pass

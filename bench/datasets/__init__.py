@@ -119,7 +119,7 @@ def load(
     elif name is not None:
         raise DatasetError(f"the data set {spec!r} keeps its name: leave --name out")
     elif spec == "sample":
-        real = [(f"real/{path.stem}", path, None) for path in find_images(SAMPLE / "real")]
+        real = [(f"real/{path.stem}", path, None, 0) for path in find_images(SAMPLE / "real")]
         samples = read_folder(SAMPLE, PLAIN) + make_samples(real)
         dataset = Dataset("sample", tuple(sorted(samples, key=lambda sample: sample.id)))
     elif spec.startswith("hub:"):

@@ -50,6 +50,8 @@ class Layout:
 
 PLAIN = Layout()
 
+Files = tuple[str, Path, Path | None, int]  # id, hazy, clear, border that the clear one may have
+
 
 def find_images(folder: Path) -> list[Path]:
     """List the images directly in `folder`, sorted by name.
@@ -63,8 +65,8 @@ def read_folder(root: Path, layout: Layout) -> list[Sample]:
     """Read the samples of a set that lies in `root`. Raises DatasetError on whatever leaves a doubt."""
     files = arrange(_listing(root, _DEEPEST), layout, str(root))
     return make_samples(
-        ((id_, root / hazy, None if clear is None else root / clear) for hazy, (id_, clear) in files.items()),
-        layout.border,
+        (id_, root / hazy, None if clear is None else root / clear, layout.border)
+        for hazy, (id_, clear) in files.items()
     )
 
 
@@ -103,7 +105,7 @@ def arrange(paths: Iterable[PurePath], layout: Layout, place: str) -> dict[PureP
 def _matching(folders: Iterable[str], patterns: Sequence[str]) -> list[str]:
     found = {pattern: [folder for folder in folders if fnmatchcase(folder.lower(), pattern)] for pattern in patterns}
     found = {pattern: matches for pattern, matches in found.items() if matches}
-    alike = [matches for pattern, matches in found.items() if len(matches) > 1 and "*" not in pattern]
+    alike = [matches for pattern, matches in found.items() if len(matches) > 1 and not set("*[") & set(pattern)]
     if len(found) > 1 or alike:
         both = " and ".join(f"{folder}/" for matches in found.values() for folder in matches)
         raise DatasetError(f"it holds both {both}: keep one of them")
@@ -158,14 +160,14 @@ def _doubt(hazy: PurePath, found: list[PurePath]) -> str:
     return f"{hazy.name} ({' or '.join(path.name for path in found)}?)"
 
 
-def make_samples(files: Iterable[tuple[str, Path, Path | None]], border: int = 0) -> list[Sample]:
-    """Hash the files of (id, hazy, clear) and compare the sizes of each pair.
+def make_samples(files: Iterable[Files]) -> list[Sample]:
+    """Hash the files of each pair and compare their sizes.
 
-    A clear image may have `border` pixels more on each side, which the sample then says; any other difference is a
+    A clear image may have the pair's border more on each side, which the sample then says; any other difference is a
     DatasetError that names the files. A damaged image has no size and is left to the run, which reports it.
     """
     samples, unequal, hashes = [], [], {}
-    for id_, hazy, clear in files:
+    for id_, hazy, clear, border in files:
         cut = 0
         if clear is not None:
             sizes = upright_size(hazy), upright_size(clear)

@@ -6,14 +6,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bench.datasets.catalogue import mentions
-from bench.datasets.files import PLAIN, Layout, Sample, arrange, make_samples
+from bench.datasets.files import PLAIN, Files, Layout, Sample, arrange, make_samples
 from bench.errors import DatasetError
 from bench.record import write_atomic
 
 _HAZY, _CLEAR = ("hazy", "haze"), ("clear", "gt")  # columns, and features of them as *_file_name
 _TEST = "test"
-
-Files = tuple[str, Path, Path | None]  # id, hazy, clear
 
 
 def load(
@@ -72,18 +70,18 @@ def _samples(repo: str, rows: Any, layout: Layout, part: str, limit: int | None)
     hazy = next((column for column in images if column.lower() in _HAZY), None)
     clear = next((column for column in images if column.lower() in _CLEAR), None)
     if hazy is not None:
-        files = _from_columns(rows, hazy, clear, limit)
+        files = _from_columns(rows, hazy, clear, layout, limit)
     elif len(images) == 1:
         files = _from_paths(repo, rows, images[0], layout, part, limit)
     else:
         raise DatasetError(f"{repo} has the columns {', '.join(rows.features)}: hazy, and clear for pairs, are needed")
-    samples = make_samples(files, layout.border)
+    samples = make_samples(files)
     if not samples:
         raise DatasetError(f"{repo} holds no image")
     return sorted(samples, key=lambda sample: sample.id)
 
 
-def _from_columns(rows: Any, hazy: str, clear: str | None, limit: int | None) -> Iterator[Files]:
+def _from_columns(rows: Any, hazy: str, clear: str | None, layout: Layout, limit: int | None) -> Iterator[Files]:
     seen = set()
     for number, row in enumerate(rows):
         if number == limit:
@@ -94,7 +92,8 @@ def _from_columns(rows: Any, hazy: str, clear: str | None, limit: int | None) ->
         if id_ in seen:
             raise DatasetError(f"two rows are called {id_}: give them a column id")
         seen.add(id_)
-        yield str(id_), _local(row[hazy]), _local(row[clear]) if clear and row[clear] else None
+        partner = _local(row[clear]) if clear and row[clear] else None
+        yield str(id_), _local(row[hazy]), partner, row.get("clear_border", layout.border)
 
 
 def _from_paths(repo: str, rows: Any, column: str, layout: Layout, part: str, limit: int | None) -> Iterator[Files]:
@@ -108,7 +107,7 @@ def _from_paths(repo: str, rows: Any, column: str, layout: Layout, part: str, li
     for number, (hazy, (id_, clear)) in enumerate(arrange(inside, layout, repo).items()):
         if number == limit:
             return
-        yield id_, _local(inside[hazy]), clear and _local(inside[clear])
+        yield id_, _local(inside[hazy]), clear and _local(inside[clear]), layout.border
 
 
 def _in_repository(path: PurePosixPath) -> str:

@@ -1,8 +1,9 @@
 """A set as `bench prepare` writes it: the original files and a table of which belong together, an imagefolder."""
 
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from bench.datasets.files import Sample, make_samples, some
+from bench.datasets.files import Files, Sample, make_samples, some
 from bench.errors import DatasetError
 
 METADATA = "metadata.parquet"
@@ -43,15 +44,14 @@ def read(root: Path) -> list[Sample]:
 
     try:
         rows = pq.read_table(root / METADATA).to_pylist()
-        files = [
-            (row["id"], _inside(root, row["hazy_file_name"]), _inside(root, row.get("clear_file_name"))) for row in rows
-        ]
-        border = max((row["clear_border"] for row in rows), default=0)
+        files = [_files(root, row) for row in rows]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{root / METADATA} is damaged ({error}): run bench prepare again") from None
-    if missing := [str(path.relative_to(root)) for _, *pair in files for path in pair if path and not path.is_file()]:
+        why = f"no column {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise DatasetError(f"{root / METADATA} cannot be used ({why}): run bench prepare again") from None
+    paths = [path for _, *pair, _ in files for path in pair if path]
+    if missing := [path.relative_to(root).as_posix() for path in paths if not path.is_file()]:
         raise DatasetError(f"{root} lacks {some(missing)}: run bench prepare again")
-    samples = make_samples(files, border)
+    samples = make_samples(files)
     changed = [
         sample.id
         for sample, row in zip(samples, rows, strict=True)
@@ -62,9 +62,12 @@ def read(root: Path) -> list[Sample]:
     return samples
 
 
-def _inside(root: Path, name: str | None) -> Path | None:
-    if name is None:
-        return None
+def _files(root: Path, row: dict[str, Any]) -> Files:
+    hazy, clear = _inside(root, row["hazy_file_name"]), row.get("clear_file_name")
+    return row["id"], hazy, None if clear is None else _inside(root, clear), row["clear_border"]
+
+
+def _inside(root: Path, name: str) -> Path:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{name} lies outside")

@@ -185,32 +185,55 @@ def speed_(
 
 
 @app.command("list")
-def list_() -> None:
-    """List models, data sets, metrics and protocols."""
-    table = Table("", "name", "", "what it is", box=None, padding=(0, 2, 0, 0))
-    for name in dehaze.list_models():
-        table.add_row("model", name)
-    for name, summary in datasets.summaries().items():
-        table.add_row("data set", escape(name), "", escape(summary))
-    for name in metrics.names():
-        spec = metrics.spec(name)
-        table.add_row("metric", name, "↑" if spec.direction == "up" else "↓", escape(spec.definition))
-    for name in protocol.names():
-        table.add_row("protocol", name, "", escape(protocol.get(name).definition))
+def list_(
+    kind: Annotated[str | None, typer.Argument(help="models, datasets, metrics or protocols. Default: all.")] = None,
+) -> None:
+    """List models, data sets, metrics and protocols; of a metric, whether it is ready or what it needs first."""
+    with _clean_errors():
+        if kind not in (None, "models", "datasets", "metrics", "protocols"):
+            raise RunError(f"there is no list of {kind!r}: models, datasets, metrics, protocols")
+    table = Table("", "name", "", "needs", "what it is", box=None, padding=(0, 2, 0, 0))
+    if kind in (None, "models"):
+        for name in dehaze.list_models():
+            table.add_row("model", name)
+    if kind in (None, "datasets"):
+        for name, summary in datasets.summaries().items():
+            table.add_row("data set", escape(name), "", "", escape(summary))
+    if kind in (None, "metrics"):
+        for name in metrics.names():
+            spec, needs = metrics.spec(name), metrics.lacking(name) or "ready"
+            table.add_row("metric", name, "↑" if spec.direction == "up" else "↓", needs, escape(spec.definition))
+    if kind in (None, "protocols"):
+        for name in protocol.names():
+            table.add_row("protocol", name, "", "", escape(protocol.get(name).definition))
     out.print(table)
 
 
 @app.command("prepare")
 def prepare_(
-    name: Annotated[str, typer.Argument(help="A data set of the catalogue: see list.")],
-    source: Annotated[Path, typer.Option("--from", help="Folder of the set as it was downloaded.", file_okay=False)],
+    name: Annotated[str, typer.Argument(help="A data set of the catalogue, or metric:NAME: see list.")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Folder of the set as it was downloaded; or file of a metric's weights."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the copy. Default: the set's name, here.", file_okay=False)
     ] = None,
 ) -> None:
-    """Check a downloaded data set against the catalogue, and copy it to a folder that every loader reads."""
+    """Check a downloaded data set against the catalogue, and copy it to a folder that every loader reads.
+
+    Of a metric: fetch the weights that it needs, or take them from a file, check them, and keep them in the cache.
+    """
+    metric = name.removeprefix("metric:")
+    if metric != name:
+        with _clean_errors():
+            metrics.prepare(metric, source)
+        out.print(f"{escape(metric)} is ready")
+        return
     output = output or Path(name)
     with _clean_errors():
+        if source is None:
+            raise RunError(f"{name} is checked and copied from a download: name its folder with --from")
         made = prepare(name, source, output)
     for note in made.notes:
         err.print(escape(note))

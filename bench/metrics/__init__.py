@@ -4,12 +4,14 @@
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from bench.metrics import weights
 from bench.metrics.base import Metric, MetricError, MetricSpec
 
-__all__ = ["Metric", "MetricError", "MetricSpec", "get", "names", "spec"]
+__all__ = ["Metric", "MetricError", "MetricSpec", "get", "lacking", "names", "prepare", "spec"]
 
 _FAMILIES = {
     "reference": ("psnr", "ssim", "ciede2000"),
@@ -42,6 +44,26 @@ def get(name: str, *, fade_stats: Path | None = None, lpips_weights: Path | None
     """
     options = {"fade": {"fade_stats": fade_stats}, "lpips": {"lpips_weights": lpips_weights}}
     return _family(name).build(name, **options.get(name, {}))
+
+
+def lacking(name: str) -> str | None:
+    """Say what a metric of `names` needs before `get` can make it without network, None if nothing. Loads nothing."""
+    if name == "fade":
+        return "--fade-stats DIR"
+    if name in ("niqe", *_FAMILIES["perceptual"]) and find_spec("pyiqa") is None:
+        return "pip install pyiqa"
+    return None if weights.ready(name) else f"bench prepare metric:{name}"
+
+
+def prepare(name: str, source: Path | None = None) -> None:
+    """Put the weights of a metric into the cache: those in `source`, a file or a folder, and else by fetching them.
+
+    The metric is made with them once. Raises `MetricError` if they cannot be had or are not the right ones.
+    """
+    spec(name)
+    if source is not None:
+        weights.take(name, source)
+    get(name)
 
 
 def _family(name: str) -> ModuleType:

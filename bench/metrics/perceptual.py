@@ -1,23 +1,26 @@
 """Bridge to pyiqa: perceptual metrics by the name pyiqa gives them, and LPIPS from a local file.
 
 pyiqa's licence is non-commercial, so it is imported here and in `niqe` alone, when a metric is asked for. Metrics that
-need weights fetch them once into the torch hub cache; what cannot be had fails that metric alone.
+need weights fetch them once (see `weights`); what cannot be had fails that metric alone.
 """
 
 import contextlib
 import difflib
 import io
-import os
 import re
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from bench.metrics import weights
 from bench.metrics.base import Metric, MetricError, MetricSpec
 
 _TABLE = {  # name: (reference, direction, low, high, definition)
@@ -40,6 +43,8 @@ _UNITS = {"entropy": "bit"}
 
 # Scores of sets or of captions, which have no value for one image.
 _NOT_PER_IMAGE = ("fid", "sfid", "fid_dinov2", "inception_score", "clipscore")
+# Beginnings of names: Python from the Hub, or TorchScript without a published hash.
+_FOREIGN_CODE = ("qalign", "compare2score", "arniqa")
 
 
 def spec(name: str) -> MetricSpec:
@@ -50,6 +55,10 @@ def spec(name: str) -> MetricSpec:
     configs = _pyiqa_configs()
     if name in _NOT_PER_IMAGE:
         raise MetricError(f"{name} scores sets or captions, not single images: choose another metric")
+    if name.startswith(_FOREIGN_CODE) and name in configs:
+        raise MetricError(
+            f"{name} runs code that comes with its weights, which is not done here: choose another metric"
+        )
     if name not in configs:
         from bench.metrics import names
 
@@ -155,34 +164,47 @@ def _create(name: str) -> nn.Module:
     _pyiqa_configs()
     import pyiqa
 
+    for file in weights.WEIGHTS.get(name, ()):
+        file.fetch(name)
     printed = io.StringIO()
     try:
-        with contextlib.redirect_stdout(printed), _tensors_only():
+        with contextlib.redirect_stdout(printed), weights.checked(), _without_needless(name):
             return pyiqa.create_metric(name, device=torch.device("cpu"))
+    except MetricError:
+        raise
     except Exception as error:  # download, missing optional package, file that is not weights: that metric alone fails
         download = re.search(r'Downloading: "(.+)" to (\S+)', printed.getvalue())
         if download:
-            advice = f"run it once with network, or put {download[1]} at {download[2]}"
+            advice = f"run 'bench prepare metric:{name}' with network, or put {download[1]} at {download[2]}"
         elif isinstance(error, ImportError):
             advice = "install the package that is missing"
         else:
-            advice = "run it once with network"
+            advice = f"run 'bench prepare metric:{name}' with network"
         raise MetricError(f"{name} cannot be made ready ({type(error).__name__}: {error}): {advice}") from error
 
 
 @contextlib.contextmanager
-def _tensors_only() -> Iterator[None]:
-    """Have torch refuse weight files that hold anything but tensors, which pyiqa itself would unpickle."""
-    variable = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(variable)
-    os.environ[variable] = "1"
+def _without_needless(name: str) -> Iterator[None]:
+    """Spare pyiqa what it asks for and has no use of.
+
+    `nima` fetches ImageNet weights that its own then replace, all of them; CLIP's package imports `packaging` through
+    `pkg_resources`, which setuptools no longer has.
+    """
+    import packaging.version
+    import timm
+
+    create = timm.create_model
+    stand_in = find_spec("pkg_resources") is None
+    if name == "nima":
+        timm.create_model = lambda *args, **options: create(*args, **options | {"pretrained": False})
+    if stand_in:
+        sys.modules["pkg_resources"] = SimpleNamespace(packaging=packaging)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = before
+        timm.create_model = create
+        if stand_in:
+            del sys.modules["pkg_resources"]
 
 
 def _bounds(score_range: str) -> tuple[float, float]:

@@ -398,7 +398,8 @@ def contaminated(entry: Entry | str, trained_on: Iterable[str]) -> list[str]:
     """
     if isinstance(entry, str):
         whole = re.sub(r"-first\d+$", "", entry)
-        families = (*(get(whole).families if whole in names() else ()), whole)
+        own = re.sub(r"^(folder:|hub:[^/]*/)|[@:].*$", "", whole)
+        families = (*(get(whole).families if whole in names() else ()), own)
     else:
         families = (*entry.families, entry.name)
     return [name for name in trained_on if any(mentions(name, family) for family in families)]

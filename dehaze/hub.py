@@ -142,13 +142,13 @@ def _read_folder(folder: Path, file: Path, revision: str | None = None) -> Weigh
 
 def _download(repo: str, revision: str | None) -> Weights:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[WEIGHTS_FILE, CONFIG_FILE, CARD_FILE]))
     except RepositoryNotFoundError as error:
         raise WeightsError(f"the Hub has no model {repo!r} that you can read: check the name, or log in") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # the client's own kinds, and those of its HTTP library where a transfer breaks off
         raise WeightsError(
             f"{repo!r} cannot be had from the Hub ({type(error).__name__}) and is not in the local cache: "
             "check the connection and the revision, or give a local .safetensors file"

@@ -56,13 +56,16 @@ class Journal:
             path.unlink(missing_ok=True)
 
     def _tidy(self, inputs: dict[str, Any], resume: bool) -> None:
-        """Bring what the files of an earlier run hold into one, without failures and half-written lines."""
+        """Bring what the files of an earlier run hold into one, without failures and half-written lines or files."""
         rows: dict[str, Row] = {}
         if resume:
             for path in (self.path, *self._others()):
                 rows |= {id_: row for id_, row in self._read(path).items() if not row.failures}
             if not rows:
                 self.stale = self._differences(inputs)
+        for kind in (".journal", ".json", ".parquet"):  # what a kill left half-written under a name of its own
+            for path in self.path.parent.glob(f"{self.path.stem}{kind}????????.tmp"):
+                path.unlink()
         write_atomic(self.path, b"".join(line + b"\n" for line in (self._header, *map(row_to_json, rows.values()))))
         for path in self._others():
             path.unlink()

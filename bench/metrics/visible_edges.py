@@ -127,7 +127,7 @@ def _parted(windows: np.ndarray) -> np.ndarray:
     count = len(windows)
     pixel, left, above = (slice(1, None), slice(1, None)), (slice(1, None), slice(-1)), (slice(-1), slice(1, None))
     ends = [np.stack([windows[:, *pixel], windows[:, *other]]).reshape(2, -1) for other in (left, above)]
-    low, high = np.sort(np.concatenate(ends, axis=1), axis=0)
+    low, high = (pick(*np.concatenate(ends, axis=1)) for pick in (np.minimum, np.maximum))
     window = np.tile(np.repeat(np.arange(count), (WINDOW - 1) ** 2), 2)
 
     # min((s - x) / s, (y - s) / y) is 1 - x / s up to the geometric mean of x and y, and 1 - s / y from there on. The

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from bench import cli, metrics, protocol, record
 from bench.errors import ProtocolError
 from bench.metrics import MetricError
+from bench.report import table
 
 
 def noise(width, height):
@@ -240,3 +241,10 @@ def test_elsewhere_infinite_values_are_left_out():
     rules = protocol.get("native-v1")
     assert rules.aggregate("psnr", np.array([math.inf, 20.0])) == (20.0, None, None, 1)
     assert rules.aggregate("psnr", np.array([math.inf])) == (None, None, None, 0)
+
+
+def test_records_of_one_protocol_never_land_in_the_table_of_another(make):
+    found = table.tables(make(method, {"psnr": 10.0}, protocol=name) for method in "ab" for name in protocol.names())
+    assert [one.protocol for one in found] == protocol.names()
+    for one in found:
+        assert {(entry.method.name, entry.protocol) for entry in one.records} == {(m, one.protocol) for m in "ab"}

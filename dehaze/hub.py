@@ -81,6 +81,11 @@ def load_network(name: str, weights: str | Path) -> tuple[nn.Module, Weights | N
             raise WeightsError(f"{name!r} has no weights; leave --weights out")
         return network_class().eval(), None
     found = find_weights(name, weights)
+    return build_network(name, network_class, found), found
+
+
+def build_network(name: str, network_class: type[nn.Module], found: Weights) -> nn.Module:
+    """Build a network with the weights found for it, on the CPU, in eval mode; strict, as `load_network` states."""
     try:
         # JSON has no tuples, which frozen configurations hold.
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in found.config.items()}
@@ -98,7 +103,7 @@ def load_network(name: str, weights: str | Path) -> tuple[nn.Module, Weights | N
             f"{found.file} does not fit the model {name!r}: it {differences}. Name the model that the file belongs to."
         )
     network.load_state_dict(tensors, strict=True)
-    return network.eval(), found
+    return network.eval()
 
 
 def _differences(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str:

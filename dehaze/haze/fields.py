@@ -1,5 +1,7 @@
 """Random density fields, which make haze non-uniform."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -8,6 +10,14 @@ from torch.nn import functional as F
 def uniform(low: float, high: float, generator: torch.Generator) -> float:
     """Draw one number from U[low, high]."""
     return low + (high - low) * torch.rand((), generator=generator).item()
+
+
+def ramp(height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Return a plane [H,W] that rises in a random direction, cut off below 0 and above 1; at times nearly flat."""
+    angle = uniform(0, 2 * math.pi, generator)
+    slope, middle = uniform(0, 1, generator), uniform(0.2, 0.7, generator)
+    y, x = torch.linspace(-0.5, 0.5, height)[:, None], torch.linspace(-0.5, 0.5, width)
+    return (middle + slope * (math.sin(angle) * y + math.cos(angle) * x)).clamp(0, 1)
 
 
 def perlin_octave(height: int, width: int, scale: float, generator: torch.Generator) -> Tensor:
@@ -53,6 +63,13 @@ def perlin_field(
     for i, weight in enumerate((weights / weights.sum()).tolist()):
         field += weight * perlin_octave(height, width, max(scale / lacunarity**i, 1.0), generator)
     return 1 + 0.5 * field / field.abs().max().clamp_min(1e-6)
+
+
+def random_perlin_field(height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Return a Perlin field [H,W] in [0.5, 1.5] of 4–8 octaves, persistence 0.3–0.7 and scale 100–200 px (ours)."""
+    octaves = int(torch.randint(4, 9, (), generator=generator))
+    persistence, scale = uniform(0.3, 0.7, generator), uniform(100, 200, generator)
+    return perlin_field(height, width, generator, octaves=octaves, persistence=persistence, scale=scale)
 
 
 def brownian_field(

@@ -1,0 +1,81 @@
+"""Real pairs of a hazy and a clear photograph of one scene, such as the training splits of NH-HAZE and O-HAZE."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dehaze.training.data import RealHaze
+
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+EVERY = 10  # of the pairs, one in ten stays aside
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A hazy photograph and the clear one of the same scene and size."""
+
+    hazy: Path
+    clear: Path
+
+
+def find_pairs(folder: Path) -> tuple[list[Pair], list[Pair]]:
+    """List the pairs of a folder, split into training and validation.
+
+    The folder holds `hazy/` and `clear/` with images of the same names, whatever their suffixes (NH-HAZE's
+    `01_hazy.png` becomes `hazy/01.png`). Every tenth pair by name is for validation, from the fifth on. Raises
+    FileNotFoundError that names the first hazy image without a clear one, ValueError where their sizes differ.
+    """
+    clear = {path.stem: path for path in (folder / "clear").glob("*") if path.suffix.lower() in SUFFIXES}
+    pairs = []
+    for hazy in sorted(path for path in (folder / "hazy").glob("*") if path.suffix.lower() in SUFFIXES):
+        if hazy.stem not in clear:
+            raise FileNotFoundError(f"{hazy} has no clear image: expected {folder / 'clear' / hazy.stem} (.png, .jpg)")
+        pair = Pair(hazy, clear[hazy.stem])
+        with Image.open(pair.hazy) as a, Image.open(pair.clear) as b:
+            if a.size != b.size:
+                raise ValueError(f"{pair.hazy} is {a.size} px and {pair.clear} {b.size}; pairs must be aligned")
+        pairs.append(pair)
+    if not pairs:
+        raise FileNotFoundError(f"{folder}/hazy holds no JPEG or PNG; give the folder above hazy/ and clear/")
+    validation = pairs[EVERY // 2 - 1 :: EVERY]
+    return [pair for pair in pairs if pair not in validation], validation
+
+
+class PairedCrops(Dataset):
+    """Crops of real pairs, the i-th of which depends on the seed and on i alone, as `RenderedCrops`.
+
+    An item is a dictionary of `hazy` and `clear` [3,S,S] in [0,1], and, where real haze is given, `real` [3,S,S]. There
+    is no `density`: nobody knows it, and a recipe goes without it.
+    """
+
+    def __init__(self, pairs: list[Pair], *, size: int, seed: int, start: int, stop: int, real: RealHaze | None = None):
+        self.pairs, self.real = pairs, real
+        self.size, self.seed, self.start, self.stop = size, seed, start, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        index += self.start
+        epoch, position = divmod(index, len(self.pairs))
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.pairs))
+        generator = torch.Generator().manual_seed((self.seed << 40) + index)
+        pair = self.pairs[order[position]]
+        scale, at_x, at_y, mirror = torch.rand(4, generator=generator).tolist()
+        item = {}
+        for name, path in (("hazy", pair.hazy), ("clear", pair.clear)):
+            with Image.open(path) as photo:
+                side = min(photo.size) * (0.6 + 0.4 * scale)
+                left, top = at_x * (photo.width - side), at_y * (photo.height - side)
+                box = (left, top, left + side, top + side)
+                pixels = np.array(photo.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC, box))
+            crop = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+            item[name] = crop.flip(-1) if mirror < 0.5 else crop
+        return item if self.real is None else item | {"real": self.real.crop(self.size, generator)}

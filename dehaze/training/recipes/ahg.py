@@ -1,0 +1,141 @@
+"""The haze generator: reconstruction, identity and a critic as in API's AHG, and supervision from the renderer (ours).
+
+Unlabelled hazy photographs, where there are any, teach the critic what haze looks like; their densities are rendered
+onto the clear photographs of the batch. Pairs without a known density (NH-HAZE, O-HAZE) train the same terms, less the
+supervision.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from dehaze.haze import RendererConfig
+from dehaze.haze.generator import HazeGenerator
+from dehaze.training.recipe import Batch, Recipe
+from dehaze.training.validation import psnr
+
+IDENTITY, ADVERSARIAL = 1.0, 0.1  # λ₁ and λ₂; the paper's values could not be had
+DENSITY, AIRLIGHT, CYCLE = 1.0, 0.2, 0.2
+
+
+class Critic(nn.Module):
+    """Tell real haze from generated, patch by patch.
+
+    It sees images at 1/4 of the resolution: haze is smooth, and grain and compression must not give it away.
+    """
+
+    def __init__(self):
+        super().__init__()
+        layers = [(3, 32, 1), (32, 64, 2), (64, 64, 2)]
+        convolutions = (spectral_norm(nn.Conv2d(i, o, 3, stride, padding=1)) for i, o, stride in layers)
+        self.layers = nn.Sequential(
+            *(layer for convolution in convolutions for layer in (convolution, nn.LeakyReLU(0.2))),
+            spectral_norm(nn.Conv2d(64, 1, 3, padding=1)),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return one logit for each patch, [B,1,H/16,W/16]."""
+        return self.layers(F.avg_pool2d(image - 0.5, 4))
+
+
+class GeneratorObjective(nn.Module):
+    """The loss of encoder, decoder and critic, one sum for all."""
+
+    def __init__(self, network: HazeGenerator, average: nn.Module):
+        super().__init__()
+        self.network, self.critic = network, Critic()
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        hazy, clear = batch["hazy"], batch["clear"]
+        photos = [clear, hazy, *([batch["real"]] if "real" in batch else [])]
+        densities, airlights = self.network.encode_with_airlight(torch.cat(photos))
+        densities, airlights = densities.chunk(len(photos)), airlights.chunk(len(photos))
+        density = batch.get("density", densities[1].detach())
+        airlight, weight = airlight_between(hazy, clear, density)
+
+        # D(C, M_c), D(C, M_h), and the haze of the unlabelled photographs with their own airlight.
+        lights = [airlight, airlight, *(found.detach() for found in airlights[2:])]
+        rendered = self.network.decode(torch.cat([clear] * len(photos)), torch.cat(densities), torch.cat(lights))
+        rendered = rendered.chunk(len(photos))
+        generated, examples = torch.cat(rendered[1:]), torch.cat(photos[1:])
+        frozen = {key: value.detach() for key, value in self.critic.named_parameters()}
+        terms = {
+            "reconstruction": F.l1_loss(rendered[1], hazy),
+            "identity": IDENTITY * F.l1_loss(rendered[0], clear),
+            "adversarial": -ADVERSARIAL * functional_call(self.critic, frozen, (generated,)).float().mean(),
+            "critic": ADVERSARIAL * hinge(self.critic(examples), self.critic(generated.detach())),
+            "airlight": AIRLIGHT * ((airlights[1] - airlight).abs().mean(1) * weight).mean(),
+            # The haze laid over a scene must be found again there, so that the decoder cannot fade it.
+            "cycle": CYCLE * F.l1_loss(self.network.encode(rendered[-1]), densities[-1].detach()),
+        }
+        if "density" in batch:
+            terms["density"] = DENSITY * density_loss(densities[1], density)
+        return terms
+
+
+def density_loss(density: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean absolute error of densities [B,1,H,W], with and without their means.
+
+    A bright scene and one in even haze look alike; where haze is denser than elsewhere can still be told.
+    """
+    error = density - truth
+    return error.abs().mean() + (error - error.mean((2, 3), keepdim=True)).abs().mean()
+
+
+def airlight_between(hazy: Tensor, clear: Tensor, density: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the airlight [B,3] in [0,1] that best explains `hazy` by `clear` and `density`, and its weight [B].
+
+    Least squares of the scattering model over the pixels of each image; the weight is 1 where there is haze enough to
+    tell, and falls to 0 with the density.
+    """
+    power = density.square().mean((1, 2, 3))
+    explained = ((hazy - clear * (1 - density)) * density).mean((2, 3))
+    return (explained / power[:, None].clamp_min(1e-4)).clamp(0, 1), (power / 0.02).clamp(max=1)
+
+
+def hinge(examples: Tensor, generated: Tensor) -> Tensor:
+    """Return the critic's hinge loss from its logits."""
+    return F.relu(1 - examples.float()).mean() + F.relu(1 + generated.float()).mean()
+
+
+def spearman(a: Tensor, b: Tensor) -> Tensor:
+    """Return the rank correlation of each pair of maps [B,1,H,W], without regard to ties."""
+    ranks = [x.flatten(1).argsort(1).argsort(1).double() for x in (a, b)]
+    x, y = (rank - rank.mean(1, keepdim=True) for rank in ranks)
+    return (x * y).sum(1) / (x.square().sum(1) * y.square().sum(1)).sqrt()
+
+
+@torch.no_grad()
+def validate(network: HazeGenerator, batches: Iterable[Batch]) -> dict[str, float]:
+    """Score the generator on rendered haze.
+
+    Returns the mean absolute error of the density (`density_error`); the rank correlation with the true density of
+    images that have some spread of it (`density_rank`); the mean PSNR in dB of haze rendered with the encoder's density
+    (`haze_psnr`) and of clear images rendered with their own (`clear_psnr`).
+    """
+    scores: dict[str, list[Tensor]] = {"density_error": [], "density_rank": [], "haze_psnr": [], "clear_psnr": []}
+    for batch in batches:
+        hazy, clear, density = batch["hazy"], batch["clear"], batch["density"]
+        found, found_clear = network.encode(hazy), network.encode(clear)
+        airlight, _ = airlight_between(hazy, clear, density)
+        scores["density_error"].append((found - density).abs().mean((1, 2, 3)))
+        spread = density.std((1, 2, 3)) > 0.02
+        scores["density_rank"].append(spearman(*(F.avg_pool2d(x[spread], 8) for x in (found, density))))
+        scores["haze_psnr"].append(psnr(network.decode(clear, found, airlight), hazy))
+        scores["clear_psnr"].append(psnr(network.decode(clear, found_clear, airlight), clear))
+    return {key: round(torch.cat(values).mean().item(), 4) for key, values in scores.items()}
+
+
+RECIPE = Recipe(
+    network=HazeGenerator,
+    objective=GeneratorObjective,
+    validate=validate,
+    steps=2000,
+    # Noise and compression cannot be explained by a density; darkened scenes only in part.
+    renderer=RendererConfig(gamma_share=0.25, noise_share=0.1, jpeg_share=0.2),
+    crop=160,
+)

@@ -86,9 +86,9 @@ def arrange(paths: Iterable[PurePath], layout: Layout, place: str) -> dict[PureP
             raise DatasetError(f"it holds {clear_folders[0]}/ but no {wanted}/: put the hazy images into {wanted}/")
         hazy = _distinct(folders, hazy_folders or ["."])
         clear = _distinct(folders, clear_folders)
-        if not hazy_folders:
-            clear = [path for path in hazy if path.stem.lower().endswith("_gt") and layout.clear]
-            hazy = [path for path in hazy if path not in clear]
+        if layout.clear and not hazy_folders:
+            clear = [path for path in hazy if path.stem.lower().endswith("_gt")]
+            hazy = [path for path in hazy if not path.stem.lower().endswith("_gt")]
         if not hazy and not clear:
             inner = [folder for folder in folders if folder != "."]
             raise DatasetError(

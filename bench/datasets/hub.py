@@ -130,17 +130,23 @@ def _common(parts: list[tuple[str, ...]]) -> list[str]:
 
 def _local(cell: dict[str, Any]) -> Path:
     """Return the file of an image: where the library keeps it, or in the Hub's cache under the hash of its bytes."""
+    from datasets import config
     from datasets.utils.file_utils import xopen
-    from huggingface_hub import cached_assets_path
+    from huggingface_hub import cached_assets_path, constants
 
-    if cell["bytes"] is None and "://" not in cell["path"]:
-        return Path(cell["path"])
-    data = cell["bytes"]
+    name, data = cell["path"] or "", cell["bytes"]
     if data is None:
-        with xopen(cell["path"], "rb") as file:
+        remote = name.rpartition("::")[2].startswith("hf://datasets/")  # zip://IMAGE::hf://… inside an archive
+        caches = (constants.HF_HUB_CACHE, config.HF_DATASETS_CACHE)
+        kept = ".." not in Path(name).parts and any(Path(name).is_relative_to(cache) for cache in caches)
+        if not remote and not kept:  # Parquet may name any file, this machine's own among them
+            raise DatasetError(f"the data set names {name}, which is no file of its own")
+        if kept:
+            return Path(name)
+        with xopen(name, "rb") as file:
             data = file.read()
     folder = cached_assets_path("dehaze", "bench", "images")
-    path = folder / f"{hashlib.sha256(data).hexdigest()}{PurePosixPath(cell['path'] or '').suffix}"
+    path = folder / f"{hashlib.sha256(data).hexdigest()}{PurePosixPath(name).suffix}"
     if not path.is_file() or path.stat().st_size != len(data):
         write_atomic(path, data)
     return path

@@ -128,6 +128,20 @@ def test_a_damaged_image_is_left_to_the_run(pairs):
 
 
 @pytest.mark.parametrize("limit", [None, 1])
+@pytest.mark.parametrize("name", ["{}/secret.png", "file://{}/secret.png", "{}/cache/hub/../../secret.png"])
+def test_a_data_set_cannot_name_files_of_this_machine(server, tmp_path, name, limit):
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    table = pa.table({"hazy": pa.array([{"bytes": None, "path": name.format(tmp_path)}], image)})
+    features = '{"info": {"features": {"hazy": {"_type": "Image"}}}}'
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({"huggingface": features}), sink)
+    server.put("dataset", "org/thief", {"train.parquet": sink.getvalue().to_pybytes()})
+    with pytest.raises(DatasetError, match="which is no file of its own"):
+        datasets.load("hub:org/thief", limit=limit)
+
+
+@pytest.mark.parametrize("limit", [None, 1])
 @pytest.mark.parametrize(
     ("fault", "message"),
     [

@@ -1,7 +1,7 @@
 """Where restored images come from: a model that runs now, or a folder of predictions made elsewhere."""
 
-import hashlib
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol as Interface
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from bench.datasets import SUFFIXES, Dataset, Sample, some, upright_size
-from bench.errors import DatasetError
+from bench.errors import DatasetError, RunError
 from bench.protocol import Protocol, eight_bit
 from bench.record import Method
 from dehaze import Dehazer
@@ -98,13 +98,15 @@ class Predictions:
                 wrong.append("{} is {}×{}, not {}×{}".format(sample.id, *restored, *protocol.size(*hazy)))
         if wrong:
             raise DatasetError(f"sizes in {folder} do not fit {protocol.name}: {some(wrong)}")
-        digest = hashlib.sha256()
-        for id_, path in sorted(self._files.items()):
-            digest.update(f"{id_}\t{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-        self.method = replace(method, source="predictions", revision=f"sha256:{digest.hexdigest()}")
+        self._hashes = {id_: sha256(path.read_bytes()).hexdigest() for id_, path in self._files.items()}
+        lines = "".join(f"{id_}\t{hash_}\n" for id_, hash_ in sorted(self._hashes.items()))
+        self.method = replace(method, source="predictions", revision=f"sha256:{sha256(lines.encode()).hexdigest()}")
 
     def restore(self, sample: Sample, hazy: Image.Image) -> Restored:
-        return Restored(eight_bit(read(self._files[sample.id].read_bytes()).pixels))
+        data = self._files[sample.id].read_bytes()
+        if sha256(data).hexdigest() != self._hashes[sample.id]:
+            raise RunError("the prediction changed while the run went on")
+        return Restored(eight_bit(read(data).pixels))
 
 
 def _out_of_memory(error: Exception) -> bool:

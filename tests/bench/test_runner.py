@@ -1,10 +1,6 @@
-import os
-import signal
-import subprocess
-import sys
-import time
+import re
+import threading
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,7 +16,6 @@ from bench.metrics import Metric, MetricError, MetricSpec
 from bench.record import Method
 from bench.restorers import Model, Predictions
 
-ROOT = Path(runner.__file__).parents[1]
 NATIVE = protocol.get("native-v1")
 
 
@@ -199,55 +194,98 @@ def test_a_model_is_described_by_its_weights_and_card():
     assert (one.license, one.trained_on) == (None, ("rendered",))
 
 
-KILLED = """
-import sys, time
-from pathlib import Path
-import dehaze
-from bench import datasets, environment, metrics, protocol, runner
-from bench.restorers import Model
+def test_a_stopped_run_continues_where_it_was(put, tmp_path):
+    put(tmp_path / "set", *(f"{kind}/{number}.png" for kind in ("hazy", "clear") for number in range(9)))
+    dataset = datasets.load(f"folder:{tmp_path / 'set'}")
 
-environment._code = lambda: "unchanged"
+    class Interrupted(Counting):
+        def restore(self, sample, hazy):
+            if sample.id == "5":
+                raise KeyboardInterrupt
+            return super().restore(sample, hazy)
 
-class Slow(Model):
-    def restore(self, sample, hazy):
-        time.sleep(0.2)
-        return super().restore(sample, hazy)
-
-runner.run(Slow(dehaze.load("identity", device="cpu")), datasets.load("folder:" + sys.argv[1]),
-           protocol.get("native-v1"), {"psnr": metrics.get("psnr")}, Path(sys.argv[2]))
-"""
-
-
-def test_a_killed_run_continues_and_ends_as_an_unbroken_one(put, tmp_path, monkeypatch):
-    monkeypatch.setattr(environment, "_code", lambda: "unchanged")  # whoever edits the sources meanwhile
-    root, output = tmp_path / "set", tmp_path / "out"
-    put(root, *(f"{kind}/{number:02d}.png" for kind in ("hazy", "clear") for number in range(20)))
-    (root / "hazy/01.png").write_bytes(b"not an image")
-    dataset = datasets.load(f"folder:{root}")
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads()), "MKL_NUM_THREADS": str(torch.get_num_threads())}
-    child = subprocess.Popen([sys.executable, "-c", KILLED, root, output], cwd=ROOT, env=os.environ | threads)
-    lines = output / "identity__folder-set__native-v1.journal"
-    deadline = time.monotonic() + 120
-    while not (lines.exists() and lines.read_bytes().count(b"\n") > 4):
-        assert child.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
-    assert [path.name for path in output.iterdir()] == [lines.name]
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(Interrupted(), dataset, NATIVE, psnr(), tmp_path / "out")
+    lines = tmp_path / "out" / "identity__folder-set__native-v1.journal"
+    assert list(lines.parent.iterdir()) == [lines]
     with lines.open("ab") as file:
-        file.write(b'{"id":"19","width":24,"hei')  # as a crash in mid-write leaves it
-    done = lines.read_bytes().count(b"\n") - 1
-
+        file.write(b'{"id":"8","width":24,"hei')  # as a crash in mid-write leaves it
     watcher, restorer = Notes(), Counting()
-    resumed = runner.run(restorer, dataset, NATIVE, psnr(), output, watcher=watcher)
+    resumed = runner.run(restorer, dataset, NATIVE, psnr(), tmp_path / "out", watcher=watcher)
     assert watcher.notes == []
-    assert restorer.asked == [f"{number:02d}" for number in range(done, 20)]
-    unbroken = runner.run(Counting(), dataset, NATIVE, psnr(), tmp_path / "unbroken")
-    assert same(resumed, unbroken)
-    assert [failure.id for failure in resumed.failures] == ["01"]
-    tables = [pq.read_table(folder / f"{resumed.stem}.parquet") for folder in (output, tmp_path / "unbroken")]
-    assert tables[0].drop_columns("seconds").equals(tables[1].drop_columns("seconds"))
-    assert not lines.exists()
+    assert restorer.asked == ["5", "6", "7", "8"]
+    assert same(resumed, runner.run(Counting(), dataset, NATIVE, psnr(), tmp_path / "unbroken"))
+
+
+def test_the_next_image_is_read_beside_the_metrics_and_not_beside_the_model(pairs, tmp_path, monkeypatch):
+    events, was_read = [], threading.Semaphore(0)
+    begin, read = runner._Reader.begin, runner._read
+
+    def begin_noted(self):
+        events.append("begin to read")
+        begin(self)
+
+    def read_noted(sample, rules):
+        was_read.release()
+        return read(sample, rules)
+
+    class Noting(Counting):
+        def restore(self, sample, hazy):
+            events.append("restore")
+            was_read.acquire()  # this very image
+            return super().restore(sample, hazy)
+
+    def score(restored, clear):
+        events.append("score")
+        if events.count("score") < 4:
+            assert was_read.acquire(timeout=60)  # the next one comes without anybody asking for it
+            was_read.release()
+        return restored.mean(dim=(1, 2, 3))
+
+    monkeypatch.setattr(runner._Reader, "begin", begin_noted)
+    monkeypatch.setattr(runner, "_read", read_noted)
+    scores = {"brightness": replace(mean_value(), score=score)}
+    made = runner.run(Noting(), pairs, NATIVE, scores, tmp_path / "out")
+    assert events == ["begin to read", *["restore", "begin to read", "score"] * 4]
+    assert made.failures == ()
+
+
+def test_pictures_are_kept_and_score_as_the_run_did(pairs, tmp_path):
+    class Darker(Counting):
+        def restore(self, sample, hazy):
+            made = super().restore(sample, hazy)
+            return replace(made, pixels=made.pixels // 2)
+
+    pictures = tmp_path / "pictures"
+    made = runner.run(Darker(), pairs, NATIVE, psnr(), tmp_path / "out", pictures=pictures)
+    theirs = Predictions(pictures / made.stem, pairs, NATIVE, Method(name="theirs"))
+    assert runner.run(theirs, pairs, NATIVE, psnr(), tmp_path / "out").metrics == made.metrics
+
+    (pictures / made.stem / "2.png").unlink()
+    restorer = Darker()
+    again = runner.run(restorer, pairs, NATIVE, psnr(), tmp_path / "out", pictures=pictures)
+    assert restorer.asked == ["2"]
+    assert same(again, made)
+    assert len(list((pictures / made.stem).iterdir())) == 4
+
+
+def test_pictures_stay_in_their_folder(pairs, tmp_path):
+    outside = replace(pairs, samples=(replace(pairs.samples[0], id="../../a"),))
+    with pytest.raises(RunError, match=r"'\.\./\.\./a' leads out of the folder"):
+        runner.run(Counting(), outside, NATIVE, psnr(), tmp_path / "out", pictures=tmp_path / "pictures")
+
+
+def test_the_time_is_told_by_what_took_it(pairs, tmp_path):
+    class Told(Notes):
+        def end(self, text):
+            self.notes.append(text)
+
+    watcher = Told()
+    runner.run(Counting(), pairs, NATIVE, psnr(), tmp_path / "out", watcher=watcher)
+    [text] = watcher.notes
+    shares = [float(share) for share in re.findall(r"(?:model|metrics|harness) ([0-9.]+)%", text)]
+    assert len(shares) == 3
+    assert sum(shares) == pytest.approx(100, abs=0.2)
 
 
 def test_a_finished_run_is_kept_until_something_changes(pairs, put, tmp_path):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dehaze.haze.degradation import add_noise, jpeg
-from dehaze.haze.fields import brownian_field, perlin_field, uniform
+from dehaze.haze.fields import brownian_field, perlin_field, ramp, random_perlin_field, uniform
 from dehaze.haze.scattering import linear_to_srgb, scatter, srgb_to_linear, transmission
 
 
@@ -14,32 +14,35 @@ from dehaze.haze.scattering import linear_to_srgb, scatter, srgb_to_linear, tran
 class RendererConfig:
     """Ranges of uniform draws and shares (probabilities) of what is rendered.
 
-    The range of β is CORUN's widened by RIDCP's; noise and JPEG are RIDCP's, milder; the base haze, coloured airlight,
-    airlight maps, clear samples and linear light are ours.
+    The range of β is CORUN's, a little wider; noise and JPEG are RIDCP's, milder; the base haze, ramps, coloured
+    airlight, airlight maps, clear samples and linear light are ours, and so is a gamma that brightens as often as it
+    darkens: with RIDCP's, which only darkens, a network learns to brighten every photograph.
     """
 
     beta: tuple[float, float] = (0.2, 3.2)  # scattering coefficient times a depth in [0,1]
-    base: tuple[float, float] = (0.0, 0.5)  # optical depth in front of the nearest point
+    base: tuple[float, float] = (0.0, 0.6)  # optical depth in front of the nearest point
     dense_base: tuple[float, float] = (0.5, 2.0)
-    depth_gamma: tuple[float, float] = (0.6, 3.0)  # above 1 the haze gathers in the distance
+    depth_gamma: tuple[float, float] = (0.6, 2.5)  # above 1 the haze gathers in the distance
     airlight: tuple[float, float] = (0.4, 1.0)
     airlight_shift: float = 0.025  # independent for each channel
     airlight_warmth: float = 0.15  # red up and blue down, or the reverse
     airlight_unevenness: tuple[float, float] = (0.1, 0.6)  # of an airlight map: lit haze glows here and is dim there
-    gamma: tuple[float, float] = (1.0, 2.2)  # darkening before the haze
+    gamma: tuple[float, float] = (0.75, 1.6)  # of the scene before the haze
     noise: tuple[float, float] = (0.5 / 255, 3 / 255)
     jpeg_quality: tuple[float, float] = (75, 95)
 
-    clear_share: float = 0.06  # no haze at all: input and target are the same
+    clear_share: float = 0.08  # no haze at all: input and target are the same
     base_share: float = 0.55  # without a base the foreground is clear, as in a view from a mountain
     dense_share: float = 0.15
-    perlin_share: float = 0.25
-    brownian_share: float = 0.2
-    flat_depth_share: float = 0.1  # estimated depth is wrong at times; machine haze does not follow it
-    warm_share: float = 0.6
-    airlight_map_share: float = 0.3
-    linear_share: float = 0.3  # scattering in linear light, as physics has it, instead of in sRGB values
-    gamma_share: float = 0.5
+    perlin_share: float = 0.2
+    brownian_share: float = 0.15
+    ramp_share: float = (
+        0.2  # a ramp instead of the depth, which is wrong at times and which machine haze does not follow
+    )
+    warm_share: float = 0.5
+    airlight_map_share: float = 0.2
+    linear_share: float = 0.15  # scattering in linear light, as physics has it, instead of in sRGB values
+    gamma_share: float = 0.3
     noise_share: float = 0.2
     jpeg_share: float = 0.3
 
@@ -67,17 +70,14 @@ class HazeRenderer:
         """Draw an optical depth τ = (β·d^γ + base)·P ≥ 0, [1,H,W], for a depth [H,W] in [0,1], 1 being far."""
         config, rand = self.config, torch.rand(3, generator=generator).tolist()
         height, width = depth.shape
-        if rand[0] < config.flat_depth_share:
-            depth = torch.full_like(depth, uniform(0.2, 0.6, generator))
+        if rand[0] < config.ramp_share:
+            depth = ramp(height, width, generator)
         optical_depth = uniform(*config.beta, generator) * depth ** uniform(*config.depth_gamma, generator)
         if rand[1] < config.base_share + config.dense_share:
             base = config.dense_base if rand[1] < config.dense_share else config.base
             optical_depth = optical_depth + uniform(*base, generator)
         if rand[2] < config.perlin_share:
-            octaves = int(torch.randint(4, 9, (), generator=generator))
-            persistence, scale = uniform(0.3, 0.7, generator), uniform(100, 200, generator)
-            field = perlin_field(height, width, generator, octaves=octaves, persistence=persistence, scale=scale)
-            optical_depth = optical_depth * field
+            optical_depth = optical_depth * random_perlin_field(height, width, generator)
         elif rand[2] < config.perlin_share + config.brownian_share:
             optical_depth = optical_depth * (0.2 + 1.6 * brownian_field(height, width, generator))
         return optical_depth[None]

@@ -16,12 +16,17 @@ Tensors = dict[str, Tensor]
 
 @dataclass
 class TrainingState:
-    """All that a run needs to go on: the network, its moving average, the optimizer and the step count."""
+    """All that a run needs to go on: the network, its moving average, a critic if any, the optimizer and the step."""
 
     network: nn.Module
     average: nn.Module
     optimizer: torch.optim.Optimizer
+    critic: nn.Module | None = None
     step: int = 0
+
+    def _modules(self) -> dict[str, nn.Module]:
+        modules = {"network.": self.network, "average.": self.average}
+        return modules if self.critic is None else modules | {"critic.": self.critic}
 
     def _optimizer_tensors(self) -> Tensors:
         state = self.optimizer.state_dict()["state"]
@@ -29,9 +34,9 @@ class TrainingState:
 
     def save(self, path: Path) -> None:
         """Write the state to `path`; what was there stays until the new file is complete. Raises OutputError."""
-        tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
-        tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
-        tensors |= self._optimizer_tensors()
+        tensors = self._optimizer_tensors()
+        for prefix, module in self._modules().items():
+            tensors |= {prefix + key: value for key, value in module.state_dict().items()}
         temporary = path.with_suffix(".tmp")
         # Saving needs contiguous tensors; channels_last is restored by the copy into the network.
         try:
@@ -49,8 +54,8 @@ class TrainingState:
             with safe_open(path, "pt") as file:
                 step = int(file.metadata()["step"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
-            self.network.load_state_dict(_under("network.", tensors))
-            self.average.load_state_dict(_under("average.", tensors))
+            for prefix, module in self._modules().items():
+                module.load_state_dict(_under(prefix, tensors))
         except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"cannot resume from {path}: {error}. Remove the file to start anew.") from error
         optimizer = self.optimizer.state_dict()

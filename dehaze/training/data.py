@@ -60,16 +60,56 @@ def random_crop(scene: Scene, size: int, generator: torch.Generator) -> tuple[Te
     return (clear.flip(-1), far.flip(-1)) if mirror < 0.5 else (clear, far)
 
 
+class RealHaze:
+    """Unlabelled real hazy photographs, kept in memory at a shorter side of `side` px, from which crops are cut."""
+
+    def __init__(self, folder: Path, side: int = 384):
+        self.photos = sorted(path for path in folder.glob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
+        if not self.photos:
+            raise FileNotFoundError(f"{folder} holds no JPEG or PNG; give the folder of real hazy photographs")
+        self.side = side
+        self._kept: dict[Path, Image.Image] = {}
+
+    def crop(self, size: int, generator: torch.Generator) -> Tensor:
+        """Cut a random square of 60–100 % of the shorter side, brought to `size` px: [3,size,size] in [0,1]."""
+        which, scale, at_x, at_y = torch.rand(4, generator=generator).tolist()
+        photo = self._read(self.photos[int(which * len(self.photos))])
+        side = min(photo.size) * (0.6 + 0.4 * scale)
+        left, top = at_x * (photo.width - side), at_y * (photo.height - side)
+        box = (left, top, left + side, top + side)
+        pixels = np.array(photo.resize((size, size), Image.Resampling.BICUBIC, box))
+        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+    def _read(self, path: Path) -> Image.Image:
+        if path not in self._kept:
+            with Image.open(path) as photo:
+                scale = min(1.0, self.side / min(photo.size))
+                size = tuple(round(length * scale) for length in photo.size)
+                self._kept[path] = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        return self._kept[path]
+
+
 class RenderedCrops(Dataset):
     """Rendered training samples, the i-th of which depends on the seed and on i alone.
 
     So a run that resumes at step s goes on with sample s × batch, and any number of workers and processes gives the
-    same data. Scenes come in shuffled order, epoch after epoch. An item is a dictionary of
-    `hazy`, `clear` [3,S,S] and `density` [1,S,S] = 1 − t, all in [0,1].
+    same data. Scenes come in shuffled order, epoch after epoch. An item is a dictionary of `hazy`, `clear` [3,S,S] and
+    `density` [1,S,S] = 1 − t, all in [0,1], where real haze is given `real` [3,S,S], a crop of such a photograph, and
+    `index`, which an objective may draw its own random numbers from.
     """
 
-    def __init__(self, scenes: list[Scene], renderer: HazeRenderer, *, size: int, seed: int, start: int, stop: int):
-        self.scenes, self.renderer = scenes, renderer
+    def __init__(
+        self,
+        scenes: list[Scene],
+        renderer: HazeRenderer,
+        *,
+        size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        real: RealHaze | None = None,
+    ):
+        self.scenes, self.renderer, self.real = scenes, renderer, real
         self.size, self.seed, self.start, self.stop = size, seed, start, stop
 
     def __len__(self) -> int:
@@ -84,4 +124,10 @@ class RenderedCrops(Dataset):
         generator = torch.Generator().manual_seed((self.seed << 40) + index)
         clear, depth = random_crop(self.scenes[order[position]], self.size, generator)
         sample = self.renderer.render(clear, depth, generator)
-        return {"hazy": sample.hazy, "clear": sample.clear, "density": 1 - sample.transmission}
+        item = {
+            "index": torch.tensor(index),
+            "hazy": sample.hazy,
+            "clear": sample.clear,
+            "density": 1 - sample.transmission,
+        }
+        return item if self.real is None else item | {"real": self.real.crop(self.size, generator)}

@@ -5,7 +5,9 @@ import csv
 import json
 import math
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,12 +16,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from dehaze.errors import DehazeError
 from dehaze.haze import HazeRenderer
 from dehaze.hub import save_weights
-from dehaze.networks import NETWORKS
 from dehaze.training.checkpoint import TrainingState
-from dehaze.training.data import RenderedCrops, Scene, find_scenes
+from dehaze.training.data import RealHaze, RenderedCrops, Scene, find_scenes
 from dehaze.training.recipe import Recipe
+from dehaze.training.validation import VALIDATION_HAZE, VALIDATION_SEED
 
 
 def learning_rate_factor(step: int, recipe: Recipe) -> float:
@@ -30,39 +33,10 @@ def learning_rate_factor(step: int, recipe: Recipe) -> float:
 
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the exponential moving average of the parameters towards the network's."""
+    """Move the exponential moving average of the parameters towards the network's, and copy its buffers."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
-
-
-def psnr(restored: Tensor, clear: Tensor) -> Tensor:
-    """Return the PSNR in dB of each image of [B,3,H,W] in [0,1]; 60 dB at most, so that a mean exists."""
-    return -10 * (restored - clear).square().mean((1, 2, 3)).clamp_min(1e-6).log10()
-
-
-@torch.no_grad()
-def validate(network: nn.Module, scenes: list[Scene], recipe: Recipe) -> dict[str, float]:
-    """Score a network on scenes kept aside, always rendered alike.
-
-    Returns mean PSNR in dB of the hazy crops (`hazy`), of the restored ones (`restored`), and of clear crops after the
-    network against themselves (`harm`); and the mean absolute error of the density, where the network has one.
-    """
-    was_training = network.training
-    network.eval()
-    device = next(network.parameters()).device
-    crops = RenderedCrops(scenes, HazeRenderer(recipe.renderer), size=recipe.crop, seed=999, start=0, stop=len(scenes))
-    scores: dict[str, list[Tensor]] = {"hazy": [], "restored": [], "harm": [], "density_error": []}
-    for batch in DataLoader(crops, batch_size=recipe.batch):
-        hazy, clear, density = (batch[key].to(device) for key in ("hazy", "clear", "density"))
-        scores["hazy"].append(psnr(hazy, clear))
-        if hasattr(network, "restore_with_density"):
-            restored, estimated = network.restore_with_density(hazy)
-            scores["density_error"].append((estimated.float() - density).abs().mean((1, 2, 3)))
-        else:
-            restored = network(hazy)
-        scores["restored"].append(psnr(restored.float().clamp(0, 1), clear))
-        scores["harm"].append(psnr(network(clear).float(), clear))
-    network.train(was_training)
-    return {key: round(torch.cat(values).mean().item(), 4) for key, values in scores.items() if values}
+    for kept, current in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(current)
 
 
 def train(
@@ -70,15 +44,19 @@ def train(
     data: Path,
     output: Path,
     *,
+    real: Path | None = None,
+    features: Path | None = None,
     workers: int = 1,
     precision: str = "bf16",
     save_every: int = 500,
 ) -> Path:
     """Train by `recipe` on the scenes in `data`; return the folder with the weights of the moving average.
 
+    `real` is a folder of real hazy photographs, `features` a file with the weights of a feature backbone, for recipes
+    that use them.
     `output` holds `checkpoint.safetensors` (a run that was killed goes on from it), `log.csv`, `recipe.json` and
     `weights/`. `recipe.batch` is the batch of all processes together. Raises FileNotFoundError where `data` is not as
-    `find_scenes` states, WeightsError where the checkpoint is damaged.
+    `find_scenes` states or `real` is empty, WeightsError where the checkpoint is damaged.
     """
     # Said outright, for otherwise several processes on CPUs would not find each other.
     on_cpu = not torch.accelerator.is_available()
@@ -87,17 +65,22 @@ def train(
         raise ValueError(f"the batch of {recipe.batch} cannot be shared by {accelerator.num_processes} processes")
     torch.manual_seed(recipe.seed)
     training, validation = find_scenes(data)
+    real_haze = None if real is None else RealHaze(real)
 
-    network = NETWORKS.get(recipe.model)().to(accelerator.device, memory_format=torch.channels_last)
-    average = copy.deepcopy(network).requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    state = TrainingState(network, average, optimizer)
+    network = recipe.network().to(accelerator.device, memory_format=torch.channels_last)
+    average = copy.deepcopy(network).requires_grad_(False).eval()
+    objective = recipe.objective(network, average, **({} if features is None else {"features": features})).to(
+        accelerator.device
+    )
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, recipe.learning_rate, weight_decay=recipe.weight_decay)
+    state = TrainingState(network, average, optimizer, getattr(objective, "critic", None))
     checkpoint = output / "checkpoint.safetensors"
     output.mkdir(parents=True, exist_ok=True)
     if checkpoint.exists():
         state.load(checkpoint)
     if accelerator.is_main_process:
-        described = json.dumps(asdict(recipe), default=lambda function: function.__qualname__, indent=2)
+        described = json.dumps(asdict(recipe), default=_name, indent=2)
         (output / "recipe.json").write_text(described + "\n")
 
     crops = RenderedCrops(
@@ -107,16 +90,17 @@ def train(
         seed=recipe.seed,
         start=state.step * recipe.batch,
         stop=recipe.steps * recipe.batch,
+        real=real_haze,
     )
     loader = DataLoader(
         crops, recipe.batch // accelerator.num_processes, num_workers=workers, prefetch_factor=4 if workers else None
     )
-    parallel, optimizer, loader = accelerator.prepare(Objective(network, recipe), optimizer, loader)
+    parallel, optimizer, loader = accelerator.prepare(objective, optimizer, loader)
 
     def save() -> None:
         if accelerator.is_main_process:
             state.save(checkpoint)
-            scores = validate(average, validation, recipe)
+            scores = recipe.validate(average, _validation(validation, recipe, accelerator.device))
             accelerator.print(f"step {state.step}: {scores}")
             seconds = round(time.perf_counter() - began)
             _append(output / "log.csv", {"step": state.step, "seconds": seconds, **losses, **scores})
@@ -127,15 +111,18 @@ def train(
     for batch in bar:
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * learning_rate_factor(state.step, recipe)
-        terms = parallel(batch)
+        batch = {key: channels_last(value) for key, value in batch.items()}
+        terms = parallel(batch, state.step / recipe.steps)
         accelerator.backward(sum(terms.values()))
-        accelerator.clip_grad_norm_(network.parameters(), recipe.max_gradient_norm)
+        accelerator.clip_grad_norm_(trained, recipe.max_gradient_norm)
         optimizer.step()
         optimizer.zero_grad()
         # The average starts as the network's first steps leave it, not as its initial values.
         update_average(average, network, min(recipe.ema_decay, (1 + state.step) / (10 + state.step)))
         state.step += 1
         for key, value in accelerator.reduce({key: value.detach() for key, value in terms.items()}, "mean").items():
+            if not value.isfinite():
+                raise DehazeError(f"the loss {key} is {value.item()} at step {state.step}; lower the learning rate")
             losses[key] = 0.98 * losses.get(key, value.item()) + 0.02 * value.item()
         bar.set_postfix({key: f"{value:.4f}" for key, value in losses.items()})
         if state.step % save_every == 0 and state.step < recipe.steps:
@@ -148,16 +135,21 @@ def train(
     return output / "weights"
 
 
-class Objective(nn.Module):
-    """A recipe's objective as a module, for accelerate to wrap its precision and its gradients' exchange around."""
+def channels_last(value: Tensor) -> Tensor:
+    """Lay out images [B,C,H,W] as convolutions are fastest with; leave anything else as it is."""
+    return value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
 
-    def __init__(self, network: nn.Module, recipe: Recipe):
-        super().__init__()
-        self.network, self.recipe = network, recipe
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        batch = {key: value.contiguous(memory_format=torch.channels_last) for key, value in batch.items()}
-        return self.recipe.objective(self.network, batch)
+def _validation(scenes: list[Scene], recipe: Recipe, device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """Yield the scenes kept aside, in batches, with the haze that every recipe is validated on."""
+    renderer = HazeRenderer(VALIDATION_HAZE)
+    crops = RenderedCrops(scenes, renderer, size=recipe.crop, seed=VALIDATION_SEED, start=0, stop=len(scenes))
+    for batch in DataLoader(crops, batch_size=recipe.batch):
+        yield {key: value.to(device) for key, value in batch.items()}
+
+
+def _name(function: Callable) -> str:
+    return str(function) if isinstance(function, partial) else function.__qualname__
 
 
 def _append(path: Path, row: dict[str, float]) -> None:

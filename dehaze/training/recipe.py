@@ -1,6 +1,6 @@
-"""What a training run is made of: one `Recipe` per model, in `dehaze/training/recipes/`."""
+"""What a training run is made of: one `Recipe` per run, in `dehaze/training/recipes/`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pkgutil import iter_modules
@@ -8,20 +8,26 @@ from pkgutil import iter_modules
 from torch import Tensor, nn
 
 from dehaze.haze import RendererConfig
+from dehaze.training.validation import validate
 
 Batch = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model, its objective and its schedule.
+    """A network, its objective and its schedule.
 
-    `objective(network, batch)` returns the named terms of the loss, already weighted; their sum is minimised.
+    `objective(network, average)` makes the module that is trained: its `forward(batch, progress)`, progress going from
+    0 to 1 over the run, returns the named terms of the loss, already weighted, whose sum is minimised. It may look at
+    `average`, the network's moving average, and hold a `critic` that is trained beside the network. Where a run is
+    given the weights of a feature backbone, it gets them as `features=PATH`.
+    `validate(average, batches)` returns the scores on scenes kept aside.
     """
 
-    model: str
-    objective: Callable[[nn.Module, Batch], dict[str, Tensor]]
+    network: Callable[[], nn.Module]
+    objective: Callable[..., nn.Module]
     steps: int
+    validate: Callable[[nn.Module, Iterable[Batch]], dict[str, float]] = validate
     renderer: RendererConfig = field(default_factory=RendererConfig)
     crop: int = 256
     batch: int = 8

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from dehaze.errors import OutputError, WeightsError
 from dehaze.haze import HazeRenderer, RendererConfig
 from dehaze.hub import load_network
 from dehaze.training.checkpoint import TrainingState
-from dehaze.training.data import RenderedCrops, find_scenes, random_crop
-from dehaze.training.loop import learning_rate_factor, psnr, train
+from dehaze.training.data import RealHaze, RenderedCrops, find_scenes, random_crop
+from dehaze.training.loop import learning_rate_factor, train
 from dehaze.training.recipe import get_recipe, recipe_names
+from dehaze.training.recipes.api import APIObjective
+from dehaze.training.validation import psnr, validate
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,8 @@ def data(tmp_path_factory) -> Path:
 
 
 def small(**changes):
-    return replace(get_recipe("api"), **{"steps": 6, "batch": 2, "crop": 32, "warmup": 1, **changes})
+    plain = partial(APIObjective, generator=False, contrast=False)
+    return replace(get_recipe("api"), objective=plain, **{"steps": 6, "batch": 2, "crop": 64, "warmup": 1, **changes})
 
 
 class TestData:
@@ -81,6 +85,38 @@ class TestData:
         assert sorted(shown[0]) == sorted(shown[1]) == list(range(len(scenes)))
         assert shown[0] != shown[1]
 
+    def test_real_haze_comes_along_where_it_is_given(self, data, tmp_path):
+        scenes, _ = find_scenes(data)
+        real = RealHaze(data / "images", side=48)
+        crops = RenderedCrops(scenes, HazeRenderer(), size=32, seed=0, start=0, stop=4, real=real)
+        without = RenderedCrops(scenes, HazeRenderer(), size=32, seed=0, start=0, stop=4)
+        assert crops[0]["real"].shape == (3, 32, 32)
+        assert torch.equal(crops[1]["real"], crops[1]["real"])
+        assert not torch.equal(crops[1]["real"], crops[2]["real"])
+        assert torch.equal(crops[1]["hazy"], without[1]["hazy"])
+        with pytest.raises(FileNotFoundError, match="real hazy photographs"):
+            RealHaze(tmp_path)
+
+
+class Half(torch.nn.Module):
+    """Darken by a half, and call half of it haze."""
+
+    def forward(self, hazy):
+        return self.restore_with_density(hazy)[0]
+
+    def restore_with_density(self, hazy):
+        return hazy / 2, torch.full_like(hazy[:, :1], 0.5)
+
+
+def test_validation_means_over_images_not_batches():
+    clear = torch.full((3, 3, 8, 8), 0.4)
+    density = torch.tensor([0.5, 0.6, 0.9]).view(3, 1, 1, 1).expand(3, 1, 8, 8)
+    whole = {"hazy": clear + 0.2, "clear": clear, "density": density}
+    batches = [{key: value[part] for key, value in whole.items()} for part in (slice(0, 2), slice(2, 3))]
+    scores = validate(Half(), batches)
+    expected = {"hazy": -20 * np.log10(0.2), "restored": 20, "harm": -20 * np.log10(0.2), "density_error": 0.5 / 3}
+    assert scores == pytest.approx(expected, abs=1e-3)
+
 
 def test_psnr_of_a_known_error():
     clear = torch.zeros(2, 3, 8, 8)
@@ -111,9 +147,11 @@ def test_training_learns_and_its_weights_load(data, tmp_path):
     weights = train(recipe, data, tmp_path, workers=0, precision="fp32")
     network, found = load_network("api", weights)
     assert found.file == weights / "model.safetensors"
-    crops = RenderedCrops(find_scenes(data)[0], HazeRenderer(haze), size=32, seed=1, start=0, stop=16)
+    crops = RenderedCrops(find_scenes(data)[0], HazeRenderer(haze), size=64, seed=1, start=0, stop=16)
     batch = next(iter(DataLoader(crops, 16)))
-    before, after = (sum(recipe.objective(trained, batch).values()) for trained in (type(network)(), network))
+    before, after = (
+        sum(recipe.objective(trained, trained)(batch, 0.0).values()) for trained in (type(network)(), network)
+    )
     assert after < 0.9 * before
     lines = (tmp_path / "log.csv").read_text().splitlines()
     assert "restored" in lines[0]
@@ -127,11 +165,13 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(data, tmp_path):
     output = tmp_path / "killed"
     code = f"""
 from dataclasses import replace
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from dehaze.training.loop import train
 from dehaze.training.recipe import get_recipe
-recipe = replace(get_recipe("api"), steps=8, batch=2, crop=32, warmup=1)
+from dehaze.training.recipes.api import APIObjective
+plain = partial(APIObjective, generator=False, contrast=False)
+recipe = replace(get_recipe("api"), objective=plain, steps=8, batch=2, crop=64, warmup=1)
 train(recipe, Path({str(data)!r}), Path({str(output)!r}), **{options})
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

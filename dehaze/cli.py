@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +11,9 @@ from rich.table import Column, Table
 
 from dehaze.errors import DehazeError
 from dehaze.haze.cli import haze
+
+if TYPE_CHECKING:
+    import torch
 
 app = typer.Typer(
     help="Remove haze from photographs.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -141,21 +144,18 @@ def info(
     weights: Weights = "shipped",
 ) -> None:
     """Show what a model is: its size, cost, weights and card."""
-    import torch
-
-    from dehaze.cost import multiply_adds
     from dehaze.hub import CARD_FILE, load_network
 
     try:
         network, found = load_network(name, weights)
     except DehazeError as error:
         raise _fail(error) from None
-    count = multiply_adds(network, torch.zeros(1, 3, 256, 256))
     table = Table(Column(), Column(overflow="fold"), box=None, show_header=False)
     table.add_row("model", name)
     table.add_row("what it does", _summary(network))
     table.add_row("parameters", f"{sum(parameter.numel() for parameter in network.parameters()):,}")
-    table.add_row("multiply-adds", f"{count / 1e9:.2f} G in convolutions and matrix products, 256×256")
+    for patches, count in _costs(network):
+        table.add_row("multiply-adds", f"{count / 1e9:.2f} G in convolutions and matrix products, 256×256{patches}")
     table.add_row("sizes", f"multiples of {network.multiple_of} px inside; any outside")
     if network.tile_size:
         how = "maps of a reduced copy" if hasattr(network, "maps") else "tiles"
@@ -169,6 +169,23 @@ def info(
                 table.add_row(key, _escape(", ".join(value) if isinstance(value, list) else value))
         table.add_row("card", _escape(found.file.with_name(CARD_FILE)))
     console.print(table)
+
+
+def _costs(network: "torch.nn.Module") -> list[tuple[str, int]]:
+    """Count multiply-adds; of a network that routes patches, with all on the light way and with all on the dense."""
+    import torch
+
+    from dehaze.cost import multiply_adds
+
+    hazy = torch.zeros(1, 3, 256, 256)
+    if not hasattr(network, "threshold"):
+        return [("", multiply_adds(network, hazy))]
+    routed, kept = [], network.threshold.clone()
+    for patches, threshold in ((", every patch light", float("inf")), (", every patch dense", -float("inf"))):
+        network.threshold.fill_(threshold)
+        routed.append((patches, multiply_adds(network, hazy)))
+    network.threshold.copy_(kept)
+    return routed
 
 
 def _summary(network: object) -> str:

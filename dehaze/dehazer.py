@@ -120,14 +120,15 @@ class Dehazer:
         """Predict the maps on a copy of about as many pixels, and apply them to the photograph itself."""
         height, width = hazy.shape[-2:]
         shrink = (pixels / (height * width)) ** 0.5
-        # Even sizes, so that maps of half the resolution cover the copy exactly.
-        size = tuple(max(2, round(length * shrink / 2) * 2) for length in (height, width))
+        # Multiples of the maps' cells, so that the maps cover the copy exactly.
+        scale = self.network.maps_scale
+        size = tuple(max(1, round(length * shrink / scale)) * scale for length in (height, width))
         small = F.interpolate(hazy, size=size, mode="area").to(self.device)
         margin = self.network.margin
         padded = _pad(small, margin, self.network.multiple_of, self.network.min_size)
         with self._autocast():
             maps = self.network.maps(padded).float()
-        first, (rows, columns) = margin // 2, (length // 2 for length in size)
+        first, (rows, columns) = margin // scale, (length // scale for length in size)
         maps = maps[..., first : first + rows, first : first + columns]
         restored, density = self.network.apply_maps(hazy.to(self.device), maps)
         return restored.cpu(), density.cpu()

@@ -7,8 +7,9 @@ A network is an `nn.Module` with `forward(hazy) -> restored` on tensors [B,3,H,W
 - `margin`: the pixels of mirrored surroundings that keep its borders free of rings;
 - `config_class`: the dataclass that it is built from, None for a network without weights;
 - `restore_with_density(hazy) -> (restored, density[B,1,H,W] in [0,1])` where it knows the haze density;
-- `maps(hazy) -> Tensor` at half resolution and `apply_maps(hazy, maps) -> (restored, density)` where the result is a
-  smooth map of the input, which a large photograph can take from a reduced copy of itself.
+- `threshold`: a buffer, where it routes patches: those of higher importance take the dense way, at more cost;
+- `maps(hazy) -> Tensor` at 1/`maps_scale` of the resolution and `apply_maps(hazy, maps) -> (restored, density)` where
+  the result is a smooth map of the input, which a large photograph can take from a reduced copy of itself.
 """
 
 from torch import nn

@@ -1,25 +1,45 @@
-"""API: the density-aware haze removal network (arXiv 2601.01992), its backbone.
+"""API: the density-aware haze removal network (arXiv 2601.01992).
 
-The paper's text gives the idea, not the layers; every layer here is ours.
+The paper says that regions of different haze density are treated by the importance of their patches; every layer here
+is ours.
 """
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+PATCH = 32  # px at full resolution
+
 
 @dataclass(frozen=True)
 class APIConfig:
-    """Widths at 1/2, 1/4, 1/8 and 1/16 of the resolution, and residual blocks on the way down and up."""
+    """Widths at 1/4, 1/8 and 1/16 of the resolution, residual blocks on the way down and up, and dense experts.
 
-    widths: tuple[int, int, int, int] = (32, 64, 96, 96)
-    down_blocks: tuple[int, int, int, int] = (1, 2, 3, 2)
-    up_blocks: tuple[int, int, int] = (1, 2, 2)
+    `importance=False` is the plain backbone: every patch passes through the dense experts, and counts alike.
+    """
+
+    widths: tuple[int, int, int] = (64, 96, 112)
+    down_blocks: tuple[int, int, int] = (1, 2, 3)
+    up_blocks: tuple[int, int] = (2, 2)
+    experts: int = 2
+    heads: int = 2
+    importance: bool = True
+
+
+class Prediction(NamedTuple):
+    """What the network predicts.
+
+    `maps` [B,25,H/4,W/4]: K (3×3) and B (3) row by row for dark pixels, the same for bright ones, and the logit of the
+    density; `importance` [B,1,H/32,W/32] of each patch in (0,1), or None in the plain backbone.
+    """
+
+    maps: Tensor
+    importance: Tensor | None
 
 
 class ResidualBlock(nn.Module):
@@ -32,6 +52,7 @@ class ResidualBlock(nn.Module):
         self.gate = nn.Sequential(
             nn.Conv2d(channels, channels // 4, 1), nn.ReLU(), nn.Conv2d(channels // 4, channels, 1), nn.Sigmoid()
         )
+        nn.init.zeros_(self.conv2.weight)  # without normalisation, training is stable only from the identity on
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.relu(self.conv1(x)))
@@ -42,85 +63,187 @@ def residual_blocks(count: int, channels: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
 
 
-class API(nn.Module, PyTorchModelHubMixin):
-    """Remove haze by an affine map of the colours at every pixel, `J = (1 + K)·I − B`.
+class DenseExpert(nn.Module):
+    """Attend within patches and apply an MLP: tokens [N,T,C] of N patches in, their change out."""
 
-    A U-Net of plain residual blocks reads the image at half resolution (pixel unshuffle) and predicts K (3×3) and B (3)
-    there; both are brought up bilinearly, so that they are smooth, as haze is, and cannot draw a grid. With K a
-    multiple of the identity this is the soft reconstruction of DehazeFormer and gUNet; the full matrix can also give
-    back the saturation that haze took (ours). A density head on the features at 1/4 of the resolution estimates 1 − t.
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
+        for last in (self.out, self.mlp[-1]):
+            nn.init.zeros_(last.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, tokens, channels = x.shape
+        qkv = self.qkv(self.norm1(x)).view(count, tokens, 3, self.heads, channels // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        # Written out: on CPUs the fused attention's backward pass is several times slower for so few tokens.
+        scores = query @ key.transpose(-1, -2) * (channels // self.heads) ** -0.5
+        attended = (scores.softmax(-1).to(value.dtype) @ value).transpose(1, 2)
+        change = self.out(attended.reshape(count, tokens, channels))
+        return change + self.mlp(self.norm2(x + change))
+
+
+class PatchImportance(nn.Module):
+    """Estimate how much each patch needs: importance in (0,1) from density, contrast and features.
+
+    A small MLP sees the mean and the spread of the density, the local contrast of the image and the pooled features of
+    each patch; the mean density also enters directly, so that importance starts out as density.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Conv2d(channels + 3, 32, 1), nn.ReLU(), nn.Conv2d(32, 1, 1))
+        self.slope = nn.Parameter(torch.tensor(2.0))
+        nn.init.zeros_(self.mlp[-1].weight)
+        nn.init.zeros_(self.mlp[-1].bias)
+
+    def forward(self, hazy: Tensor, features: Tensor, density: Tensor) -> Tensor:
+        patch = PATCH // 4
+        mean = F.avg_pool2d(density, patch)
+        spread = _deviation(density, mean, patch)
+        luminance = hazy.mean(1, keepdim=True)
+        contrast = _deviation(luminance, F.avg_pool2d(luminance, PATCH), PATCH)
+        seen = torch.cat([mean, spread, contrast, F.avg_pool2d(features, patch)], 1)
+        return torch.sigmoid(self.mlp(seen).tanh() + self.slope * (mean - 0.5))
+
+
+def _deviation(x: Tensor, mean: Tensor, patch: int) -> Tensor:
+    return (F.avg_pool2d(x.square(), patch) - mean.square()).clamp_min(1e-6).sqrt()
+
+
+class API(nn.Module, PyTorchModelHubMixin):
+    """Remove haze by a map of the colours that follows the haze, with most effort where it is dense.
+
+    `J = I + K·(I − ½) − B`, where K (3×3) and B (3) change slowly over the image and with the pixel's dark channel g:
+    `K = (1 − g)·K_dark + g·K_bright`, and B likewise, a bilateral grid of two levels (after HDRNet, Gharbi 2017). So a
+    dark branch before a white sky gets its own map although both share their surroundings. The maps are predicted at
+    1/4 of the resolution and brought up bilinearly: they are smooth, as haze is, and cannot draw a grid or wash out
+    texture. With K a multiple of the identity, and equal for dark and bright, this is the soft reconstruction of
+    DehazeFormer and gUNet; the full matrix can also give back the saturation that haze took. Around ½, K changes the
+    contrast and B the brightness, which are learned apart (ours).
+
+    A U-Net of plain residual blocks at 1/4, 1/8 and 1/16 of the resolution sees the image (pixel unshuffle). A density
+    head estimates 1 − t, and from it each patch of 32 px gets an importance, which modulates the features and routes
+    the patch through the dense experts (attention within the patch, and an MLP) or through one light layer: in training
+    the more important half of the batch's patches, afterwards those above the threshold that training arrived at.
     """
 
     config_class = APIConfig
-    multiple_of: ClassVar[int] = 16
-    min_size: ClassVar[int] = 16
-    margin: ClassVar[int] = 16
+    multiple_of: ClassVar[int] = PATCH
+    min_size: ClassVar[int] = PATCH
+    margin: ClassVar[int] = 32
     tile_size: ClassVar[int] = 1536
+    maps_scale: ClassVar[int] = 4
 
     def __init__(self, config: APIConfig | None = None):
         super().__init__()
         self.config = config = config or APIConfig()
         widths = config.widths
-        self.stem = nn.Conv2d(12, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(48, widths[0], 3, padding=1)
         self.encoders = nn.ModuleList(map(residual_blocks, config.down_blocks, widths))
         self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths))
         self.ups = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
         self.decoders = nn.ModuleList(map(residual_blocks, config.up_blocks, widths))
         self.density_head = nn.Sequential(
-            nn.Conv2d(widths[1], widths[0], 3, padding=1), nn.ReLU(), nn.Conv2d(widths[0], 1, 1)
+            nn.Conv2d(widths[0], 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 1, 3, padding=1)
         )
-        self.head = nn.Conv2d(widths[0], 12, 3, padding=1)
+        self.experts = nn.ModuleList(DenseExpert(widths[0], config.heads) for _ in range(config.experts))
+        if config.importance:
+            self.importance_head = PatchImportance(widths[0])
+            self.light = nn.Linear(widths[0], widths[0])
+            self.register_buffer("threshold", torch.tensor(0.5))
+        self.head = nn.Conv2d(widths[0], 24, 3, padding=1)
         nn.init.zeros_(self.head.weight)  # an untrained network returns its input
         nn.init.zeros_(self.head.bias)
 
-    def _features(self, hazy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the decoder's features at 1/2 and at 1/4 of the resolution."""
-        # Pixel (un)shuffles leave channels_last; without it the convolutions after them are slow on CPUs.
-        x = F.pixel_unshuffle(hazy - 0.5, 2).contiguous(memory_format=torch.channels_last)
+    def predict(self, hazy: Tensor) -> Prediction:
+        """Predict maps and importance for `hazy` [B,3,H,W] in [0,1], H and W multiples of 32."""
+        # Pixel unshuffling leaves channels_last; without it the convolutions after it are slow on CPUs.
+        x = F.pixel_unshuffle(hazy - 0.5, 4).contiguous(memory_format=torch.channels_last)
         x = self.encoders[0](self.stem(x))
         skips = []
         for down, encoder in zip(self.downs, self.encoders[1:], strict=True):
             skips.append(x)
             x = encoder(down(x))
-        coarser = x
-        for up, decoder, skip in zip(reversed(self.ups), reversed(self.decoders), reversed(skips), strict=True):
-            coarser = x
-            x = F.interpolate(up(x), scale_factor=2.0, mode="bilinear", align_corners=False)
-            x = decoder(x + skip)
-        return x, coarser
+        for i in reversed(range(len(self.ups))):
+            x = F.interpolate(self.ups[i](x), scale_factor=2.0, mode="bilinear", align_corners=False) + skips[i]
+            if i:
+                x = self.decoders[i](x)
+        density = self.density_head(x)
+        importance = None
+        if self.config.importance:
+            # Importance judges the features and the density, and must not bend them to be judged well.
+            importance = self.importance_head(hazy, x.detach(), density.detach().sigmoid())
+            x = x * (1 + F.interpolate(importance, size=x.shape[-2:], mode="bilinear", align_corners=False))
+        x = self.decoders[0](self._route(x, importance))
+        return Prediction(torch.cat([self.head(x), density], 1), importance)
+
+    def _route(self, x: Tensor, importance: Tensor | None) -> Tensor:
+        """Pass the important patches of `x` [B,C,h,w] through the dense experts, the others through a light layer."""
+        batch, channels, height, width = x.shape
+        side = PATCH // 4
+        rows, columns = height // side, width // side
+        tokens = x.permute(0, 2, 3, 1).reshape(batch, rows, side, columns, side, channels)
+        tokens = tokens.transpose(2, 3).reshape(-1, side * side, channels)
+        if importance is None:
+            for expert in self.experts:
+                tokens = tokens + expert(tokens)
+        else:
+            weight = importance.flatten()
+            dense, light = self._choose(weight)
+            # In the forward pass the gates are 1; in the backward one they let the importance learn (straight through).
+            gate = 1 + weight - weight.detach()
+            hard, easy = tokens[dense], tokens[light]
+            for expert in self.experts:
+                hard = hard + expert(hard) * gate[dense, None, None].to(hard.dtype)
+            easy = easy + self.light(easy) * (2 - gate[light, None, None]).to(easy.dtype)
+            tokens = torch.cat([hard, easy.to(hard.dtype)])[torch.cat([dense, light]).argsort()]
+        tokens = tokens.view(batch, rows, columns, side, side, channels).transpose(2, 3)
+        return tokens.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+    def _choose(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the indices of the patches for the dense experts and of those for the light layer."""
+        if not self.training:
+            dense = weight > self.threshold
+            return dense.nonzero()[:, 0], (~dense).nonzero()[:, 0]
+        order = weight.detach().argsort(descending=True)
+        half = len(order) // 2
+        self.threshold.lerp_(weight.detach()[order[max(half - 1, 0) : half + 1]].float().mean(), 0.01)
+        return order[:half], order[half:]
 
     def maps(self, hazy: Tensor) -> Tensor:
-        """Return K (9 channels), B (3) and the logit of the density (1), [B,13,H/2,W/2]."""
-        fine, coarse = self._features(hazy)
-        logit = F.interpolate(self.density_head(coarse), scale_factor=2.0, mode="bilinear", align_corners=False)
-        return torch.cat([self.head(fine), logit], 1)
+        """Return the maps [B,25,H/4,W/4] that `apply_maps` takes."""
+        return self.predict(hazy).maps
 
     @staticmethod
     def apply_maps(hazy: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply maps [B,13,h,w] of any resolution to `hazy` [B,3,H,W].
+        """Apply maps [B,25,h,w] of any resolution to `hazy` [B,3,H,W].
 
-        Returns `(1 + K)·I − B`, not clipped, and the density 1 − t [B,1,H,W] in [0,1].
+        Returns `I + K·(I − ½) − B`, not clipped, and the density 1 − t [B,1,H,W] in [0,1].
         """
+        guide, centred = hazy.amin(1, keepdim=True), hazy - 0.5
 
-        def at_full_size(channel: int) -> Tensor:
-            # One map at a time: all of them at the size of a large photograph would fill the memory.
-            map_ = maps[:, channel : channel + 1].to(hazy.dtype)
-            return F.interpolate(map_, size=hazy.shape[-2:], mode="bilinear", align_corners=False)
+        def at_full_size(map_: Tensor) -> Tensor:
+            return F.interpolate(map_.to(hazy.dtype), size=hazy.shape[-2:], mode="bilinear", align_corners=False)
 
+        *rows, density = maps.split([4] * 6 + [1], 1)
         restored = []
-        for row in range(3):
-            channel = hazy[:, row : row + 1] - at_full_size(9 + row)
-            for column in range(3):
-                channel = torch.addcmul(channel, at_full_size(3 * row + column), hazy[:, column : column + 1])
-            restored.append(channel)
-        return torch.cat(restored, 1), at_full_size(12).sigmoid()
+        # Row by row: all maps at the size of a large photograph would fill the memory.
+        for i, (dark, bright) in enumerate(zip(rows[:3], rows[3:], strict=True)):
+            row = torch.lerp(at_full_size(dark), at_full_size(bright), guide)
+            restored.append(hazy[:, i : i + 1] + (row[:, :3] * centred).sum(1, keepdim=True) - row[:, 3:])
+        return torch.cat(restored, 1), at_full_size(density).sigmoid()
 
     def restore_with_density(self, hazy: Tensor) -> tuple[Tensor, Tensor]:
         """Return the restored image, not clipped, and the density 1 − t [B,1,H,W] from one pass."""
         return self.apply_maps(hazy, self.maps(hazy))
 
     def forward(self, hazy: Tensor) -> Tensor:
-        """Restore `hazy` [B,3,H,W] in [0,1], H and W multiples of 16; return the same shape, clipped to [0,1]."""
+        """Restore `hazy` [B,3,H,W] in [0,1], H and W multiples of 32; return the same shape, clipped to [0,1]."""
         return self.restore_with_density(hazy)[0].clamp(0, 1)
 
     def stages(self, hazy: Tensor) -> list[Tensor]:
@@ -130,3 +253,9 @@ class API(nn.Module, PyTorchModelHubMixin):
     def density(self, hazy: Tensor) -> Tensor:
         """Return the estimated haze density 1 − t, [B,1,H,W] in [0,1]."""
         return self.restore_with_density(hazy)[1]
+
+    def importance(self, hazy: Tensor) -> Tensor:
+        """Return the importance of each patch of 32 px, [B,1,H/32,W/32] in (0,1); all 1 in the plain backbone."""
+        importance = self.predict(hazy).importance
+        batch, _, height, width = hazy.shape
+        return hazy.new_ones(batch, 1, height // PATCH, width // PATCH) if importance is None else importance

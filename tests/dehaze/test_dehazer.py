@@ -86,7 +86,7 @@ def test_tiles_draw_no_seams(blur):
 class Mean(torch.nn.Module):
     """Subtract the local mean, a smooth map at half resolution, and call it the density."""
 
-    multiple_of, min_size, margin, tile_size = 4, 8, 8, 100
+    multiple_of, min_size, margin, tile_size, maps_scale = 4, 8, 8, 100, 2
 
     def __init__(self):
         super().__init__()
@@ -143,7 +143,7 @@ def test_a_margin_keeps_rings_from_the_borders():
 
 
 class WithoutMargin(torch.nn.Module):
-    multiple_of, min_size, margin, tile_size = 16, 16, 0, None
+    multiple_of, min_size, margin, tile_size = 32, 32, 0, None
 
     def __init__(self, network):
         super().__init__()

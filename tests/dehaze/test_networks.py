@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dehaze.networks import NETWORKS
-from dehaze.networks.api import API
+from dehaze.networks.api import API, APIConfig
 from dehaze.networks.dcp import DCP, box_filter, guided_coefficients, minimum_filter
 
 
@@ -45,7 +45,7 @@ def test_the_last_stage_is_the_output(network):
 
 @torch.inference_mode()
 def test_images_of_a_batch_do_not_mix(network):
-    hazy = torch.rand(3, 3, 64, 80)
+    hazy = torch.rand(3, 3, 64, 96)
     alone = torch.cat([network(image[None]) for image in hazy])
     torch.testing.assert_close(network(hazy), alone, atol=1e-5, rtol=0)
 
@@ -68,21 +68,30 @@ def test_density_is_within_0_and_1(network):
     torch.testing.assert_close(restored.clamp(0, 1), network(hazy))
 
 
+@torch.inference_mode()
+def multiply_adds(network: nn.Module, hazy: torch.Tensor) -> float:
+    with FlopCounterMode(display=False) as counter:
+        network(hazy)
+    return counter.get_total_flops() / 2
+
+
 class TestAPI:
-    def test_size(self):
-        network = API()
-        assert sum(parameter.numel() for parameter in network.parameters()) <= 2_000_000
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            network(torch.zeros(1, 3, 256, 256))
-        assert counter.get_total_flops() / 2 <= 4e9
+    def test_size_with_every_patch_dense(self):
+        network = API(APIConfig(importance=False)).eval()
+        assert multiply_adds(network, torch.zeros(1, 3, 256, 256)) <= 4e9
+        assert sum(parameter.numel() for parameter in API().parameters()) <= 2_000_000
 
     def test_untrained_returns_its_input(self):
-        hazy = torch.rand(1, 3, 48, 64)
+        hazy = torch.rand(1, 3, 64, 96)
         torch.testing.assert_close(API()(hazy), hazy)
 
-    def test_every_parameter_learns(self):
-        network = API()
-        nn.init.normal_(network.head.weight, std=0.02)
+    @pytest.mark.parametrize("importance", [True, False])
+    def test_every_parameter_learns(self, importance):
+        torch.manual_seed(0)
+        network = API(APIConfig(importance=importance))
+        for parameter in network.parameters():
+            if not parameter.any():  # what starts at 0 keeps gradients from what is before it
+                nn.init.normal_(parameter, std=0.1)
         restored, density = network.restore_with_density(torch.rand(2, 3, 64, 64))
         (restored.square().mean() + density.mean()).backward()
         for name, parameter in network.named_parameters():
@@ -90,13 +99,64 @@ class TestAPI:
             assert parameter.grad.abs().sum() > 0, name
 
     def test_maps_can_state_the_scattering_model(self):
-        """With K = (1/t − 1)·Id and B = A·(1/t − 1) the affine map inverts I = J·t + A·(1 − t)."""
+        """With K = (1/t − 1)·Id and B = (A − ½)·(1/t − 1), dark and bright alike, the map inverts I = J·t + A·(1 − t)."""
         clear, t, airlight = torch.rand(1, 3, 32, 32), 0.4, torch.tensor([0.9, 0.8, 0.7])
         hazy = clear * t + airlight[:, None, None] * (1 - t)
-        maps = torch.cat([torch.eye(3).flatten() * (1 / t - 1), airlight * (1 / t - 1), torch.zeros(1)])
-        restored, density = API.apply_maps(hazy, maps[None, :, None, None].expand(1, 13, 16, 16))
+        rows = torch.cat([torch.eye(3) * (1 / t - 1), (airlight[:, None] - 0.5) * (1 / t - 1)], 1).flatten()
+        maps = torch.cat([rows, rows, torch.zeros(1)])[None, :, None, None].expand(1, 25, 8, 8)
+        restored, density = API.apply_maps(hazy, maps)
         torch.testing.assert_close(restored, clear, atol=1e-5, rtol=0)
         torch.testing.assert_close(density, torch.full((1, 1, 32, 32), 0.5))
+
+    def test_dark_and_bright_pixels_have_maps_of_their_own(self):
+        """B alone, 0.1 for dark pixels and 0.3 for bright ones, mixed by the least of a pixel's three values."""
+        hazy = torch.tensor([[0.0, 0.5, 0.9], [0.5, 0.5, 0.5], [1.0, 1.0, 1.0]]).T.reshape(1, 3, 3, 1)
+        maps = torch.zeros(1, 25, 1, 1)
+        maps[:, [3, 7, 11]], maps[:, [15, 19, 23]] = 0.1, 0.3
+        restored, _ = API.apply_maps(hazy, maps)
+        subtracted = (hazy - restored)[0, :, :, 0]
+        torch.testing.assert_close(subtracted, torch.tensor([0.1, 0.2, 0.3]).expand(3, 3))
+
+    def test_light_haze_costs_less(self):
+        network = API().eval()
+        hazy = torch.rand(1, 3, 256, 256)
+        costs = []
+        for threshold in (1.1, network.importance(hazy).median().item(), -0.1):
+            network.threshold.fill_(threshold)
+            costs.append(multiply_adds(network, hazy))
+        assert costs[0] < costs[1] < costs[2] <= 4e9
+
+    def test_a_patch_keeps_its_place_whichever_way_it_takes(self):
+        """With both ways doing nothing, routing returns what it is given."""
+        network = API().eval()
+        nn.init.zeros_(network.light.weight), nn.init.zeros_(network.light.bias)
+        for expert in network.experts:
+            for layer in (expert.out, expert.mlp[-1]):
+                nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
+        features, importance = torch.rand(2, 64, 16, 24), torch.rand(2, 1, 2, 3)
+        torch.testing.assert_close(network._route(features, importance), features)
+        torch.testing.assert_close(network.train()._route(features, importance), features)
+
+    def test_only_important_patches_change_on_the_dense_way(self):
+        network = API().eval()
+        nn.init.zeros_(network.light.weight), nn.init.zeros_(network.light.bias)
+        features, importance = torch.rand(1, 64, 16, 24), torch.tensor([0.9, 0.1, 0.2, 0.3, 0.8, 0.4]).view(1, 1, 2, 3)
+        changed = (network._route(features, importance) - features).abs().amax(1)[0]
+        changed = changed.view(2, 8, 3, 8).amax((1, 3)) > 0
+        assert changed.tolist() == [[True, False, False], [False, True, False]]
+
+    def test_training_moves_the_threshold_to_the_median(self):
+        network = API().train()
+        importance = torch.linspace(0.6, 0.9, 16).view(1, 1, 4, 4)
+        for _ in range(1000):
+            network._route(torch.rand(1, 64, 32, 32), importance)
+        assert network.threshold.item() == pytest.approx(0.75, abs=0.01)
+
+    def test_importance_starts_out_as_density(self):
+        network = API()
+        density = torch.linspace(0, 1, 4).repeat_interleave(8).view(1, 1, 1, 32).expand(1, 1, 8, 32)
+        importance = network.importance_head(torch.rand(1, 3, 32, 128), torch.rand(1, 64, 8, 32), density)
+        assert (importance.flatten().diff() > 0).all()
 
 
 class TestDCP:

@@ -1,17 +1,95 @@
-"""The backbone of API's density-aware haze removal: L1 on the image and, a tenth of it, on the haze density."""
+"""API in full: density-aware removal, learned haze from half of the run on, multi-negative contrast at its end.
 
+The contrast costs as much as all the rest, and sharpens what L1 has brought near: the last fifth is where it pays
+(ours). The learned generator joins when the network knows the physical haze, which stays the greater part.
+"""
+
+from pathlib import Path
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dehaze.networks.api import API
 from dehaze.training.recipe import Batch, Recipe
 
-
-def objective(network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    restored, density = network.restore_with_density(batch["hazy"])
-    return {
-        "l1": F.l1_loss(restored.float(), batch["clear"]),
-        "density": 0.1 * F.l1_loss(density.float(), batch["density"]),
-    }
+GENERATED_FROM, GENERATED_SHARE = 0.5, 0.25
+CONTRAST_FROM, CONTRAST_SHARE, CONTRAST_SIZE = 0.8, 0.25, 128
+REHAZED = 3  # negatives from the generator
 
 
-RECIPE = Recipe(model="api", objective=objective, steps=12_500)
+class APIObjective(nn.Module):
+    """L1 weighted by the importance of the patches, a tenth of L1 on the density, and MNCD.
+
+    `features` is the file of VGG16's weights, or None for torchvision's. Without `generator`, haze is the physical
+    renderer's alone and the negatives are the hazy image and the moving average's result; without `contrast` the loss
+    ends with the density.
+    """
+
+    def __init__(
+        self,
+        network: API,
+        average: API,
+        features: Path | None = None,
+        *,
+        generator: bool = True,
+        contrast: bool = True,
+    ):
+        super().__init__()
+        self.network, self.average = network, average
+        self.generator = self.contrast = None
+        if generator:
+            from dehaze.haze.generator import load_generator
+
+            self.generator = load_generator().requires_grad_(False)
+        if contrast:
+            from dehaze.training.losses.features import get_features
+            from dehaze.training.losses.mncd import MNCD
+
+            self.contrast = MNCD(get_features("vgg16", features))
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        draws = torch.Generator().manual_seed(int(batch["index"][0]))  # so that a resumed run draws the same
+        if self.generator is not None and progress >= GENERATED_FROM:
+            batch = self._with_generated_haze(batch, draws)
+        hazy, clear = batch["hazy"], batch["clear"]
+        maps, importance = self.network.predict(hazy)
+        restored, density = self.network.apply_maps(hazy, maps)
+        restored = restored.float()
+        error = (restored - clear).abs()
+        if importance is not None:
+            weight = importance.detach().float()
+            error = error * F.interpolate(weight / weight.mean(), size=error.shape[-2:], mode="nearest")
+        terms = {"l1": error.mean(), "density": 0.1 * F.l1_loss(density.float(), batch["density"])}
+        if self.contrast is not None and progress >= CONTRAST_FROM:
+            terms |= self._contrast(restored, batch, draws)
+        return terms
+
+    @torch.no_grad()
+    def _with_generated_haze(self, batch: Batch, draws: torch.Generator) -> Batch:
+        """Replace the haze of the first samples by the generator's, its density taken from real haze where given."""
+        count = max(1, round(GENERATED_SHARE * len(batch["clear"])))
+        source = batch.get("real", batch["hazy"])[-count:]  # never of the same scene, unless there is but one
+        hazy, density = self.generator.rehaze(batch["clear"][:count], source, draws)
+        replaced = {"hazy": hazy, "density": density}
+        return {
+            key: torch.cat([replaced[key].to(value.dtype), value[count:]]) if key in replaced else value
+            for key, value in batch.items()
+        }
+
+    def _contrast(self, restored: Tensor, batch: Batch, draws: torch.Generator) -> dict[str, Tensor]:
+        """Contrast a part of the batch, in windows of it: features of whole crops would cost too much."""
+        chosen = slice(-max(1, round(CONTRAST_SHARE * len(restored))), None)
+        side = min(CONTRAST_SIZE, *restored.shape[-2:])
+        top, left = (int(torch.randint(0, length - side + 1, (), generator=draws)) for length in restored.shape[-2:])
+        window = (chosen, slice(None), slice(top, top + side), slice(left, left + side))
+        hazy, clear = batch["hazy"], batch["clear"]
+        with torch.no_grad():
+            negatives = [hazy[window], self.average(hazy[chosen]).float()[(slice(None), *window[1:])]]
+            if self.generator is not None:
+                source = batch.get("real", hazy)[: len(negatives[0])][(slice(None), *window[1:])]
+                negatives += [self.generator.rehaze(clear[window], source, draws)[0].float() for _ in range(REHAZED)]
+        return self.contrast(restored[window], clear[window], negatives)
+
+
+RECIPE = Recipe(network=API, objective=APIObjective, steps=10_000, learning_rate=1e-3)

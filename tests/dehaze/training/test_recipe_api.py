@@ -1,0 +1,122 @@
+"""The objective of API's recipe, with a feature backbone and a haze generator of random weights."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from dehaze.haze.generator import HazeGenerator
+from dehaze.networks.api import API, APIConfig
+from dehaze.training.losses.features import get_features
+from dehaze.training.recipe import get_recipe
+from dehaze.training.recipes.api import CONTRAST_FROM, GENERATED_FROM, APIObjective
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory) -> Path:
+    """Write a VGG16 of small random weights, of the layout that `get_features` asks for."""
+    path = tmp_path_factory.mktemp("vgg") / "vgg16.safetensors"
+    widths = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)}
+    widths |= {17: (256, 512), 19: (512, 512), 21: (512, 512)}
+    generator, tensors = torch.Generator().manual_seed(0), {}
+    for number, (inputs, outputs) in widths.items():
+        weight = torch.randn(outputs, inputs, 3, 3, generator=generator) * (2 / (9 * inputs)) ** 0.5
+        tensors |= {f"features.{number}.weight": weight, f"features.{number}.bias": torch.zeros(outputs)}
+    save_file(tensors, path)
+    assert get_features("vgg16", path)
+    return path
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    draws = torch.Generator().manual_seed(1)
+    clear, real = torch.rand(2, 4, 3, 64, 64, generator=draws)
+    density = torch.rand(4, 1, 2, 2, generator=draws).repeat_interleave(32, 2).repeat_interleave(32, 3)
+    hazy = torch.lerp(clear, torch.tensor(0.8), density)
+    return {"index": torch.arange(4), "hazy": hazy, "clear": clear, "density": density, "real": real}
+
+
+def untrained(**config) -> API:
+    torch.manual_seed(0)
+    network = API(APIConfig(**config)).eval()
+    nn.init.normal_(network.head.weight, std=0.02)
+    return network
+
+
+def test_important_patches_count_more(batch):
+    """The error of each patch counts by its importance, and alike in the plain backbone."""
+    network = untrained()
+    nn.init.normal_(network.importance_head.mlp[-1].weight)
+    objective = APIObjective(network, network, generator=False, contrast=False)
+    with torch.no_grad():
+        maps, importance = network.predict(batch["hazy"])
+        restored, _ = network.apply_maps(batch["hazy"], maps)
+        error = (restored - batch["clear"]).abs().mean(1, keepdim=True)
+        patches = torch.nn.functional.avg_pool2d(error, 32)
+        expected = (patches * importance).mean() / importance.mean()
+        assert objective(batch, 0.0)["l1"] == pytest.approx(expected.item(), rel=1e-5)
+        assert expected != pytest.approx(error.mean().item(), rel=1e-4)
+        plain = untrained(importance=False)
+        error = (plain.restore_with_density(batch["hazy"])[0] - batch["clear"]).abs().mean()
+        alone = APIObjective(plain, plain, generator=False, contrast=False)(batch, 0.0)["l1"]
+        assert alone == pytest.approx(error.item(), rel=1e-5)
+
+
+def test_parts_join_as_the_run_goes_on(batch, features):
+    network = untrained()
+    objective = APIObjective(network, network, features)
+    early, later = objective(batch, GENERATED_FROM - 0.01), objective(batch, GENERATED_FROM)
+    assert set(early) == set(later) == {"l1", "density"}
+    assert early["density"] != later["density"]
+    assert set(objective(batch, CONTRAST_FROM)) == {"l1", "density", "spatial", "frequency"}
+
+
+def test_only_the_first_samples_get_generated_haze(batch):
+    network = untrained()
+    objective = APIObjective(network, network, contrast=False)
+    changed = objective._with_generated_haze(batch, torch.Generator().manual_seed(0))
+    for key in ("hazy", "density"):
+        differs = (changed[key] - batch[key]).abs().amax((1, 2, 3)) > 0
+        assert differs.tolist() == [True, False, False, False], key
+    for key in ("clear", "real", "index"):
+        assert torch.equal(changed[key], batch[key])
+
+
+def test_a_step_depends_on_its_batch_alone(batch, features):
+    network = untrained()
+    once, again = (APIObjective(network, network, features)(batch, 1.0) for _ in range(2))
+    assert all(torch.equal(once[key], again[key]) for key in once)
+
+
+def test_gradients_reach_the_network_alone(batch, features):
+    network, average = untrained(), untrained().requires_grad_(False)
+    objective = APIObjective(network, average, features).train()
+    sum(objective(batch, 1.0).values()).backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    trained = {parameter for parameter in objective.parameters() if parameter.requires_grad}
+    assert trained == set(network.parameters())
+    assert isinstance(objective.generator, HazeGenerator)
+
+
+@pytest.mark.parametrize("without", ["generator", "importance", "contrast"])
+def test_an_ablation_leaves_out_one_part(without, features):
+    recipe, full = get_recipe(f"api_no_{without}"), get_recipe("api")
+    assert (recipe.steps, recipe.seed, recipe.renderer, recipe.batch) == (
+        full.steps,
+        full.seed,
+        full.renderer,
+        full.batch,
+    )
+    network = recipe.network()
+    objective = recipe.objective(network, network, features=features)
+    parts = {
+        "generator": objective.generator is not None,
+        "contrast": objective.contrast is not None,
+        "importance": network.config.importance,
+    }
+    assert [part for part, there in parts.items() if not there] == [without]
+    assert isinstance(full.network(), API)
+    assert not isinstance(full.objective, partial)

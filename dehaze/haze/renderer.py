@@ -36,9 +36,7 @@ class RendererConfig:
     dense_share: float = 0.15
     perlin_share: float = 0.2
     brownian_share: float = 0.15
-    ramp_share: float = (
-        0.2  # a ramp instead of the depth, which is wrong at times and which machine haze does not follow
-    )
+    ramp_share: float = 0.2  # estimated depth is wrong at times; machine haze does not follow it
     warm_share: float = 0.5
     airlight_map_share: float = 0.2
     linear_share: float = 0.15  # scattering in linear light, as physics has it, instead of in sRGB values

@@ -1,7 +1,7 @@
 """MNCD, the multi-negative contrastive dehazing loss of API (arXiv 2601.01992): spatial and frequency halves.
 
-The paper's text gives several negatives and the two domains; the formulas are ours, after AECR-Net (CVPR 2021; spatial),
-FADformer (ECCV 2024; frequency) and C2PNet (CVPR 2023; hard negatives).
+The paper's text gives several negatives and the two domains; the formulas are ours, after AECR-Net (CVPR 2021) for the
+spatial half, FADformer (ECCV 2024) for the frequencies and C2PNet (CVPR 2023) for hard negatives.
 """
 
 from collections.abc import Sequence

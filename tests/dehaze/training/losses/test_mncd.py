@@ -170,14 +170,30 @@ def test_the_memory_layout_changes_nothing():
         torch.testing.assert_close(term, terms[key])
 
 
-def test_frequencies_keep_float32_under_autocast():
-    restored, clear, hazy = random_images(3)
-    expected = MNCD(None)(restored, clear, [hazy])["frequency"]
-    with torch.autocast("cpu", torch.bfloat16):
-        assert MNCD(None)(restored, clear, [hazy])["frequency"] == expected
-        terms = MNCD(Toy())(restored.bfloat16(), clear, [hazy])
-    assert all(term.dtype == torch.float32 for term in terms.values())
-    assert terms["frequency"].item() == pytest.approx(expected.item(), rel=1e-2)
+def test_frequencies_are_float32_whatever_the_precision_around():
+    restored, clear, hazy = (image.bfloat16() for image in random_images(3))
+    expected = MNCD(None)(restored.float(), clear.float(), [hazy.float()])["frequency"]
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            term = MNCD(None)(restored, clear.float(), [hazy.float()])["frequency"]
+        assert term.dtype == torch.float32
+        assert term == expected
+
+
+def test_means_of_half_precision_features_are_float32():
+    class Cast(nn.Module):
+        def __init__(self, dtype: torch.dtype):
+            super().__init__()
+            self.dtype = dtype
+
+        def forward(self, images: Tensor) -> list[Tensor]:
+            return [images.to(self.dtype)]
+
+    # Multiples of 1/64, whose differences bfloat16 holds exactly; it does not hold their means.
+    images = (random_images(4) * 64).round() / 64
+    restored, clear, *negatives = images
+    half, full = (MNCD(Cast(dtype))(restored, clear, negatives) for dtype in (torch.bfloat16, torch.float32))
+    assert half["spatial"].item() == pytest.approx(full["spatial"].item(), rel=1e-6)
 
 
 def test_without_features_there_is_the_frequency_half_alone():

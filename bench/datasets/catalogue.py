@@ -50,8 +50,8 @@ class Entry:
     def summary(self) -> str:
         """Say in one line what the set is."""
         count = f"{self.samples or 'unknown number of'} images, {self.pairs if self.pairs is not None else '?'} pairs"
-        mirror = f"; unofficial copy: {self.mirror.repo}" if self.mirror else ""
-        return f"{self.about} ({count}; {self.split}; licence: {self.license}{mirror})"
+        source = f"{self.address}; unofficial copy: {self.mirror.repo}" if self.mirror else self.address
+        return f"{self.about} ({count}; {self.split}; licence: {self.license}; from {source})"
 
 
 def _test_images(entry: Entry, numbers: range) -> Entry:

@@ -1,4 +1,4 @@
-"""The command line of the harness: bench run | score | speed | prepare | list."""
+"""The command line of the harness: bench run | score | speed | prepare | compare | report | list."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,11 +20,14 @@ from bench.metrics import Metric, MetricError
 from bench.prepare import prepare
 from bench.processes import Processes, join
 from bench.record import Method, Record, Row, Summary
+from bench.report.cli import compare, report
 from bench.restorers import Model, Predictions
 from dehaze.errors import DehazeError
 from dehaze.networks import NETWORKS
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(compare)
+app.command()(report)
 out = Console(highlight=False)
 err = Console(highlight=False, stderr=True, soft_wrap=True)
 

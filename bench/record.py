@@ -214,6 +214,30 @@ def read_folder(folder: str | Path) -> tuple[dict[Path, Record], list[RecordErro
     return records, broken
 
 
+def select(
+    folder: str | Path, dataset: str | None = None, protocol: str | None = None
+) -> tuple[dict[Path, Record], list[RecordError]]:
+    """Read the records in `folder` of one data set or protocol, or of all, and say which files cannot be read.
+
+    Raises RecordError if there is none.
+    """
+    found, broken = read_folder(folder)
+    fitting = {
+        path: record
+        for path, record in found.items()
+        if dataset in (None, record.dataset.name) and protocol in (None, record.protocol)
+    }
+    if not found:
+        unread = f" ({broken[0]})" if broken else ""
+        raise RecordError(
+            f"{folder} holds no record that can be read{unread}: 'python -m bench run --output {folder}' makes some"
+        )
+    if not fitting:
+        there = sorted({f"{record.dataset.name} under {record.protocol}" for record in found.values()})
+        raise RecordError(f"no record fits; there are records of {', '.join(there)}")
+    return fitting, broken
+
+
 def earlier(folder: str | Path, method: str, dataset: str, protocol: str) -> Record | None:
     """Return the record that `folder` holds of a method on a data set under a protocol, None if there is none.
 

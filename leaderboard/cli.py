@@ -7,10 +7,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from bench.errors import RecordError
-from bench.record import RESULTS
+from bench.record import RESULTS, select
 from bench.report import figures
 from bench.report.render import FORMATS
-from bench.report.table import Table, choose
+from bench.report.table import Table, tables
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -56,9 +56,10 @@ def figure(
 def _choose(results: Path, dataset: str | None, protocol: str | None) -> tuple[list[Table], list[RecordError]]:
     """Return the tables asked for and what cannot be read; end the command if there is no table."""
     try:
-        return choose(results, dataset, protocol)
+        records, broken = select(results, dataset, protocol)
     except RecordError as error:
         _fail(str(error))
+    return tables(records.values()), broken
 
 
 def _finish(broken: list[RecordError]) -> None:

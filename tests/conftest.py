@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import pytest
 
 from bench.record import DatasetInfo, Failure, Method, Record, Speed, Summary
@@ -40,3 +43,21 @@ def make():
         )
 
     return build
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Start the system's Chromium; the wait is for machines that do much else at the same time."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        message = "Chromium is not installed; on Debian: apt-get install chromium"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", *quiet], timeout=120_000
+        )
+        yield browser
+        browser.close()

@@ -1,5 +1,3 @@
-import os
-import shutil
 import socket
 from urllib.parse import urlparse
 
@@ -9,7 +7,7 @@ import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 import app
 import dehaze
@@ -152,21 +150,6 @@ def test_api_is_one_documented_function(client):
 
 
 # For people
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not chromium:
-        message = "Chromium is not installed; on Debian: apt-get install chromium"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", *quiet], timeout=BROWSER_MS
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

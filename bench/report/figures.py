@@ -1,6 +1,10 @@
-"""Figures from tables, as matplotlib Figures without global state."""
+"""Figures from tables and per-image values, as matplotlib Figures without global state."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bench.record import Record
 from bench.report.table import ARROWS, Column, Table
@@ -8,8 +12,9 @@ from bench.report.table import ARROWS, Column, Table
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
-_INK, _ACCENT = "#334155", "#0f766e"
+_INK, _ACCENT, _FAINT, _GRID = "#334155", "#0f766e", "#cbd5e1", "#e2e8f0"
 # Where a label may stand beside its point, in points; the first place that is free is taken.
 _PLACES = (
     ("left", 7, 5),
@@ -27,22 +32,18 @@ def quality_against_speed(table: Table, metric: str | None = None) -> "Figure":
     Better is always up. Bars are 95 % intervals; the line joins the Pareto front, the methods that none is both faster
     and better than. Methods without a time are named below the plot. Raises ValueError if there is nothing to draw.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    column = _column(table, metric)
+    column = table.column(metric)
     scored = [record for record in table.records if _mean(record, column) is not None]
     timed = [record for record in scored if record.speed]
     if not timed:
         raise ValueError(f"no method has both seconds and {column.name} on {table.title}")
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(7, 4.5)
     axes = figure.add_subplot()
     seconds = [_seconds(record) for record in timed]
     means = [_mean(record, column) for record in timed]
     axes.set_xscale("log")
-    axes.errorbar(seconds, means, yerr=_bars(timed, column), fmt="o", color=_INK, ecolor="#cbd5e1", capsize=3, zorder=3)
+    axes.errorbar(seconds, means, yerr=_bars(timed, column), fmt="o", color=_INK, ecolor=_FAINT, capsize=3, zorder=3)
     front = pareto_front(timed, column)
     points = [_seconds(record) for record in front], [_mean(record, column) for record in front]
     axes.plot(*points, color=_ACCENT, linewidth=1.5, zorder=2)
@@ -53,10 +54,8 @@ def quality_against_speed(table: Table, metric: str | None = None) -> "Figure":
     room = max(1.5, (max(seconds) / min(seconds)) ** 0.15)
     axes.set_xlim(min(seconds) / room, max(seconds) * room)
     axes.margins(y=0.15)
-    axes.grid(color="#e2e8f0", which="major", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    unit = f" ({column.unit})" if column.unit else ""
-    axes.set_ylabel(f"{column.name} {ARROWS[column.direction]}{unit}")
+    _plain(axes)
+    axes.set_ylabel(column.label)
     untimed = [record.method.name for record in scored if not record.speed]
     without = f"\nwithout a time: {', '.join(untimed)}" if untimed else ""
     axes.set_xlabel(f"seconds for an image of {timed[0].speed.megapixels_median:.2g} megapixels{without}")
@@ -74,15 +73,119 @@ def pareto_front(records: list[Record], column: Column) -> list[Record]:
     return front
 
 
-def _column(table: Table, metric: str | None) -> Column:
-    if not table.columns:
-        raise ValueError(f"{table.title} has no metric")
-    if metric is None:
-        return table.columns[0]
-    found = [column for column in table.columns if column.name == metric]
-    if not found:
-        raise ValueError(f"{table.title} has no {metric}; it has {', '.join(column.name for column in table.columns)}")
-    return found[0]
+def scatter(
+    before: Mapping[str, float], after: Mapping[str, float], names: tuple[str, str], metric: str, direction: str
+) -> "Figure":
+    """Draw each image's value by one method against that by another; the three furthest apart are named.
+
+    Above the diagonal the second value is higher. Images with an infinite value, or with one value only, are left out.
+    Raises ValueError if none is left.
+    """
+    both = [id_ for id_ in before if id_ in after and np.isfinite([before[id_], after[id_]]).all()]
+    if not both:
+        raise ValueError(f"no image has a finite {metric} by both {names[0]} and {names[1]}")
+    x, y = (np.array([values[id_] for id_ in both]) for values in (before, after))
+    better = y > x if direction == "up" else y < x
+    figure = _figure(5.4, 5.4)
+    axes = figure.add_subplot()
+    axes.axline((x[0], x[0]), slope=1, color=_FAINT, linewidth=1.2, zorder=1)
+    axes.scatter(x[~better], y[~better], s=22, color=_INK, alpha=0.75, linewidths=0, zorder=3)
+    axes.scatter(x[better], y[better], s=22, color=_ACCENT, alpha=0.75, linewidths=0, zorder=3)
+    low, high = min(x.min(), y.min()), max(x.max(), y.max())
+    room = 0.08 * (high - low) or 1
+    axes.set(xlim=(low - room, high + room), ylim=(low - room, high + room), aspect="equal")
+    _plain(axes)
+    axes.set_xlabel(f"{metric} {ARROWS[direction]} of {names[0]}")
+    axes.set_ylabel(f"{metric} {ARROWS[direction]} of {names[1]}")
+    title = f"{names[1]} is better on {better.sum()} of {len(both)} images"
+    axes.set_title(title, loc="left", fontsize=11, color=_INK)
+    furthest = [place for place in np.argsort(-np.abs(y - x), kind="stable")[:3] if x[place] != y[place]]
+    _label(figure, axes, [both[place] for place in furthest], x[furthest], y[furthest], around=np.column_stack([x, y]))
+    return figure
+
+
+def distributions(
+    values: Mapping[str, Mapping[str, Sequence[float]]], labels: Mapping[str, str], title: str = ""
+) -> "Figure":
+    """Draw per-image values, {metric: {method: values}}: a panel for each metric, a row of dots for each method.
+
+    The box holds the middle half, the line is the median. Infinite values are counted beside the row. `labels` are the
+    titles of the panels. Raises ValueError if there is no finite value.
+    """
+    shown = {metric: rows for metric, rows in values.items() if any(np.isfinite(row).any() for row in rows.values())}
+    if not shown:
+        raise ValueError(f"there are no values to draw{title and f' of {title}'}")
+    methods = list(dict.fromkeys(method for rows in shown.values() for method in rows))
+    across = min(3, len(shown))
+    down = ceil(len(shown) / across)
+    figure = _figure(3.1 * across + 0.09 * max(map(len, methods)), down * (0.85 + 0.34 * len(methods)))
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    for axes in grid.flat[len(shown) :]:
+        axes.remove()
+    for axes, (metric, rows) in zip(grid.flat, shown.items(), strict=False):
+        for place, method in enumerate(methods):
+            row = np.asarray(rows.get(method, ()), dtype=np.float64)
+            _dots(axes, row[np.isfinite(row)], place)
+            if infinite := np.isinf(row).sum():
+                axes.annotate(f"{infinite} × ∞", (1, place), (-2, 6), ("axes fraction", "data"), "offset points",
+                              ha="right", fontsize=8, color=_INK)  # fmt: skip
+        _plain(axes)
+        axes.set_title(labels[metric], loc="left", fontsize=10, color=_INK)
+        axes.set_yticks(range(len(methods)), methods)
+        axes.set_ylim(len(methods) - 0.4, -0.6)  # the first on top
+        axes.tick_params(length=0)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=_INK)
+    return figure
+
+
+def contact_sheet(rows: Sequence[tuple[str, Sequence["Image | None"]]], headers: Sequence[str]) -> "Figure":
+    """Set pictures in rows, each with a caption above it, under the `headers` of the columns; None stays empty."""
+    shapes = [next((image.size for image in images if image), (3, 2)) for _, images in rows]
+    heights = [2.6 * height / width for width, height in shapes]
+    figure = _figure(2.6 * len(headers), sum(heights) + 0.3 * len(rows) + 0.3)
+    parts = figure.subfigures(len(rows), 1, height_ratios=[height + 0.3 for height in heights], squeeze=False)
+    for part, (caption, images) in zip(parts.flat, rows, strict=True):
+        part.suptitle(caption, x=0.01, ha="left", fontsize=9, color=_INK)
+        for axes, image, header in zip(
+            part.subplots(1, len(headers), squeeze=False).flat, images, headers, strict=True
+        ):
+            axes.axis("off")
+            if image is not None:
+                axes.imshow(image)
+            axes.set_title(header, fontsize=8, color=_INK, pad=2)
+    return figure
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _plain(axes: "Axes") -> None:
+    axes.grid(color=_GRID, which="major", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _dots(axes: "Axes", values: np.ndarray, place: int) -> None:
+    """Draw one row: a dot for each value, moved up or down at random lest they hide each other, and a box."""
+    if not values.size:
+        return
+    moved = place + np.random.default_rng(0).uniform(-0.22, 0.22, values.size)
+    axes.scatter(
+        values, moved, s=14, color=_ACCENT, alpha=max(0.15, min(0.8, 30 / values.size)), linewidths=0, zorder=3
+    )
+    box = {"color": _INK, "linewidth": 1}
+    axes.boxplot(
+        [values], positions=[place], orientation="horizontal", widths=0.6, showfliers=False, showcaps=False,
+        whis=(0, 100), boxprops=box, whiskerprops=box | {"color": _FAINT}, medianprops=box | {"linewidth": 2},
+        manage_ticks=False,
+    )  # fmt: skip
 
 
 def _mean(record: Record, column: Column) -> float | None:
@@ -102,17 +205,23 @@ def _bars(records: list[Record], column: Column) -> list[list[float]]:
     return [below, above]
 
 
-def _label(figure: "Figure", axes: "Axes", names: list[str], seconds: list[float], means: list[float]) -> None:
-    """Write each name beside its point where it covers no other name."""
+def _label(
+    figure: "Figure", axes: "Axes", names: Sequence[str], xs: Sequence[float], ys: Sequence[float], around: Any = ()
+) -> None:
+    """Write each name beside its point where it covers no other name, and no point of `around`."""
+    from matplotlib.transforms import Bbox
+
     figure.draw_without_rendering()
     style = {"textcoords": "offset points", "fontsize": 9, "color": _INK, "zorder": 5}
     style["bbox"] = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
-    taken = []
-    for name, x, y in zip(names, seconds, means, strict=True):
+    dots = axes.transData.transform(around) if len(around) else ()
+    taken = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in dots]
+    for name, x, y in zip(names, xs, ys, strict=True):
         for align, right, up in _PLACES:
             text = axes.annotate(name, (x, y), (right, up), ha=align, **style)
             box = text.get_window_extent()
-            free = not any(box.overlaps(other) for other in taken)
+            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+            free = inside and not any(box.overlaps(other) for other in taken)
             if free or (align, right, up) == _PLACES[-1]:
                 break
             text.remove()

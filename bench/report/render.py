@@ -10,17 +10,17 @@ from dataclasses import asdict
 from math import floor, log10
 
 from bench.record import Summary
-from bench.report.table import ARROWS, Column, Table, marked
+from bench.report.table import Column, Table, marked
 
 
 def markdown(tables: Sequence[Table]) -> str:
     """Render tables as Markdown: mean and interval, the best in bold."""
-    return "\n\n".join(_markdown(table, _title(table, tables)) for table in tables)
+    return "\n\n".join(_markdown(table, title(table, tables)) for table in tables)
 
 
 def latex(tables: Sequence[Table]) -> str:
     """Render tables as LaTeX tabulars for the package booktabs: mean and interval, the best in bold."""
-    return "\n\n".join(_latex(table, _title(table, tables)) for table in tables)
+    return "\n\n".join(_latex(table, title(table, tables)) for table in tables)
 
 
 def as_csv(tables: Sequence[Table]) -> str:
@@ -83,45 +83,51 @@ def _plain(table: Table) -> dict:
     return {"dataset": asdict(table.dataset), "protocol": table.protocol, "rows": rows}
 
 
-def _title(table: Table, tables: Sequence[Table]) -> str:
+def title(table: Table, tables: Sequence[Table]) -> str:
     """Name a table; where two have the same name, by the bytes they were measured on too."""
     if sum(other.title == table.title for other in tables) > 1:
         return f"{table.title} (set {table.dataset.fingerprint[:8]})"
     return table.title
 
 
-def _markdown(table: Table, title: str) -> str:
-    headers = ["method", *(_header(column) for column in table.columns), "seconds", "parameters"]
-    lines = [f"### {_markdown_text(title)}", "", _row(headers), _row(["---"] + ["---:"] * (len(headers) - 1))]
-    for method, cells in _cells(table, lambda text: f"**{text}**"):
-        lines.append(_row([_markdown_text(method), *cells]))
-    lines += ["", *_notes(table)]
+def _markdown(table: Table, name: str) -> str:
+    headers = headings(table)
+    lines = [f"### {_markdown_text(name)}", "", _row(headers), _row(["---"] + ["---:"] * (len(headers) - 1))]
+    for method, row in cells(table, lambda text: f"**{text}**"):
+        lines.append(_row([_markdown_text(method), *row]))
+    lines += ["", *notes(table)]
     return "\n".join(lines)
 
 
-def _latex(table: Table, title: str) -> str:
-    headers = ["method", *(_header(column) for column in table.columns), "seconds", "parameters"]
-    lines = [f"% {line}" for line in (title, *_notes(table))]
+def _latex(table: Table, name: str) -> str:
+    headers = headings(table)
+    lines = [f"% {line}" for line in (name, *notes(table))]
     lines += [rf"\begin{{tabular}}{{l{'r' * (len(headers) - 1)}}}", r"\toprule"]
-    lines += [" & ".join(_latex_text(header) for header in headers) + r" \\", r"\midrule"]
-    for method, cells in _cells(table, lambda text: f"\0{text}\1"):
-        marked = (_latex_text(cell).replace("\0", r"\textbf{").replace("\1", "}") for cell in cells)
-        lines.append(" & ".join([_latex_text(method), *marked]) + r" \\")
+    lines += [" & ".join(_latex_text(heading) for heading in headers) + r" \\", r"\midrule"]
+    for method, row in cells(table, lambda text: f"\0{text}\1"):
+        texts = (_latex_text(cell).replace("\0", r"\textbf{").replace("\1", "}") for cell in row)
+        lines.append(" & ".join([_latex_text(method), *texts]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
-def _cells(table: Table, bold: Callable[[str], str]) -> list[tuple[str, list[str]]]:
+def headings(table: Table) -> list[str]:
+    """Return the headings of the columns: method, metrics, seconds, parameters."""
+    return ["method", *(column.label for column in table.columns), "seconds", "parameters"]
+
+
+def cells(table: Table, bold: Callable[[str], str]) -> list[tuple[str, list[str]]]:
+    """Return the rows as text, method and other columns; `bold` marks what is best."""
     best = {column.name: table.best(column) for column in table.columns}
     decimals = {column.name: _decimals(column, table) for column in table.columns}
     rows = []
     for record in table.records:
-        cells = []
+        texts = []
         for column in table.columns:
             summary = record.metrics.get(column.name)
             mark = bold if record.method.name in best[column.name] else str
-            cells.append(_cell(summary, column, decimals[column.name], mark) if summary else "–")
+            texts.append(_cell(summary, column, decimals[column.name], mark) if summary else "–")
         seconds = f"{record.speed.seconds_median:.2g}" if record.speed else "–"
-        rows.append((marked(record), [*cells, seconds, _parameters(record.method.parameters)]))
+        rows.append((marked(record), [*texts, seconds, _parameters(record.method.parameters)]))
     return rows
 
 
@@ -144,19 +150,14 @@ def _decimals(column: Column, table: Table) -> int:
     return min(3, max(0, 3 - floor(log10(largest))))
 
 
-def _header(column: Column) -> str:
-    unit = f" ({column.unit})" if column.unit else ""
-    return f"{column.name} {ARROWS[column.direction]}{unit}"
-
-
-def _notes(table: Table) -> list[str]:
+def notes(table: Table) -> list[str]:
     """Say what the numbers are and what the seconds were measured on."""
     dataset = table.dataset
     counts = f"{dataset.samples} images, {dataset.pairs} with a clear one."
-    notes = [f"{counts} Mean [95 % bootstrap interval]; ↑ higher, ↓ lower is better. Best in bold."]
+    lines = [f"{counts} Mean [95 % bootstrap interval]; ↑ higher, ↓ lower is better. Best in bold."]
     if failed := [f"{record.method.name} ({len(record.failures)})" for record in table.records if record.failures]:
-        notes.append(f"Failures: {', '.join(failed)}.")
-    notes += overlaps(table)
+        lines.append(f"Failures: {', '.join(failed)}.")
+    lines += overlaps(table)
     machines = defaultdict(list)
     for record in table.records:
         if speed := record.speed:
@@ -167,8 +168,8 @@ def _notes(table: Table) -> list[str]:
             machines[on].append(record.method.name)
     for on, methods in machines.items():
         whose = f" of {', '.join(methods)}" if len(machines) > 1 else ""
-        notes.append(f"Seconds{whose}: median in the network for an image, {on}.")
-    return notes
+        lines.append(f"Seconds{whose}: median in the network for an image, {on}.")
+    return lines
 
 
 def overlaps(table: Table) -> list[str]:

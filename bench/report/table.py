@@ -7,10 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 
-from bench.errors import RecordError
-from bench.record import DatasetInfo, Record, Summary, read_folder
+from bench.record import DatasetInfo, Record, Summary
 
 ARROWS = {"up": "↑", "down": "↓"}
 
@@ -24,6 +22,11 @@ class Column:
     unit: str
     reference: bool
     images: int
+
+    @property
+    def label(self) -> str:
+        """Return the name, the direction and the unit."""
+        return f"{self.name} {ARROWS[self.direction]}" + (f" ({self.unit})" if self.unit else "")
 
     def rank(self, summary: Summary | None) -> float:
         """Return a number that is smaller the better the summary is; without a value it is infinite."""
@@ -63,6 +66,14 @@ class Table:
             entry.method.name for entry in self.records if entry.contaminated is None and entry.method.parameters != 0
         ]
 
+    def column(self, metric: str | None = None) -> Column:
+        """Return the column of `metric`, or the first. Raises ValueError if there is none."""
+        for column in self.columns:
+            if metric in (None, column.name):
+                return column
+        there = ", ".join(column.name for column in self.columns)
+        raise ValueError(f"{self.title} has no {metric}; it has {there}" if there else f"{self.title} has no metric")
+
     def best(self, column: Column) -> set[str]:
         """Return the methods with the best mean in a column (several if equal); none where nothing is compared."""
         ranks = {
@@ -96,29 +107,6 @@ class Table:
 def marked(record: Record) -> str:
     """Return the name of the record's method, with a dagger if training sets of its overlap the data set."""
     return f"{record.method.name} †" if record.contaminated else record.method.name
-
-
-def choose(
-    folder: str | Path, dataset: str | None = None, protocol: str | None = None
-) -> tuple[list[Table], list[RecordError]]:
-    """Return the tables of the records in `folder`, of one data set or protocol if given, and what cannot be read.
-
-    Raises RecordError if there is no table.
-    """
-    found, broken = read_folder(folder)
-    records = found.values()
-    fitting = [
-        record for record in records if dataset in (None, record.dataset.name) and protocol in (None, record.protocol)
-    ]
-    if not fitting and not records:
-        unread = f" ({broken[0]})" if broken else ""
-        raise RecordError(
-            f"{folder} holds no record that can be read{unread}: 'python -m bench run --output {folder}' makes some"
-        )
-    if not fitting:
-        there = sorted({f"{record.dataset.name} under {record.protocol}" for record in records})
-        raise RecordError(f"no record fits; there are records of {', '.join(there)}")
-    return tables(fitting), broken
 
 
 def tables(records: Iterable[Record]) -> list[Table]:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.errors import RecordError
-from bench.record import RESULTS
+from bench.record import RESULTS, select
 from bench.report import render, table
 from leaderboard import cli
 
@@ -174,11 +174,12 @@ def test_what_is_not_there(make, board, tmp_path):
     assert result.exit_code == 2
     assert "there are records of sample under native-v1" in result.stderr
     with pytest.raises(RecordError, match="is no folder"):
-        table.choose(tmp_path / "missing")
+        select(tmp_path / "missing")
 
 
 def test_the_projects_own_records_make_tables():
-    found, broken = table.choose(RESULTS)
+    records, broken = select(RESULTS)
+    found = table.tables(records.values())
     assert broken == []
     [sample] = [one for one in found if one.dataset.name == "sample"]
     assert {"api", "dcp", "identity"} <= set(names(sample))

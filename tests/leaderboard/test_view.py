@@ -50,3 +50,9 @@ def test_page_shows_records_without_a_time(make, tmp_path):
         view.leaderboard(tmp_path)
     assert ["theirs" in str(block.value) for block in page.blocks.values() if isinstance(block, gr.Dataframe)] == [True]
     assert [block.value for block in page.blocks.values() if isinstance(block, gr.Image)] == [None]
+
+
+def test_training_sets_that_overlap_are_marked_and_named(make):
+    [table] = tables([make("tuned", {"psnr": 20.0}, contaminated=("O-HAZE",)), make("clean", {"psnr": 19.0})])
+    assert [row[0] for row in view.grid(table)["metadata"]["display_value"]] == ["tuned †", "clean"]
+    assert "† Trained on data that overlaps this set: tuned (O-HAZE)." in view.notes(table)

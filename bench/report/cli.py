@@ -1,0 +1,296 @@
+"""What the command line of the harness does with records: compare | report."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from bench import compare as comparison
+from bench import datasets
+from bench.compare import Difference, Scored
+from bench.errors import BenchError, RecordError
+from bench.record import RESULTS, Record, read, read_values, select, stem, write_atomic
+from bench.report import figures, page
+from bench.report.pictures import find, small
+from bench.report.render import FORMATS, title
+from bench.report.table import ARROWS, tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+out = Console(highlight=False)
+err = Console(highlight=False, stderr=True, soft_wrap=True)
+
+Format = StrEnum("Format", [*FORMATS, "html"])
+Results = Annotated[Path, typer.Option(help="Folder of records.", show_default="the project's own")]
+DatasetName = Annotated[str | None, typer.Option("--dataset", help="Only records of this data set.")]
+ProtocolName = Annotated[str | None, typer.Option("--protocol", help="Only records under this protocol.")]
+Source = Annotated[
+    str | None,
+    typer.Option(help="The data set as run takes it, to show hazy and clear images beside the restored ones."),
+]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds data sets of the catalogue, for --source.")]
+
+_SHOWN = 3  # images at either end of a contact sheet
+_SIDE = 640  # pixels of the long side of a picture on it
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help="A record (.json), or the name of a method: what is compared with.")],
+    b: Annotated[str, typer.Argument(help="A record, or the name of a method: what the verdict is about.")],
+    results: Results = RESULTS,
+    dataset: DatasetName = None,
+    protocol: ProtocolName = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", help="May be repeated. Default: all that both have.")
+    ] = None,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=UNITS",
+            help="How much worse the mean may be, in the metric's unit (psnr=0.1); may be repeated.",
+        ),
+    ] = None,
+    scatter: Annotated[
+        Path | None, typer.Option(help="Figure to write (.png, .svg, .pdf): the first metric, image by image.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Contact sheet to write: where B loses and gains most by the first metric.")
+    ] = None,
+    pictures_a: Annotated[
+        Path | None, typer.Option(help="A's restored images: the folder given to run --save-images, or to score.")
+    ] = None,
+    pictures_b: Annotated[Path | None, typer.Option(help="B's restored images, likewise.")] = None,
+    source: Source = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Compare two methods image by image; exit with 1 if B is a step back from A.
+
+    A verdict takes both: p < 0.05 in the Wilcoxon signed-rank test (Holm-corrected over the metrics of a data set), and
+    a 95 % bootstrap interval of the mean difference that leaves out zero. A step back is a metric whose verdict is
+    worse; with a tolerance for it, one whose mean is worse by more than that, shown or not; and any image for which A
+    has a value and B has none.
+    """
+    with _clean_errors():
+        allowed = _tolerances(tolerance)
+        sides = [
+            [comparison.load(path) for path in comparison.find(side, results, dataset, protocol)] for side in (a, b)
+        ]
+        pairs = comparison.pairs(*sides)
+        found = [(before, after, comparison.compare(before, after, metric)) for before, after in pairs]
+        if unknown := allowed.keys() - {one.metric for _, _, differences in found for one in differences}:
+            raise RecordError(f"--tolerance names {', '.join(sorted(unknown))}, which is not compared")
+        for pair in found:
+            _show(*pair)
+        if scatter or sheet:
+            if len(found) > 1:
+                titles = "; ".join(f"{before.record.dataset.name}, {before.record.protocol}" for before, _, _ in found)
+                raise RecordError(f"a figure is of one data set: choose with --dataset and --protocol from {titles}")
+            [(before, after, [first, *_])] = found
+            if scatter:
+                _save(_scatter(before, after, first), scatter)
+            if sheet:
+                if not (pictures_a and pictures_b):
+                    raise RecordError("--sheet shows images: say with --pictures-a and --pictures-b where they are")
+                shown = {
+                    f"{before.record.method.name} (A)": _restored(pictures_a, before.record),
+                    f"{after.record.method.name} (B)": _restored(pictures_b, after.record),
+                }
+                _save(_sheet(before, after, first, _between(shown, after.record, source, data_root)), sheet)
+        regressions = [
+            f"{after.record.dataset.name}, {after.record.protocol}: {reason}"
+            for _, after, differences in found
+            for one in differences
+            if (reason := one.regression(allowed.get(one.metric)))
+        ]
+    for reason in regressions:
+        err.print(f"[red]step back:[/red] {escape(reason)}")
+    if regressions:
+        raise typer.Exit(1)
+
+
+def report(
+    records: Annotated[list[Path] | None, typer.Argument(help="Records (.json). Default: all in --results.")] = None,
+    results: Results = RESULTS,
+    dataset: DatasetName = None,
+    protocol: ProtocolName = None,
+    format: Annotated[Format, typer.Option(help="html of one record shows its images; of many, their tables.")] = (
+        Format("md")
+    ),
+    output: Annotated[Path | None, typer.Option(help="File to write; default: print.", dir_okay=False)] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Decides figures and the order of images; default: a table's first.")
+    ] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option("--figures", help="Folder for figures of every table, as .png and .pdf.", file_okay=False),
+    ] = None,
+    restored: Annotated[
+        Path | None,
+        typer.Option("--pictures", help="Restored images: the folder given to run --save-images, or to score."),
+    ] = None,
+    source: Source = None,
+    data_root: DataRoot = None,
+    images: Annotated[int, typer.Option(min=0, help="Images on the page of one record, the worst ones.")] = 200,
+) -> None:
+    """Report records as tables, as figures, or as a page in one file that opens offline."""
+    with _clean_errors():
+        if records:
+            chosen, broken = {path: read(path) for path in records}, []
+        else:
+            chosen, broken = select(results, dataset, protocol)
+        one = len(chosen) == 1 and format == "html"
+        if (restored or source) and not one:
+            raise RecordError("--pictures and --source are for --format html of one record: name its file")
+        found = tables(chosen.values())
+        for table in found:
+            if len({record.stem for record in table.records}) < len(table.records):
+                raise RecordError(f"two of the records are of one method on {table.title}: leave one out")
+        rows = {}
+        for path, record in chosen.items() if format == "html" or draw else ():
+            try:
+                rows[page.address(record)] = read_values(path, record)
+            except RecordError as error:
+                if one:
+                    raise
+                broken.append(error)
+        try:
+            if one:
+                [record] = chosen.values()
+                shown = {"restored": _restored(restored, record)} if restored else {}
+                shown = _between(shown, record, source, data_root)
+                text = page.of_run(record, rows[page.address(record)], shown, metric=metric, limit=images)
+            elif format == "html":
+                text = page.of_tables(found, rows, metric)
+            else:
+                text = FORMATS[format](found)
+            for table in found if draw else ():
+                for what, figure in page.drawings(table, rows, metric).items():
+                    for suffix in ("png", "pdf"):
+                        name = stem(title(table, found), table.column(metric).name, what)
+                        _save(figure, draw / f"{name}.{suffix}")
+        except ValueError as error:  # a metric that is not there
+            raise RecordError(str(error)) from None
+        if output:
+            write_atomic(output, text.encode() + b"\n")
+        else:
+            typer.echo(text)
+    for error in broken:
+        err.print(f"[red]left out:[/red] {escape(str(error))}")
+    if broken:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _clean_errors() -> Iterator[None]:
+    try:
+        yield
+    except BenchError as error:
+        err.print(f"[red]error:[/red] {escape(str(error))}")
+        raise typer.Exit(2) from None
+
+
+def _tolerances(given: Sequence[str] | None) -> dict[str, float]:
+    allowed = {}
+    for text in given or ():
+        name, _, units = text.partition("=")
+        try:
+            allowed[name] = float(units)
+        except ValueError:
+            raise RecordError(f"--tolerance {text} is not METRIC=UNITS, such as psnr=0.1") from None
+        if not allowed[name] >= 0:
+            raise RecordError(f"--tolerance {text} is not zero or more")
+    return allowed
+
+
+def _show(a: Scored, b: Scored, differences: Sequence[Difference]) -> None:
+    """Print one table, and what its numbers cannot show."""
+    names = f"B = {b.record.method.name} against A = {a.record.method.name}"
+    out.print(f"{escape(f'{b.record.dataset.name}, {b.record.protocol}: {names}')}", style="bold", soft_wrap=True)
+    columns = ("metric", "A", "B", "B − A", "95 %", "p", "B wins", "ties", "images", "B is")
+    grid = Grid(*columns, box=None, padding=(0, 2, 0, 0))
+    for one in differences:
+        grid.add_row(
+            f"{escape(one.metric)} {ARROWS[one.direction]}",
+            _number(one.mean_a),
+            _number(one.mean_b),
+            _number(one.mean, "+"),
+            "–" if one.low is None else f"{one.low:+.3g} to {one.high:+.3g}",
+            f"{one.p:.2g}",
+            str(one.wins),
+            str(one.ties),
+            str(len(one.differences)),
+            one.verdict,
+        )
+    Console(width=1000, highlight=False).print(grid)
+    if few := [
+        one.metric for one in differences if 2 / 2 ** len(one.differences) * len(differences) >= comparison.ALPHA
+    ]:
+        out.print(f"Too few images for p < {comparison.ALPHA} with {len(differences)} metrics: {', '.join(few)}.")
+    if infinite := [one.metric for one in differences if one.infinite]:
+        out.print(f"Infinite values count in p and wins, but not in means: {', '.join(infinite)}.")
+    out.print()
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "–" if value is None else f"{value:{sign}.4g}"
+
+
+def _scatter(a: Scored, b: Scored, one: Difference) -> "Figure":
+    names = a.record.method.name, b.record.method.name
+    try:
+        return figures.scatter(a.values(one.metric), b.values(one.metric), names, one.metric, one.direction)
+    except ValueError as error:
+        raise RecordError(str(error)) from None
+
+
+def _sheet(a: Scored, b: Scored, one: Difference, shown: dict[str, dict[str, Path]]) -> "Figure":
+    """Show the images on which B loses most, and those on which it gains most."""
+    before, after = a.values(one.metric), b.values(one.metric)
+    gains = {id_: step if one.direction == "up" else -step for id_, step in one.differences.items()}
+    ordered = sorted(gains, key=lambda id_: (gains[id_], id_))
+    chosen = dict.fromkeys([*ordered[:_SHOWN], *ordered[-_SHOWN:]])
+    rows = [
+        (
+            f"{id_}: {one.metric} {before[id_]:.4g} → {after[id_]:.4g}",
+            [small(files.get(id_), _SIDE) for files in shown.values()],
+        )
+        for id_ in chosen
+    ]
+    return figures.contact_sheet(rows, list(shown))
+
+
+def _restored(folder: Path, record: Record) -> dict[str, Path]:
+    """Find a record's restored images: in its own folder, as run --save-images keeps them, or directly in this one."""
+    return find(own if (own := folder / record.stem).is_dir() else folder)
+
+
+def _between(
+    shown: dict[str, dict[str, Path]], record: Record, source: str | None, data_root: Path | None
+) -> dict[str, dict[str, Path]]:
+    """Put the restored images between the hazy and the clear ones of the data set `source`, if one is given.
+
+    Raises RecordError if it is not the record's.
+    """
+    if source is None:
+        return shown
+    dataset = datasets.load(source, data_root=data_root)
+    if dataset.fingerprint != record.dataset.fingerprint:
+        raise RecordError(f"{source} does not hold the images of {record.dataset.name} that were scored")
+    hazy = {sample.id: sample.hazy for sample in dataset.samples}
+    clear = {sample.id: sample.clear for sample in dataset.samples if sample.clear}
+    return {"hazy": hazy} | shown | ({"clear": clear} if clear else {})
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=160)
+    except (ValueError, OSError) as error:  # matplotlib knows no such suffix, or the disk is full
+        raise RecordError(f"{path} cannot be written: {error}") from None

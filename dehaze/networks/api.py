@@ -52,7 +52,6 @@ class ResidualBlock(nn.Module):
         self.gate = nn.Sequential(
             nn.Conv2d(channels, channels // 4, 1), nn.ReLU(), nn.Conv2d(channels // 4, channels, 1), nn.Sigmoid()
         )
-        nn.init.zeros_(self.conv2.weight)  # without normalisation, training is stable only from the identity on
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.relu(self.conv1(x)))
@@ -74,7 +73,7 @@ class DenseExpert(nn.Module):
         self.out = nn.Linear(channels, channels)
         self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
         for last in (self.out, self.mlp[-1]):
-            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.weight)  # experts start out as no change
 
     def forward(self, x: Tensor) -> Tensor:
         count, tokens, channels = x.shape

@@ -75,7 +75,7 @@ class TestRenderer:
 
     def test_haze_grows_with_depth_and_beta(self, scene):
         clear, depth = scene
-        config = replace(PURE, flat_depth_share=0)
+        config = replace(PURE, ramp_share=0)
         sample = HazeRenderer(config).render(clear, depth, seeded(0))
         assert (sample.transmission[0].diff(dim=0) >= 0).all()  # nearer, so clearer, downwards
         thin = HazeRenderer(replace(config, beta=(0.3, 0.3))).render(clear, depth, seeded(0))

@@ -99,7 +99,7 @@ class TestAPI:
             assert parameter.grad.abs().sum() > 0, name
 
     def test_maps_can_state_the_scattering_model(self):
-        """With K = (1/t − 1)·Id and B = (A − ½)·(1/t − 1), dark and bright alike, the map inverts I = J·t + A·(1 − t)."""
+        """With K = (1/t − 1)·Id and B = (A − ½)·(1/t − 1), for dark and bright, it inverts I = J·t + A·(1 − t)."""
         clear, t, airlight = torch.rand(1, 3, 32, 32), 0.4, torch.tensor([0.9, 0.8, 0.7])
         hazy = clear * t + airlight[:, None, None] * (1 - t)
         rows = torch.cat([torch.eye(3) * (1 / t - 1), (airlight[:, None] - 0.5) * (1 / t - 1)], 1).flatten()

@@ -69,9 +69,25 @@ def test_parts_join_as_the_run_goes_on(batch, features):
     network = untrained()
     objective = APIObjective(network, network, features)
     early, later = objective(batch, GENERATED_FROM - 0.01), objective(batch, GENERATED_FROM)
-    assert set(early) == set(later) == {"l1", "density"}
+    last = objective(batch, CONTRAST_FROM)
+    assert set(early) == set(later) == set(last) == {"l1", "density", "spatial", "frequency"}
     assert early["density"] != later["density"]
-    assert set(objective(batch, CONTRAST_FROM)) == {"l1", "density", "spatial", "frequency"}
+    for half in ("spatial", "frequency"):
+        assert early[half] == later[half] == 0
+        assert last[half] > 0
+
+
+def test_clear_samples_are_not_contrasted(batch, features):
+    """Their hazy image is the clear one: with nothing else in the batch there is nothing to contrast."""
+    network = untrained()
+    network.requires_grad_(False)
+    objective = APIObjective(network, network, features, generator=False)
+    as_clear = batch | {"hazy": batch["clear"], "density": torch.zeros_like(batch["density"])}
+    assert objective(as_clear, 1.0)["spatial"] == 0
+    mixed = {key: torch.cat([batch[key][:1], as_clear[key][1:]]) for key in batch}
+    alone = {key: batch[key][:1] for key in batch}
+    expected = objective(alone, 1.0)["spatial"]
+    assert objective(mixed, 1.0)["spatial"] == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_only_the_first_samples_get_generated_haze(batch):

@@ -99,8 +99,8 @@ def compare(
                 if not (pictures_a and pictures_b):
                     raise RecordError("--sheet shows images: say with --pictures-a and --pictures-b where they are")
                 shown = {
-                    f"{before.record.method.name} (A)": _restored(pictures_a, before.record),
-                    f"{after.record.method.name} (B)": _restored(pictures_b, after.record),
+                    f"{before.record.method.name} (A)": _restored(pictures_a, before),
+                    f"{after.record.method.name} (B)": _restored(pictures_b, after),
                 }
                 _save(_sheet(before, after, first, _between(shown, after.record, source, data_root)), sheet)
         regressions = [
@@ -163,9 +163,10 @@ def report(
         try:
             if one:
                 [record] = chosen.values()
-                shown = {"restored": _restored(restored, record)} if restored else {}
+                run = Scored(record, rows[page.address(record)])
+                shown = {"restored": _restored(restored, run)} if restored else {}
                 shown = _between(shown, record, source, data_root)
-                text = page.of_run(record, rows[page.address(record)], shown, metric=metric, limit=images)
+                text = page.of_run(record, run.rows, shown, metric=metric, limit=images)
             elif format == "html":
                 text = page.of_tables(found, rows, metric)
             else:
@@ -243,7 +244,7 @@ def _number(value: float | None, sign: str = "") -> str:
 
 
 def _scatter(a: Scored, b: Scored, one: Difference) -> "Figure":
-    names = a.record.method.name, b.record.method.name
+    names = f"{a.record.method.name} (A)", f"{b.record.method.name} (B)"  # both may be one method, before and after
     try:
         return figures.scatter(a.values(one.metric), b.values(one.metric), names, one.metric, one.direction)
     except ValueError as error:
@@ -266,9 +267,12 @@ def _sheet(a: Scored, b: Scored, one: Difference, shown: dict[str, dict[str, Pat
     return figures.contact_sheet(rows, list(shown))
 
 
-def _restored(folder: Path, record: Record) -> dict[str, Path]:
-    """Find a record's restored images: in its own folder, as run --save-images keeps them, or directly in this one."""
-    return find(own if (own := folder / record.stem).is_dir() else folder)
+def _restored(folder: Path, run: Scored) -> dict[str, Path]:
+    """Find a run's restored images: in its own folder, as run --save-images keeps them, or directly in this one."""
+    found = find(own if (own := folder / run.record.stem).is_dir() else folder)
+    if not found.keys() & run.rows.keys():
+        raise RecordError(f"{folder} holds no image that is named as one of {run.record.dataset.name}")
+    return found
 
 
 def _between(

@@ -68,6 +68,8 @@ def test_compare_draws(bench, results, tmp_path):
     assert (tmp_path / "deep/scatter.pdf").read_bytes().startswith(b"%PDF")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == pytest.approx(4 * 2.6 * 160, abs=2)  # hazy, A, B, clear
+    result = bench("compare", *what, *drawn, *folders[:3], results / "set")
+    assert (result.exit_code, "set holds no image that is named as one of folder:set" in result.stderr) == (2, True)
     result = bench("compare", *what, *drawn, *folders, "--source", "sample")
     assert (result.exit_code, "sample does not hold the images of folder:set" in result.stderr) == (2, True)
 

@@ -8,11 +8,14 @@ others `NAME.journal.1` and so on, in a folder that all of them see; any number 
 import json
 import os
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from bench.processes import Processes
 from bench.record import Row, row_from_json, row_to_json, write_atomic
+
+_DIGITS = 16  # of each row's hash, before it: a flipped bit may leave a row that reads well
 
 
 class Journal:
@@ -39,7 +42,7 @@ class Journal:
 
     def append(self, row: Row) -> None:
         """Add a row and wait until it is on disk. Raises OSError, for one if the disk is full."""
-        self._write(row_to_json(row))
+        self._write(_line(row))
 
     def close(self) -> None:
         """Close the file; what it holds stays for the next run."""
@@ -66,7 +69,7 @@ class Journal:
         for kind in (".journal", ".json", ".parquet"):  # what a kill left half-written under a name of its own
             for path in self.path.parent.glob(f"{self.path.stem}{kind}????????.tmp"):
                 path.unlink()
-        write_atomic(self.path, b"".join(line + b"\n" for line in (self._header, *map(row_to_json, rows.values()))))
+        write_atomic(self.path, b"".join(line + b"\n" for line in (self._header, *map(_line, rows.values()))))
         for path in self._others():
             path.unlink()
 
@@ -82,11 +85,10 @@ class Journal:
         header, *lines = self._lines(path) or [b""]
         rows = {}
         for line in lines if header == self._header else []:
-            try:
-                row = row_from_json(line)
-            except ValueError:
-                continue  # damaged on disk: this image is done again
-            rows[row.id] = row
+            text = line[_DIGITS:]
+            if line[:_DIGITS] == _digest(text):  # else it was damaged on disk, and this image is done again
+                row = row_from_json(text)
+                rows[row.id] = row
         return rows
 
     def _write(self, line: bytes) -> None:
@@ -104,6 +106,15 @@ class Journal:
         if not isinstance(before, dict):
             return ["its first line, which is damaged"]
         return sorted(_different(before, inputs))
+
+
+def _line(row: Row) -> bytes:
+    text = row_to_json(row)
+    return _digest(text) + text
+
+
+def _digest(text: bytes) -> bytes:
+    return sha256(text).hexdigest()[:_DIGITS].encode()
 
 
 def _different(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -83,3 +83,19 @@ def test_files_of_other_names_are_left_alone(write, tmp_path):
         (tmp_path / name).write_text("")
     write(0, 1).remove()
     assert len(names(tmp_path)) == 4
+
+
+def test_a_flipped_bit_costs_the_image_and_never_changes_a_number(write, tmp_path):
+    path = tmp_path / "a.journal"
+    kept = write(0, 1, *(Row(id=id_, width=24, height=16, seconds=0.5, values={"psnr": 21.25}) for id_ in "abc"))
+    whole = path.read_bytes()
+    rows = Journal(path, {"model": "x"}).rows
+    start = whole.index(b"\n") + 1
+    for position in range(start, len(whole)):
+        for bit in (0, 3):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << bit
+            path.write_bytes(damaged)
+            found = kept._read(path)
+            assert len(found) < 3
+            assert found.items() <= rows.items()

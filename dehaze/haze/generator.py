@@ -141,9 +141,9 @@ def hybrid_density(
     return density.clamp(0, 1)
 
 
-def random_airlight(count: int, generator: torch.Generator) -> Tensor:
-    """Draw airlights [count,3] in [0.2, 1], as the physical renderer does, even ones."""
-    renderer = HazeRenderer(RendererConfig(airlight_map_share=0))
+def random_airlight(count: int, generator: torch.Generator, brightness: tuple[float, float] = (0.4, 1.0)) -> Tensor:
+    """Draw airlights [count,3] in [0.2, 1], grey or coloured, as the physical renderer does."""
+    renderer = HazeRenderer(RendererConfig(airlight=brightness, airlight_map_share=0))
     return torch.stack([renderer.airlight(1, 1, generator).flatten() for _ in range(count)])
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from dehaze.haze.fields import uniform
 from dehaze.haze.generator import HazeGenerator, hybrid_density, random_airlight
 
+DAYLIGHT = (0.65, 1.0)  # haze darker than the scene looks like smoke
 LONG_SIDE = 512  # px of the reduced copy that the generator sees, about what it was trained on
 
 
@@ -48,7 +49,7 @@ def haze_versions(
     for _ in range(count):
         mean = density
         if real is None:
-            transferred, airlight = ground_density(*own.shape[-2:], rng), random_airlight(1, rng)
+            transferred, airlight = ground_density(*own.shape[-2:], rng), random_airlight(1, rng, DAYLIGHT)
             mean = density or uniform(0.2, 0.7, rng)
         mixed = hybrid_density(own, transferred, uniform(0, 0.5, rng), rng, nonuniform=0)
         if mean is not None:

@@ -5,6 +5,7 @@ generator's density of the real ones with FADE's patch map. The scenes of the tw
 statistics: compare the distances with those of a folder of clear photographs.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ from torch.nn import functional as F
 
 from bench.datasets import SUFFIXES
 from bench.errors import DatasetError
+from bench.metrics import MetricError
 from bench.metrics.fade import PATCH, Statistics, fog_density, refitted_statistics, released_statistics
+from dehaze.errors import DehazeError
 
 LONG_SIDE = 480  # px: what FADE says of a photograph depends on its size
 
@@ -111,14 +114,18 @@ def main(
     """Compare generated haze with real haze."""
     from dehaze.haze.generator import load_generator
 
-    statistics = released_statistics(fade_stats) if fade_stats else refitted_statistics()
-    images = read_folder(real)
+    try:
+        statistics = released_statistics(fade_stats) if fade_stats else refitted_statistics()
+        images = read_folder(real)
+        distances = compare(read_folder(generated), images, statistics)
+        generator = load_generator(weights)
+    except (DatasetError, MetricError, DehazeError) as error:
+        sys.exit(f"error: {error}")
     table = Table("statistic", "generated", "real", "KS distance", "p", box=None)
-    for name, distance in compare(read_folder(generated), images, statistics).items():
+    for name, distance in distances.items():
         table.add_row(name, *(f"{value:.3f}" for value in (distance.generated, distance.real, distance.ks, distance.p)))
     console = Console()
     console.print(table)
-    generator = load_generator(weights)
     with torch.inference_mode():
         ranks = [agreement(generator.encode(image[None])[0, 0], image, statistics) for image in images]
     console.print(f"density against FADE's patch map, rank correlation: mean {np.mean(ranks):.3f} over {len(ranks)}")

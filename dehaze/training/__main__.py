@@ -15,6 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m dehaze.training", description=__doc__)
     parser.add_argument("--recipe", required=True, choices=recipe_names())
     parser.add_argument("--data", required=True, type=Path, help="folder with images/NAME.jpg and depth/NAME.png")
+    parser.add_argument("--pairs", type=Path, help="folder with hazy/ and clear/ to train on instead of rendered haze")
     parser.add_argument("--real", type=Path, help="folder of real hazy photographs, for recipes that learn from them")
     parser.add_argument("--features", type=Path, help="safetensors of VGG16, for recipes that compare features")
     parser.add_argument("--output", type=Path, help="checkpoint, log and weights (default: runs/RECIPE)")
@@ -31,6 +32,7 @@ def main() -> None:
             replace(get_recipe(options.recipe), **given),
             options.data,
             options.output or Path("runs") / options.recipe,
+            pairs=options.pairs,
             real=options.real,
             features=options.features,
             workers=options.workers,

@@ -21,6 +21,7 @@ from dehaze.haze import HazeRenderer
 from dehaze.hub import save_weights
 from dehaze.training.checkpoint import TrainingState
 from dehaze.training.data import RealHaze, RenderedCrops, Scene, find_scenes
+from dehaze.training.pairs import PairedCrops, find_pairs
 from dehaze.training.recipe import Recipe
 from dehaze.training.validation import VALIDATION_HAZE, VALIDATION_SEED
 
@@ -44,6 +45,7 @@ def train(
     data: Path,
     output: Path,
     *,
+    pairs: Path | None = None,
     real: Path | None = None,
     features: Path | None = None,
     workers: int = 1,
@@ -52,8 +54,9 @@ def train(
 ) -> Path:
     """Train by `recipe` on the scenes in `data`; return the folder with the weights of the moving average.
 
-    `real` is a folder of real hazy photographs, `features` a file with the weights of a feature backbone, for recipes
-    that use them.
+    `pairs` is a folder of real pairs, as `find_pairs` states, that are trained on instead of rendered haze; validation
+    stays rendered. `real` is a folder of real hazy photographs, `features` a file with the weights of a feature
+    backbone, for recipes that use them.
     `output` holds `checkpoint.safetensors` (a run that was killed goes on from it), `log.csv`, `recipe.json` and
     `weights/`. `recipe.batch` is the batch of all processes together. Raises FileNotFoundError where `data` is not as
     `find_scenes` states or `real` is empty, WeightsError where the checkpoint is damaged.
@@ -83,15 +86,12 @@ def train(
         described = json.dumps(asdict(recipe), default=_name, indent=2)
         (output / "recipe.json").write_text(described + "\n")
 
-    crops = RenderedCrops(
-        training,
-        HazeRenderer(recipe.renderer),
-        size=recipe.crop,
-        seed=recipe.seed,
-        start=state.step * recipe.batch,
-        stop=recipe.steps * recipe.batch,
-        real=real_haze,
-    )
+    samples = {"start": state.step * recipe.batch, "stop": recipe.steps * recipe.batch, "real": real_haze}
+    samples |= {"size": recipe.crop, "seed": recipe.seed}
+    if pairs is None:
+        crops = RenderedCrops(training, HazeRenderer(recipe.renderer), **samples)
+    else:
+        crops = PairedCrops(find_pairs(pairs)[0], **samples)
     loader = DataLoader(
         crops, recipe.batch // accelerator.num_processes, num_workers=workers, prefetch_factor=4 if workers else None
     )

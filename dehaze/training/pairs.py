@@ -49,8 +49,8 @@ def find_pairs(folder: Path) -> tuple[list[Pair], list[Pair]]:
 class PairedCrops(Dataset):
     """Crops of real pairs, the i-th of which depends on the seed and on i alone, as `RenderedCrops`.
 
-    An item is a dictionary of `hazy` and `clear` [3,S,S] in [0,1], and, where real haze is given, `real` [3,S,S]. There
-    is no `density`: nobody knows it, and a recipe goes without it.
+    An item is a dictionary of `index`, `hazy` and `clear` [3,S,S] in [0,1], and, where real haze is given, `real`
+    [3,S,S]. There is no `density`: nobody knows it, and a recipe goes without it.
     """
 
     def __init__(self, pairs: list[Pair], *, size: int, seed: int, start: int, stop: int, real: RealHaze | None = None):
@@ -69,7 +69,7 @@ class PairedCrops(Dataset):
         generator = torch.Generator().manual_seed((self.seed << 40) + index)
         pair = self.pairs[order[position]]
         scale, at_x, at_y, mirror = torch.rand(4, generator=generator).tolist()
-        item = {}
+        item = {"index": torch.tensor(index)}
         for name, path in (("hazy", pair.hazy), ("clear", pair.clear)):
             with Image.open(path) as photo:
                 side = min(photo.size) * (0.6 + 0.4 * scale)

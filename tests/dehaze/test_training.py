@@ -161,6 +161,22 @@ def test_training_learns_and_its_weights_load(data, tmp_path):
     assert len(lines) == 2
 
 
+def test_real_pairs_can_be_trained_on(data, tmp_path):
+    pairs = tmp_path / "pairs"
+    for name in ("hazy", "clear"):
+        (pairs / name).mkdir(parents=True)
+        for photo in sorted((data / "images").iterdir())[:4]:
+            (pairs / name / photo.name).write_bytes(photo.read_bytes())
+    rendered, paired = (
+        train(small(steps=2), data, tmp_path / str(i), pairs=folder, workers=0, precision="fp32")
+        for i, folder in enumerate((None, pairs))
+    )
+    log = (paired.parent / "log.csv").read_text().splitlines()[0].split(",")
+    assert "density" not in log and "density_error" in log  # no truth to learn from, but one to validate by
+    tensors = [load_file(folder / "model.safetensors")["head.weight"] for folder in (rendered, paired)]
+    assert not torch.equal(*tensors)
+
+
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(data, tmp_path):
     recipe, options = small(steps=8), {"workers": 0, "precision": "fp32", "save_every": 2}
     whole = train(recipe, data, tmp_path / "whole", **options)

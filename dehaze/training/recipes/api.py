@@ -20,7 +20,7 @@ REHAZED = 3  # negatives from the generator
 
 
 class APIObjective(nn.Module):
-    """L1 weighted by the importance of the patches, a tenth of L1 on the density, and MNCD.
+    """L1 weighted by the importance of the patches, a tenth of L1 on the density where it is known, and MNCD.
 
     `features` is the file of VGG16's weights, or None for torchvision's. Without `generator`, haze is the physical
     renderer's alone and the negatives are the hazy image and the moving average's result; without `contrast` the loss
@@ -61,7 +61,9 @@ class APIObjective(nn.Module):
         if importance is not None:
             weight = importance.detach().float()
             error = error * F.interpolate(weight / weight.mean(), size=error.shape[-2:], mode="nearest")
-        terms = {"l1": error.mean(), "density": 0.1 * F.l1_loss(density.float(), batch["density"])}
+        terms = {"l1": error.mean()}
+        if "density" in batch:
+            terms["density"] = 0.1 * F.l1_loss(density.float(), batch["density"])
         if self.contrast is not None:
             terms |= dict.fromkeys(("spatial", "frequency"), error.new_zeros(()))
             if progress >= CONTRAST_FROM:
@@ -83,7 +85,7 @@ class APIObjective(nn.Module):
     def _contrast(self, restored: Tensor, batch: Batch, draws: torch.Generator) -> dict[str, Tensor]:
         """Contrast some of the hazy samples, in windows: features of whole crops of all would cost too much."""
         # Of a clear sample the hazy image is the positive, and cannot be a negative as well.
-        hazed = (batch["density"].mean((1, 2, 3)) > 0.01).nonzero()[:, 0]
+        hazed = ((batch["hazy"] - batch["clear"]).abs().mean((1, 2, 3)) > 0.005).nonzero()[:, 0]
         chosen = hazed[-max(1, round(CONTRAST_SHARE * len(restored))) :]
         if not len(chosen):
             return {}

@@ -101,6 +101,12 @@ def test_only_the_first_samples_get_generated_haze(batch):
         assert torch.equal(changed[key], batch[key])
 
 
+def test_pairs_without_a_known_density_do(batch, features):
+    network = untrained()
+    del batch["density"]
+    assert set(APIObjective(network, network, features)(batch, 1.0)) == {"l1", "spatial", "frequency"}
+
+
 def test_a_step_depends_on_its_batch_alone(batch, features):
     network = untrained()
     once, again = (APIObjective(network, network, features)(batch, 1.0) for _ in range(2))

@@ -1,4 +1,4 @@
-"""The command line: `python -m dehaze run | list | info | haze`."""
+"""The command line: `python -m dehaze run | list | info | push | haze`."""
 
 import os
 from pathlib import Path
@@ -169,6 +169,32 @@ def info(
                 table.add_row(key, _escape(", ".join(value) if isinstance(value, list) else value))
         table.add_row("card", _escape(found.file.with_name(CARD_FILE)))
     console.print(table)
+
+
+@app.command()
+def push(
+    name: Annotated[str, typer.Argument(help="See `list`.")],
+    to: Annotated[str, typer.Option(help="The Hub repository ORG/NAME; made if it is not there.")],
+    weights: Weights = "shipped",
+    card: Annotated[
+        typer.FileText | None,
+        typer.Option(encoding="utf-8", help="Another model card, - for stdin: see `python -m leaderboard card`."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")] = False,
+) -> None:
+    """Send a model to the Hub: weights, configuration, and its card, so that load("ORG/NAME") finds them."""
+    from dehaze import hub
+
+    try:
+        files = hub.repository(name, weights, card and card.read())
+        for path, content in files.items():
+            console.print(f"{len(content):>12,}  {path}", highlight=False, markup=False)
+        if dry_run:
+            console.print(f"Nothing was sent to {to}.", highlight=False, markup=False)
+        else:
+            console.print(hub.push(to, files), highlight=False, markup=False, soft_wrap=True)
+    except DehazeError as error:
+        raise _fail(error) from None
 
 
 def _costs(network: "torch.nn.Module") -> list[tuple[str, int]]:

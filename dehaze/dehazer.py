@@ -186,7 +186,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     tile: int | None = None,
 ) -> Dehazer:
-    """Load a model by name, ready for photographs.
+    """Load a model by name, or by its Hub id `org/name[@revision]`, ready for photographs.
 
     `weights` is "shipped", a `.safetensors` file or a Hub id `org/name[@revision]`; `device` as torch names it
     (default: CUDA, Apple's MPS, or the CPU, whichever there is first); `dtype` is float32, bfloat16 or float16
@@ -206,7 +206,8 @@ def load(
     provenance = (
         {} if found is None else {"weights_sha256": found.sha256, "revision": found.revision, "card": found.card}
     )
-    return Dehazer(name, network, device, dtype, tile, **provenance)
+    model = name if found is None else found.model or name
+    return Dehazer(model, network, device, dtype, tile, **provenance)
 
 
 def list_models() -> list[str]:

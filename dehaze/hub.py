@@ -1,4 +1,7 @@
-"""Weights: shipped with the package, in a local file, or on the Hugging Face Hub. Safetensors only, always strict."""
+"""Weights: shipped with the package, in a local file, or on the Hugging Face Hub. Safetensors only, always strict.
+
+A repository of the Hub holds `model.safetensors`, `config.json`, whose entry `model` names the network, and its card.
+"""
 
 import hashlib
 import json
@@ -21,13 +24,17 @@ HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 @dataclass(frozen=True)
 class Weights:
-    """Where a network's weights lie: the file, its SHA-256, the configuration, and what the model's card states."""
+    """Where a network's weights lie: the file, its SHA-256, the configuration, and what the model's card states.
+
+    `model` is the network that the configuration names, None where it names none: a repository of the Hub does.
+    """
 
     file: Path
     sha256: str
     config: dict[str, Any]
     card: dict[str, Any]
     revision: str | None = None
+    model: str | None = None
 
 
 def save_weights(network: nn.Module, folder: Path) -> None:
@@ -72,16 +79,33 @@ def find_weights(name: str, weights: str | Path) -> Weights:
 def load_network(name: str, weights: str | Path) -> tuple[nn.Module, Weights | None]:
     """Build the network `name` with its weights, on the CPU, in eval mode.
 
-    Networks without parameters (`identity`, `dcp`) take no weights, and None is returned for them. Every tensor must
-    match in name and shape (strict); otherwise WeightsError says which do not.
+    `name` may be a Hub id `org/name[@revision]`, whose configuration says which network it is. Networks without
+    parameters (`identity`, `dcp`) take no weights, and None is returned for them. Every tensor must match in name and
+    shape (strict); otherwise WeightsError says which do not.
     """
+    if "/" in name:
+        return _load_from_hub(name, weights)
     network_class = NETWORKS.get(name)
     if network_class.config_class is None:
         if weights != "shipped":
             raise WeightsError(f"{name!r} has no weights; leave --weights out")
         return network_class().eval(), None
     found = find_weights(name, weights)
+    if found.model not in (None, name):
+        raise WeightsError(f"{found.file} holds the model {found.model!r}, not {name!r}: name that one")
     return build_network(name, network_class, found), found
+
+
+def _load_from_hub(id_: str, weights: str | Path) -> tuple[nn.Module, Weights]:
+    if weights != "shipped":
+        raise WeightsError(f"{id_} stands for its own weights: leave the others out, or name the model, such as 'api'")
+    match = HUB_ID.fullmatch(id_)
+    if not match:
+        raise WeightsError(f"{id_!r} is neither a model nor a Hub id org/name@revision")
+    found = _download(match["repo"], match["revision"])
+    if found.model is None:
+        raise WeightsError(f"{CONFIG_FILE} of {id_} names no model: name it yourself, with {id_} as its weights")
+    return build_network(found.model, NETWORKS.get(found.model), found), found
 
 
 def build_network(name: str, network_class: type[nn.Module], found: Weights) -> nn.Module:
@@ -138,11 +162,14 @@ def _read_folder(folder: Path, file: Path, revision: str | None = None) -> Weigh
         values = json.loads(config.read_text())
         if not isinstance(values, dict):
             raise ValueError("it is not an object")
+        model = values.pop("model", None)
+        if not isinstance(model, str | None):
+            raise ValueError("its model is not a name")
     except ValueError as error:
         raise WeightsError(
             f"{config} is not valid JSON: {error}; copy it again from where the weights came from"
         ) from error
-    return Weights(file, hashlib.sha256(file.read_bytes()).hexdigest(), values, read_card(folder), revision)
+    return Weights(file, hashlib.sha256(file.read_bytes()).hexdigest(), values, read_card(folder), revision, model)
 
 
 def _download(repo: str, revision: str | None) -> Weights:
@@ -159,3 +186,56 @@ def _download(repo: str, revision: str | None) -> Weights:
             "check the connection and the revision, or give a local .safetensors file"
         ) from error
     return _read_folder(folder, folder / WEIGHTS_FILE, revision=folder.name)
+
+
+def repository(name: str, weights: str | Path = "shipped", card: str | None = None) -> dict[str, bytes]:
+    """Return what a Hub repository of the model `name` holds, by path: weights, configuration, card and its pictures.
+
+    `card` replaces the text of the card beside the weights. The links in it that lead out of the folder become plain
+    text. Raises WeightsError if the weights are not the model's, or the card does not say under which licence they are.
+    """
+    from huggingface_hub import ModelCard
+
+    _, found = load_network(name, weights)
+    if found is None:
+        raise WeightsError(f"{name!r} has no weights to push: it needs none")
+    folder = found.file.parent
+    if card is None:
+        if not (folder / CARD_FILE).is_file():
+            raise WeightsError(f"{folder} holds no {CARD_FILE}: write one, or give another with --card")
+        card = (folder / CARD_FILE).read_text(encoding="utf-8")
+    card = re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", card)
+    try:
+        licensed = ModelCard(card).data.license
+    except ValueError as error:
+        raise WeightsError(f"the front matter of the card cannot be read: {error}") from error
+    if not licensed:
+        raise WeightsError("the card names no license: add one to its front matter, such as 'license: apache-2.0'")
+    pictures = [folder / shown for shown in re.findall(r"!\[[^\]]*\]\(([\w.-]+)\)", card)]
+    config = {"model": found.model or name, **found.config}
+    return {
+        WEIGHTS_FILE: found.file.read_bytes(),
+        CONFIG_FILE: json.dumps(config, indent=2).encode() + b"\n",
+        CARD_FILE: card.encode(),
+        **{path.name: path.read_bytes() for path in pictures if path.is_file()},
+    }
+
+
+def push(repo: str, files: dict[str, bytes]) -> str:
+    """Commit the `files` of `repository` to the Hub's model `repo`, made if it is not there; return the address.
+
+    Raises WeightsError if the Hub does not take them.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi()
+    try:
+        api.create_repo(repo, exist_ok=True)
+        steps = [CommitOperationAdd(path, content) for path, content in files.items()]
+        return str(api.create_commit(repo, steps, commit_message="Weights, configuration and card").commit_url)
+    except Exception as error:  # the client's own kinds, and those of its HTTP library where a transfer breaks off
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"{repo} could not be written ({reason}): check the name, the connection, and the login "
+            "('hf auth login', with a token that may write)"
+        ) from error

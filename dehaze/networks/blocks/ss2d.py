@@ -1,0 +1,118 @@
+"""SS2D: a selective state-space model that scans an image in four directions (VMamba, Liu et al. 2024).
+
+The recurrence is computed in the chunked matrix form of state-space duality (Mamba-2, Dao and Gu 2024), so that CPU and
+GPU alike spend their time in matrix products, and time is linear in the number of tokens.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CHUNK = 64
+
+
+def scan(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, chunk: int = CHUNK) -> Tensor:
+    """Return y_t = c_t·h_t of the recurrence h_t = exp(log_decay_t)·h_{t−1} + b_t ⊗ x_t, with h_0 = 0.
+
+    `x` [B,L,H,P] holds H heads of P values, each head with its own `log_decay` [B,L,H] ≤ 0; `b` and `c` [B,L,N] are
+    shared by the heads. Any L ≥ 1. Returns [B,L,H,P].
+    """
+    length = x.shape[1]
+    x, log_decay, b, c = (_in_chunks(value, chunk) for value in (x, log_decay, b, c))
+    x, decayed = x.transpose(2, 3), log_decay.cumsum(2).transpose(2, 3)  # [B,K,H,T,P], [B,K,H,T]
+
+    # Within a chunk each token sees those before it directly, as in attention without a softmax.
+    seen = (c @ b.transpose(-1, -2))[:, :, None] * _decay_matrix(decayed)
+    y = seen.to(x.dtype) @ x
+    if decayed.shape[1] > 1:
+        # What came before the chunk arrives as the state at its beginning.
+        left = (decayed[..., -1:] - decayed).exp()
+        states = b.transpose(-1, -2)[:, :, None] @ (x * left[..., None])  # [B,K,H,N,P]
+        states = accumulate(decayed[..., -1].transpose(1, 2), states.transpose(1, 2).flatten(3), chunk)
+        before = F.pad(states, (0, 0, 1, -1)).transpose(1, 2).unflatten(-1, (b.shape[-1], -1))
+        y = y + (c[:, :, None] @ before.to(c.dtype)) * decayed.exp()[..., None]
+    return y.transpose(2, 3).flatten(1, 2)[:, :length]
+
+
+def accumulate(log_decay: Tensor, x: Tensor, chunk: int = CHUNK) -> Tensor:
+    """Return h_t = exp(log_decay_t)·h_{t−1} + x_t, with h_0 = 0, for `log_decay` [B,H,L] and `x` [B,H,L,M].
+
+    In chunks whose ends are accumulated in the same way, so that it takes log L steps and linear time.
+    """
+    heads, length = x.shape[1:3]
+    x, log_decay = (_in_chunks(value.flatten(0, 1), chunk) for value in (x, log_decay))
+    decayed = log_decay.cumsum(2)
+    h = _decay_matrix(decayed).to(x.dtype) @ x
+    if decayed.shape[1] > 1:
+        before = accumulate(decayed[None, ..., -1], h[None, :, :, -1], chunk)[0]
+        h = h + decayed.exp()[..., None] * F.pad(before, (0, 0, 1, -1))[:, :, None]
+    return h.flatten(1, 2)[:, :length].unflatten(0, (-1, heads))
+
+
+def _in_chunks(x: Tensor, chunk: int) -> Tensor:
+    """Split [B,L,…] into [B,K,T,…]; what the last chunk lacks is 0, which changes nothing before it."""
+    length = x.shape[1]
+    chunk = min(chunk, length)
+    missing = -length % chunk
+    if missing:
+        x = torch.cat([x, x.new_zeros(len(x), missing, *x.shape[2:])], 1)
+    return x.unflatten(1, (-1, chunk))
+
+
+def _decay_matrix(decayed: Tensor) -> Tensor:
+    """Return exp(d_t − d_u) for u ≤ t and 0 above the diagonal, from the sums d [...,T] of the logarithms."""
+    above = torch.ones(decayed.shape[-1], decayed.shape[-1], dtype=torch.bool, device=decayed.device).triu(1)
+    # Masked before the exponential: above the diagonal it would overflow.
+    return (decayed[..., :, None] - decayed[..., None, :]).masked_fill(above, float("-inf")).exp()
+
+
+class SS2D(nn.Module):
+    """Carry information over the whole image, [B,H,W,C] to the same: by rows, by columns, and both backwards.
+
+    In each direction a state of `state` values for each channel decays and takes up the tokens that it passes, both as
+    the tokens say, with one decay for each head of C/`heads` channels; the four results are added and gated.
+    """
+
+    def __init__(self, channels: int, heads: int, state: int = 16):
+        super().__init__()
+        self.heads, self.state = heads, state
+        self.inward = nn.Linear(channels, 2 * channels)
+        self.controls = nn.Linear(channels, 4 * (2 * state + heads), bias=False)
+        # As in Mamba: steps between 0.001 and 0.1, and states that decay at different rates.
+        steps = torch.logspace(-3, -1, 4 * heads + 2)[1:-1].view(heads, 4).T.contiguous()
+        self.step = nn.Parameter(steps.expm1().log())  # the inverse of softplus
+        self.log_rate = nn.Parameter(torch.linspace(1, 4, 4).log()[:, None].repeat(1, heads))
+        self.through = nn.Parameter(torch.ones(channels))
+        self.norm = nn.LayerNorm(channels)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.inward(x).chunk(2, -1)
+        value = F.silu(value)
+        # Steps and decays multiply up over thousands of tokens: in float32 whatever the precision around them.
+        controls = self.controls(value).unflatten(-1, (4, -1)).float()
+        heads = value.unflatten(-1, (self.heads, -1))
+        y = value * self.through
+        for direction in range(4):  # one after the other: together they would take four times the memory
+            b, c, step = controls[..., direction, :].split([self.state, self.state, self.heads], -1)
+            step = F.softplus(step + self.step[direction])
+            log_decay = -step * self.log_rate[direction].exp()
+            taken = heads * step[..., None].to(heads.dtype)
+            sequences = (_as_sequence(part, direction) for part in (taken, log_decay, b, c))
+            with torch.autocast(x.device.type, enabled=False):
+                scanned = scan(*(sequence.float() for sequence in sequences))
+            y = y + _as_image(scanned.flatten(2), direction, x.shape[1:3]).to(y.dtype)
+        return self.out(self.norm(y) * F.silu(gate))
+
+
+def _as_sequence(x: Tensor, direction: int) -> Tensor:
+    """Read [B,H,W,…] as [B,L,…]: by rows (0), by columns (1), and both backwards (2, 3)."""
+    x = (x.transpose(1, 2) if direction % 2 else x).flatten(1, 2)
+    return x.flip(1) if direction > 1 else x
+
+
+def _as_image(x: Tensor, direction: int, size: tuple[int, int]) -> Tensor:
+    """Undo `_as_sequence` for an image of `size` (height, width)."""
+    x = x.flip(1) if direction > 1 else x
+    height, width = size
+    return x.unflatten(1, (width, height)).transpose(1, 2) if direction % 2 else x.unflatten(1, (height, width))

@@ -1,0 +1,42 @@
+"""Attention within windows, with DehazeFormer's position bias and shift (Song et al. 2023)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WINDOW = 8
+
+
+class WindowAttention(nn.Module):
+    """Attend within windows of 8×8 tokens with one head: [B,H,W,C] to the same, H and W multiples of 8.
+
+    A small MLP turns the distance of two tokens, sign(d)·log(1 + |d|) in each direction, into a bias of their score.
+    Shifted windows lie half a window off; the map is mirrored beyond its borders, so that no window mixes opposite ends
+    and none needs a mask.
+    """
+
+    def __init__(self, channels: int, shifted: bool = False):
+        super().__init__()
+        self.shift = WINDOW // 2 if shifted else 0
+        self.scale = channels**-0.5
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        self.bias = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 1))
+        place = torch.stack(torch.meshgrid(torch.arange(WINDOW), torch.arange(WINDOW), indexing="ij")).flatten(1)
+        apart = (place[:, :, None] - place[:, None]).permute(1, 2, 0).float()
+        self.register_buffer("distance", apart.sign() * apart.abs().log1p(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, height, width, channels = x.shape
+        shift = self.shift
+        if shift:
+            x = F.pad(x.permute(0, 3, 1, 2), (shift,) * 4, mode="reflect").permute(0, 2, 3, 1)
+        rows, columns = x.shape[1] // WINDOW, x.shape[2] // WINDOW
+        x = x.reshape(batch, rows, WINDOW, columns, WINDOW, channels).transpose(2, 3)
+        query, key, value = self.qkv(x.reshape(-1, WINDOW**2, channels)).chunk(3, -1)
+        # Written out: on CPUs the fused attention's backward pass is several times slower for so few tokens.
+        scores = query @ key.transpose(-1, -2) * self.scale + self.bias(self.distance)[..., 0]
+        x = self.out(scores.softmax(-1).to(value.dtype) @ value)
+        x = x.view(batch, rows, columns, WINDOW, WINDOW, channels).transpose(2, 3)
+        x = x.reshape(batch, rows * WINDOW, columns * WINDOW, channels)
+        return x[:, shift : shift + height, shift : shift + width]

@@ -1,0 +1,110 @@
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from dehaze.networks.blocks.ss2d import SS2D, _as_image, _as_sequence, accumulate, scan
+
+
+def recurrence(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Step by step, as the formula is written."""
+    state, outputs = x.new_zeros(len(x), x.shape[2], b.shape[-1], x.shape[3]), []
+    for t in range(x.shape[1]):
+        state = log_decay[:, t, :, None, None].exp() * state + b[:, t, None, :, None] * x[:, t, :, None]
+        outputs.append((c[:, t, None, None] @ state)[:, :, 0])
+    return torch.stack(outputs, 1)
+
+
+def inputs(length: int, dtype: torch.dtype, strength: float = 1.0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(length)
+    shapes = (2, length, 3, 4), (2, length, 3), (2, length, 5), (2, length, 5)
+    x, decay, b, c = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+    values = x, -strength * decay.abs(), b / 5**0.5, c / 5**0.5
+    return [value.to(dtype).requires_grad_() for value in values]
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    return ((a - b).abs().max() / b.abs().max()).item()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+@pytest.mark.parametrize(("length", "strength"), [(1, 1), (63, 1), (64, 0.1), (65, 0.01), (300, 0.01), (131, 5)])
+def test_the_chunked_scan_is_the_recurrence(length, strength, dtype, tolerance):
+    """Also where the decay is so strong that sums of its logarithms could not be exponentiated apart."""
+    values = inputs(length, dtype, strength)
+    results = [function(*values) for function in (scan, recurrence)]
+    assert relative(*results) < tolerance
+    weight = torch.randn(results[0].shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    gradients = [torch.autograd.grad((result * weight).sum(), values) for result in results]
+    for ours, expected in zip(*gradients, strict=True):
+        assert ours.isfinite().all()
+        assert (ours - expected).abs().max() <= tolerance * max(1, expected.abs().max())
+
+
+@pytest.mark.parametrize("chunk", [2, 7, 64, 1000])
+def test_the_chunk_changes_nothing(chunk):
+    values = inputs(130, torch.float64, 0.05)
+    torch.testing.assert_close(scan(*values, chunk), recurrence(*values), atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize("length", [1, 4, 5, 17, 70])
+def test_accumulating_in_chunks_of_chunks(length):
+    """With chunks of 4, 70 steps take four levels."""
+    generator = torch.Generator().manual_seed(length)
+    log_decay = -torch.rand(2, 3, length, generator=generator).double()
+    x = torch.randn(2, 3, length, 6, generator=generator).double()
+    h, expected = torch.zeros(2, 3, 6).double(), []
+    for t in range(length):
+        h = log_decay[:, :, t, None].exp() * h + x[:, :, t]
+        expected.append(h)
+    torch.testing.assert_close(accumulate(log_decay, x, 4), torch.stack(expected, 2))
+
+
+def test_directions_are_rows_columns_and_both_backwards():
+    x = torch.arange(6.0).view(1, 2, 3, 1)
+    read = [_as_sequence(x, direction).flatten().tolist() for direction in range(4)]
+    assert read == [[0, 1, 2, 3, 4, 5], [0, 3, 1, 4, 2, 5], [5, 4, 3, 2, 1, 0], [5, 2, 4, 1, 3, 0]]
+    for direction in range(4):
+        assert torch.equal(_as_image(_as_sequence(x, direction), direction, (2, 3)), x)
+
+
+def test_every_token_reaches_every_other():
+    torch.manual_seed(0)
+    block, x = SS2D(8, heads=2, state=4).double(), torch.rand(1, 5, 7, 8).double().requires_grad_()
+    for row, column in [(0, 0), (2, 3), (4, 6)]:
+        reached = torch.autograd.grad(block(x)[0, row, column].sum(), x)[0].abs().sum(-1)
+        assert (reached > 0).all()
+
+
+def test_an_image_turned_by_half_gives_the_result_turned():
+    """Where all directions have the same parameters, none is preferred."""
+    torch.manual_seed(0)
+    block = SS2D(8, heads=2, state=4)
+    with torch.no_grad():
+        weight = block.controls.weight.view(4, -1, 8)
+        weight.copy_(weight[:1].expand_as(weight).clone())
+        for parameter in (block.step, block.log_rate):
+            parameter.copy_(parameter[:1].expand_as(parameter).clone())
+        x = torch.rand(1, 6, 9, 8)
+        torch.testing.assert_close(block(x.flip(1, 2)).flip(1, 2), block(x))
+        torch.testing.assert_close(block(x.transpose(1, 2)).transpose(1, 2), block(x))
+
+
+@torch.inference_mode()
+def test_multiply_adds_are_linear_in_the_number_of_tokens():
+    block, costs = SS2D(8, heads=2), []
+    for side in (16, 32, 64):
+        with FlopCounterMode(display=False) as counter:
+            block(torch.zeros(1, side, side, 8))
+        costs.append(counter.get_total_flops() / side**2)
+    assert costs[2] < 1.1 * costs[1] < 1.3 * costs[0]
+
+
+def test_half_precision_around_it_changes_little():
+    torch.manual_seed(0)
+    block, x = SS2D(16, heads=2), torch.randn(1, 16, 16, 16)
+    with torch.no_grad():
+        exact = block(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            near = block(x)
+    assert relative(near.float(), exact) < 0.05

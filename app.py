@@ -355,10 +355,10 @@ def model_choices() -> list[tuple[str, str]]:
             continue
         parameters, license_ = "no parameters", "apache-2.0"
         if hub.shipped(name):
-            with safe_open(hub.SHIPPED / name / hub.WEIGHTS_FILE, "np") as file:
+            with safe_open(hub.shipped_folder(name) / hub.WEIGHTS_FILE, "np") as file:
                 count = sum(int(np.prod(file.get_slice(key).get_shape())) for key in file.keys())  # noqa: SIM118
             parameters = f"{count / 1e6:.2g} M parameters"
-            license_ = hub.read_card(hub.SHIPPED / name).get("license", license_)
+            license_ = hub.read_card(hub.shipped_folder(name)).get("license", license_)
         choices.append((f"{name}: {INTRODUCTIONS.get(name, 'another model')}; {parameters}, {license_}", name))
     return choices
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m dehaze run | list | info | push | haze`."""
+"""The command line: `python -m dehaze run | list | info | push | haze | convert`."""
 
 import os
 from pathlib import Path
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
+from dehaze.convert import convert
 from dehaze.errors import DehazeError
 from dehaze.haze.cli import haze
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 console = Console()
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
 app.command()(haze)
+app.command()(convert)
 
 Weights = Annotated[str, typer.Option(help="'shipped', a .safetensors file, or a Hub id org/name[@revision].")]
 

@@ -37,16 +37,21 @@ class Weights:
     model: str | None = None
 
 
-def save_weights(network: nn.Module, folder: Path) -> None:
-    """Write `model.safetensors` and `config.json` of a network into `folder`."""
+def save_weights(network: nn.Module, folder: Path, name: str = WEIGHTS_FILE) -> None:
+    """Write the weights of a network, under this name, and `config.json` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(json.dumps(asdict(network.config), indent=2) + "\n")
-    save_file({key: value.detach().contiguous() for key, value in network.state_dict().items()}, folder / WEIGHTS_FILE)
+    save_file({key: value.detach().contiguous() for key, value in network.state_dict().items()}, folder / name)
 
 
 def shipped(name: str) -> bool:
     """Tell whether weights of the model `name` ship with the package."""
-    return (SHIPPED / name / WEIGHTS_FILE).is_file()
+    return (shipped_folder(name) / WEIGHTS_FILE).is_file()
+
+
+def shipped_folder(name: str) -> Path:
+    """Return where weights of the model `name` lie if they ship; not every system takes a colon in a file's name."""
+    return SHIPPED / name.replace(":", "_")
 
 
 def find_weights(name: str, weights: str | Path) -> Weights:
@@ -56,7 +61,7 @@ def find_weights(name: str, weights: str | Path) -> Weights:
     Hub id `org/name`, with `@revision` where wanted. Raises WeightsError that says what is missing and what to do.
     """
     if weights == "shipped":
-        folder = SHIPPED / name
+        folder = shipped_folder(name)
         if not shipped(name):
             raise WeightsError(f"no weights of {name!r} ship with this package; give a .safetensors file or a Hub id")
         return _read_folder(folder, folder / WEIGHTS_FILE)

@@ -19,4 +19,5 @@ from dehaze.registry import Registry
 NETWORKS: Registry[type[nn.Module]] = Registry("model")
 NETWORKS.register_lazy("api", "dehaze.networks.api:API")
 NETWORKS.register_lazy("dcp", "dehaze.networks.dcp:DCP")
+NETWORKS.register_lazy("draco", "dehaze.networks.draco:DRACO")
 NETWORKS.register_lazy("identity", "dehaze.networks.identity:Identity")

@@ -110,6 +110,32 @@ class PatchImportance(nn.Module):
         return torch.sigmoid(self.mlp(seen).tanh() + self.slope * (mean - 0.5))
 
 
+def faded(mask: Tensor, side: int) -> Tensor:
+    """Bring a mask of patches [B,1,r,c] of 0 and 1 to full size [B,1,r·side,c·side], `side` being even.
+
+    It stays 0 where it is 0, and falls from 1 in the middle of a patch to 0 at its border with a patch of 0.
+    """
+    halves = F.pad(F.interpolate(mask, scale_factor=2.0, mode="nearest"), (1, 1, 1, 1), mode="replicate")
+    nodes = -F.max_pool2d(-halves, 2, stride=1)  # at middles, borders and corners the least of the patches that meet
+    size = [2 * side * length + 1 for length in mask.shape[-2:]]
+    return F.interpolate(nodes, size=size, mode="bilinear", align_corners=True)[..., 1::2, 1::2]
+
+
+def _patches(x: Tensor) -> Tensor:
+    """Cut [B,C,h,w] into patches, tokens [N,T,C]."""
+    batch, channels, height, width = x.shape
+    side = PATCH // 4
+    tokens = x.permute(0, 2, 3, 1).reshape(batch, height // side, side, width // side, side, channels)
+    return tokens.transpose(2, 3).reshape(-1, side * side, channels)
+
+
+def _image(tokens: Tensor, batch: int, height: int, width: int) -> Tensor:
+    """Put tokens [N,T,C] of patches together to [B,C,h,w]."""
+    side = PATCH // 4
+    x = tokens.view(batch, height // side, width // side, side, side, -1).transpose(2, 3)
+    return x.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
 def _deviation(x: Tensor, mean: Tensor, patch: int) -> Tensor:
     return (F.avg_pool2d(x.square(), patch) - mean.square()).clamp_min(1e-6).sqrt()
 
@@ -183,36 +209,34 @@ class API(nn.Module, PyTorchModelHubMixin):
 
     def _route(self, x: Tensor, importance: Tensor | None) -> Tensor:
         """Pass the important patches of `x` [B,C,h,w] through the dense experts, the others through a light layer."""
-        batch, channels, height, width = x.shape
-        side = PATCH // 4
-        rows, columns = height // side, width // side
-        tokens = x.permute(0, 2, 3, 1).reshape(batch, rows, side, columns, side, channels)
-        tokens = tokens.transpose(2, 3).reshape(-1, side * side, channels)
+        batch, _, height, width = x.shape
+        tokens = _patches(x)
         if importance is None:
-            for expert in self.experts:
-                tokens = tokens + expert(tokens)
-        else:
-            weight = importance.flatten()
-            dense, light = self._choose(weight)
-            # In the forward pass the gates are 1; in the backward one they let the importance learn (straight through).
-            gate = 1 + weight - weight.detach()
-            hard, easy = tokens[dense], tokens[light]
-            for expert in self.experts:
-                hard = hard + expert(hard) * gate[dense, None, None].to(hard.dtype)
-            easy = easy + self.light(easy) * (2 - gate[light, None, None]).to(easy.dtype)
-            tokens = torch.cat([hard, easy.to(hard.dtype)])[torch.cat([dense, light]).argsort()]
-        tokens = tokens.view(batch, rows, columns, side, side, channels).transpose(2, 3)
-        return tokens.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+            return _image(self._experts(tokens), batch, height, width)
+        weight = importance.flatten()
+        dense = self._choose(weight)
+        # Without this fading, patches that take different ways would show their borders.
+        share = _patches(faded(dense.view_as(importance).to(x.dtype), PATCH // 4))
+        # Straight through: nothing in the forward pass, and in the backward one the importance learns.
+        share = share + (weight - weight.detach())[:, None, None].to(x.dtype)
+        routed = tokens + self.light(tokens) * (1 - share)
+        hard, chosen = tokens[dense], share[dense]
+        routed[dense] = (routed[dense] + (self._experts(hard) - hard) * chosen).to(routed.dtype)
+        return _image(routed, batch, height, width)
 
-    def _choose(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the indices of the patches for the dense experts and of those for the light layer."""
+    def _experts(self, tokens: Tensor) -> Tensor:
+        for expert in self.experts:
+            tokens = tokens + expert(tokens)
+        return tokens
+
+    def _choose(self, weight: Tensor) -> Tensor:
+        """Tell which patches are for the dense experts, a mask like `weight` [N]."""
         if not self.training:
-            dense = weight > self.threshold
-            return dense.nonzero()[:, 0], (~dense).nonzero()[:, 0]
+            return weight > self.threshold
         order = weight.detach().argsort(descending=True)
         half = len(order) // 2
         self.threshold.lerp_(weight.detach()[order[max(half - 1, 0) : half + 1]].float().mean(), 0.01)
-        return order[:half], order[half:]
+        return torch.zeros_like(weight, dtype=torch.bool).index_fill(0, order[:half], True)
 
     def maps(self, hazy: Tensor) -> Tensor:
         """Return the maps [B,25,H/4,W/4] that `apply_maps` takes."""

@@ -1,83 +1,257 @@
-"""The leaderboard as widgets of a Gradio page."""
+"""The leaderboard as widgets of a Gradio page: filters, a table that sorts, a figure, and a look at single images."""
 
+import html
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
-from bench.record import RESULTS, Summary, read_folder
-from bench.report import figures
-from bench.report.render import overlaps
+from bench.compare import Scored
+from bench.errors import RecordError
+from bench.record import RESULTS, Record, Summary, read_folder, read_values
+from bench.report import figures, render
 from bench.report.table import Column, Table, marked, tables
+from leaderboard import citation, explorer, rank
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BEST = "font-weight: 700; letter-spacing: -0.03em"  # bold, yet no wider, as columns fit the plain text
+OVERLAPPING, PREDICTED = "trained on data that overlaps the set (†)", "scored from predictions (‡)"
+CSS = """
+#methods, #images { --font-mono: var(--font); font-variant-numeric: tabular-nums; }
+#methods .first-column, #images .first-column { position: sticky; left: 0; z-index: 1; background: inherit; }
+#methods th.first-column, #images th.first-column { background: var(--background-fill-primary); }
+#exports p { margin: 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; font-size: .9rem; }
+#exports a { display: inline-block; padding: .5rem 0; text-decoration: underline; }
+"""
 
 
-def leaderboard(results: Path = RESULTS) -> None:
-    """Add the tables of the records in `results` and a figure to the Blocks that are being built."""
+class Boards:
+    """The tables of a folder of records, by data set and protocol, those with most methods first."""
+
+    def __init__(self, results: Path):
+        self._records, self.broken = read_folder(results)
+        found = sorted(tables(self._records.values()), key=lambda table: -len(table.records))
+        self.tables: dict[str, dict[str, Table]] = {}
+        for table in found:
+            name = table.dataset.name
+            if any(other.dataset.name == name and other.dataset != table.dataset for other in found):
+                name += f" (set {table.dataset.fingerprint[:8]})"
+            self.tables.setdefault(name, {})[table.protocol] = table
+
+    def scored(self, record: Record) -> Scored:
+        """Return a record with its per-image values. Raises RecordError if they cannot be trusted."""
+        [path] = [path for path, other in self._records.items() if other is record]
+        return Scored(record, read_values(path, record))
+
+
+def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None) -> None:
+    """Add the leaderboard of the records in `results` to the Blocks that are being built.
+
+    `restore` lets the page show restored photographs of the sample set beside each other: records hold none, and the
+    leaderboard itself runs no model.
+    """
     import gradio as gr
 
-    records, _ = read_folder(results)
-    boards = sorted(tables(records.values()), key=lambda board: -len(board.records))  # most methods first
-    if not boards:
+    boards = Boards(results)
+    if not boards.tables:
         gr.Markdown("There are no results yet. They appear here as soon as a benchmark has run.")
         return
+    first, protocols = next(iter(boards.tables.items()))
+    table = next(iter(protocols.values()))
 
-    def choose(index: int) -> tuple:
-        names = [column.name for column in boards[index].columns]
-        metric = gr.Dropdown(names, value=names[0] if names else None)
-        return grid(boards[index]), notes(boards[index]), metric, draw(index)
+    def choose(dataset: str, protocol: str | None = None) -> tuple:
+        """Show another table: all its methods, ranked by the metrics that decide by default."""
+        protocols = boards.tables[dataset]
+        table = protocols.get(protocol) or next(iter(protocols.values()))
+        names, methods = _metrics(table), _methods(table)
+        return (
+            gr.Dropdown(list(protocols), value=table.protocol),
+            gr.CheckboxGroup(names, value=rank.voters(table)),
+            gr.Dropdown(licences(table), value=[]),
+            gr.CheckboxGroup(value=[]),
+            gr.Dropdown(names, value=names[0] if names else None),
+            *narrow(dataset, table.protocol, None, rank.voters(table), [], []),
+            gr.Dropdown(methods, value=methods[0]),
+            gr.Dropdown(methods, value=methods[-1]),
+            gr.Dropdown(names, value=names[0] if names else None),
+            *("", _rows([]), None, gr.Dropdown([], value=None)),
+        )
 
-    def draw(index: int, metric: str | None = None) -> np.ndarray | None:
+    def narrow(dataset: str, protocol: str, metric: str | None, *filters: list[str]) -> tuple:
+        """Show the part of a table that the filters leave."""
+        table = narrowed(boards.tables[dataset][protocol], *filters)
+        return grid(table, filters[0]), notes(table), exports(table), draw(dataset, protocol, metric, *filters)
+
+    def draw(dataset: str, protocol: str, metric: str | None, *filters: list[str]) -> np.ndarray | None:
+        table = boards.tables[dataset][protocol]
         try:
-            figure = figures.quality_against_speed(boards[index], metric)
+            return picture(figures.quality_against_speed(narrowed(table, *filters), metric))
         except ValueError:  # nothing was timed or scored
             return None
-        figure.set_dpi(160)
-        figure.canvas.draw()
-        return np.asarray(figure.canvas.buffer_rgba())[..., :3]
 
-    names = [column.name for column in boards[0].columns]
-    titles = [(board.title, index) for index, board in enumerate(boards)]
-    chosen = gr.Dropdown(titles, value=0, label="Data set and protocol", elem_id="board")
+    def compare(dataset: str, protocol: str, a: str, b: str, metric: str) -> tuple:
+        """Set two methods side by side, where B loses most first."""
+        table = boards.tables[dataset][protocol]
+        by_name = {record.method.name: record for record in table.records}
+        nothing = gr.Dropdown([], value=None)
+        try:
+            pair = boards.scored(by_name[a]), boards.scored(by_name[b])
+            found, rows = explorer.side_by_side(*pair, metric)
+            text = explorer.verdict(found, a, b)
+        except RecordError as error:
+            return html.escape(str(error).replace(f"{results}/", ""), quote=False), _rows([]), None, nothing
+        try:
+            values = [side.values(metric) for side in pair]
+            drawn = picture(figures.scatter(*values, (f"{a} (A)", f"{b} (B)"), metric, found.direction))
+        except ValueError:  # no finite value by both
+            drawn = None
+        names = [row[0] for row in rows]
+        return text, _rows(rows), drawn, gr.Dropdown(names, value=names[0] if names else None)
+
+    def look(dataset: str, protocol: str, a: str, b: str, image: str | None) -> tuple[list[tuple], str]:
+        if image is None:
+            return [], ""
+        by_name = {record.method.name: record for record in boards.tables[dataset][protocol].records}
+        return explorer.pictures((by_name[a], by_name[b]), image, restore)
+
+    def pick(event: gr.SelectData) -> str:
+        return event.row_value[0]
+
+    voting = rank.voters(table)
+    with gr.Row():
+        dataset = gr.Dropdown(list(boards.tables), value=first, label="Data set", elem_id="dataset")
+        protocol = gr.Dropdown(list(protocols), value=table.protocol, label="Protocol", elem_id="protocol")
+        licence = gr.Dropdown(
+            licences(table), value=[], multiselect=True, label="Licence", info="none chosen: all", elem_id="licence"
+        )
+    with gr.Row():
+        metrics = gr.CheckboxGroup(
+            _metrics(table), value=voting, label="Metrics", info="those chosen decide the rank", elem_id="metrics"
+        )
+        without = gr.CheckboxGroup(
+            [OVERLAPPING, PREDICTED], value=[], label="Leave out methods", info="that were", elem_id="without"
+        )
     methods = gr.Dataframe(
-        grid(boards[0]), label="Methods", show_label=False, show_search="search", pinned_columns=1, interactive=False,
-        buttons=["copy", "fullscreen"], elem_id="methods",
+        grid(table, voting), label="Methods", show_label=False, show_search="search", pinned_columns=1,
+        interactive=False, buttons=["copy", "fullscreen"], elem_id="methods",
     )  # fmt: skip
+    with gr.Accordion("How the rank is made", open=False):
+        gr.Markdown(rank.EXPLANATION)
+    links = gr.HTML(exports(table), elem_id="exports", padding=False)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            about = gr.Markdown(notes(boards[0]), elem_id="notes")
-            metric = gr.Dropdown(names, value=names[0] if names else None, label="Quality in the figure")
+            about = gr.Markdown(notes(table), elem_id="notes")
+            quality = gr.Dropdown(_metrics(table), label="Quality in the figure", elem_id="quality")
         with gr.Column(scale=3, min_width=320):
             figure = gr.Image(
-                draw(0), label="Quality against speed", alt_text="Each method's score against its seconds for an image",
+                draw(first, table.protocol, None, voting, [], []), label="Quality against speed",
+                alt_text="Each method's score against its seconds for an image; a line joins the Pareto front",
                 show_label=False, format="png", interactive=False, buttons=["download", "fullscreen"], elem_id="figure",
             )  # fmt: skip
-    chosen.input(choose, chosen, [methods, about, metric, figure], api_visibility="private")
-    metric.input(draw, [chosen, metric], figure, api_visibility="private")
+
+    gr.Markdown("### Image by image\nTwo methods on the same images; those on which B loses most come first.")
+    names = _methods(table)
+    with gr.Row():
+        a = gr.Dropdown(names, value=names[0], label="A", info="what is compared with", elem_id="a")
+        b = gr.Dropdown(names, value=names[-1], label="B", info="what the verdict is about", elem_id="b")
+        by = gr.Dropdown(_metrics(table), label="Metric", info="that sorts the images", elem_id="by")
+    compared = gr.Button("Compare", elem_id="compare")
+    conclusion = gr.Markdown(elem_id="verdict")
+    with gr.Row():
+        with gr.Column(scale=3, min_width=320):
+            images = gr.Dataframe(
+                _rows([]), label="Images", show_label=False, show_search="search", pinned_columns=1, interactive=False,
+                buttons=["copy", "fullscreen"], elem_id="images", max_height=420,
+            )  # fmt: skip
+        with gr.Column(scale=2, min_width=320):
+            scatter = gr.Image(
+                label="B against A", alt_text="Each image's score by B against its score by A", show_label=False,
+                format="png", interactive=False, buttons=["download", "fullscreen"], elem_id="scatter",
+            )  # fmt: skip
+    image = gr.Dropdown([], label="Look at an image", info="or click its row", elem_id="image")
+    seen = gr.Gallery(label="Pictures", show_label=False, columns=4, height="auto", elem_id="pictures")
+    remark = gr.Markdown(elem_id="remark")
+
+    private = {"api_visibility": "private"}
+    shown, filters = [dataset, protocol], [metrics, licence, without]
+    outputs = [protocol, metrics, licence, without, quality, methods, about, links, figure, a, b, by]
+    outputs += [conclusion, images, scatter, image]
+    dataset.input(choose, dataset, outputs, **private)
+    protocol.input(choose, shown, outputs, **private)
+    for control in filters:
+        control.input(narrow, [*shown, quality, *filters], [methods, about, links, figure], **private)
+    quality.input(draw, [*shown, quality, *filters], figure, **private)
+    sides = [*shown, a, b]
+    compared.click(compare, [*sides, by], outputs[-4:], **private)
+    images.select(pick, None, image, **private)
+    image.change(look, [*sides, image], [seen, remark], concurrency_limit=1, **private)
 
 
-def grid(table: Table) -> dict[str, Any]:
+def narrowed(table: Table, metrics: Sequence[str], chosen: Sequence[str], without: Sequence[str]) -> Table:
+    """Return the part of a table under the `chosen` licences (all if none), less what `without` says, ranked.
+
+    The chosen `metrics` come first among the columns, and the best by Borda count first among the methods.
+    """
+    records = tuple(
+        record
+        for record in table.records
+        if (not chosen or licence_of(record) in chosen)
+        and not (OVERLAPPING in without and record.contaminated)
+        and not (PREDICTED in without and record.method.source == "predictions")
+    )
+    columns = tuple(sorted(table.columns, key=lambda column: column.name not in metrics))
+    part = replace(table, columns=columns, records=records)
+    standings = zip(rank.borda(part, metrics or None), records, strict=True)
+    return replace(part, records=tuple(record for _, record in sorted(standings, key=lambda one: one[0].place)))
+
+
+def grid(table: Table, metrics: Sequence[str] | None = None) -> dict[str, Any]:
     """Return a table for gr.Dataframe: numbers to sort by, texts to read, the best of each column in bold."""
     headers, rows = table.grid()
-    texts, styles = [], []
-    for record, row in zip(table.records, rows, strict=True):
+    standings = rank.borda(table, metrics or None)
+    ordered = sorted(zip(standings, table.records, rows, strict=True), key=lambda one: one[0].place)
+    values, texts, styles = [], [], []
+    for standing, record, row in ordered:
         scores = [(column, record.metrics.get(column.name)) for column in table.columns]
         seconds, megapixels, parameters = row[-3:]
+        values.append([row[0], standing.place, *row[1:], licence_of(record)])
         texts.append([
-            marked(record),
+            name_with_marks(record),
+            f"{standing.place} ({standing.share:.0%})",
             *("–" if summary is None else score_text(summary, column) for column, summary in scores),
             "–" if seconds is None else f"{seconds:.2g}",
             "–" if megapixels is None else f"{megapixels:.2g}",
             "–" if parameters is None else f"{parameters:,}",
+            licence_of(record),
         ])  # fmt: skip
         best = [BEST if record.method.name in table.best(column) else "" for column, _ in scores]
-        styles.append(["", *best, "", "", ""])
-    return {"headers": headers, "data": rows, "metadata": {"display_value": texts, "styling": styles}}
+        styles.append(["", "", *best, "", "", "", ""])
+    headers = [headers[0], "rank", *headers[1:], "licence"]
+    return {"headers": headers, "data": values, "metadata": {"display_value": texts, "styling": styles}}
+
+
+def name_with_marks(record: Record) -> str:
+    """Return the method's name, with † if its training data overlaps the set, with ‡ if predictions were scored."""
+    return marked(record) + (" ‡" if record.method.source == "predictions" else "")
+
+
+def licence_of(record: Record) -> str:
+    """Return the licence of the method in small letters, as it is written in many ways."""
+    return (record.method.license or "none stated").lower()
+
+
+def licences(table: Table) -> list[str]:
+    """List the licences of a table's methods."""
+    return sorted({licence_of(record) for record in table.records})
 
 
 def score_text(summary: Summary, column: Column) -> str:
-    """Return the mean with its 95 % interval, and the count where images are missing."""
+    """Return the mean with its 95 % interval, and the count where images are missing."""
     if summary.mean is None:
         return "∞" if summary.infinite else "–"
     text = f"{summary.mean:.4g}"
@@ -94,12 +268,55 @@ def notes(table: Table) -> str:
     lines = [
         f"**{info.name}**: {info.samples} images, {info.pairs} of them with a clear one to compare with.",
         f"**{table.protocol}**: the protocol. Numbers under different protocols are never comparable.",
-        "**Scores**: the mean over the images with its 95 % bootstrap interval; ↑ higher or ↓ lower is better, and the "
+        "**Scores**: the mean over the images with its 95 % bootstrap interval; ↑ higher or ↓ lower is better, and the "
         "best is bold. Sort and filter by a header's menu (⋮).",
     ]
+    if not table.records:
+        lines.append("**No method** is left by these filters.")
     if machines := sorted({record.environment.get("cpu", "") for record in table.records if record.speed} - {""}):
         lines.append(f"**Seconds**: median for one image, in the network, on {'; '.join(machines)}.")
     if failures := [f"{record.method.name} ({len(record.failures)})" for record in table.records if record.failures]:
         lines.append(f"**Failed images**: {', '.join(failures)}.")
-    lines += overlaps(table)
+    if any(record.method.source == "predictions" for record in table.records):
+        lines.append("‡ Scored from predictions made elsewhere: nobody here ran the method, and its time is not known.")
+    lines += render.overlaps(table)
     return "\n\n".join(lines)
+
+
+def exports(table: Table) -> str:
+    """Return links that save the shown table as a file; they hold the whole of it, so that no file is kept here."""
+    if not table.records:
+        return ""
+    stem = f"{table.dataset.name}-{table.protocol}"
+    files = [
+        ("CSV", f"{stem}.csv", "text/csv", render.as_csv([table]) + "\n"),
+        ("LaTeX", f"{stem}.tex", "text/plain", render.latex([table]) + "\n"),
+        ("Markdown", f"{stem}.md", "text/plain", render.markdown([table]) + "\n"),
+        ("BibTeX", f"{stem}.bib", "text/plain", citation.bibtex(table)),
+    ]
+    links = (
+        f"<a download='{html.escape(name)}' href='data:{kind};charset=utf-8,{quote(text, safe='')}'>{label}</a>"
+        for label, name, kind, text in files
+    )
+    return f"<p><span>Take it along:</span>{''.join(links)}</p>"
+
+
+def picture(figure: "Figure") -> np.ndarray:
+    """Return a figure as pixels [H,W,3] for gr.Image."""
+    figure.set_dpi(160)
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3]
+
+
+def _metrics(table: Table) -> list[str]:
+    return [column.name for column in table.columns]
+
+
+def _methods(table: Table) -> list[str]:
+    return [record.method.name for record in table.records]
+
+
+def _rows(rows: list[list[str | float | None]]) -> dict[str, Any]:
+    """Return rows of the explorer for gr.Dataframe."""
+    texts = [[row[0], *("–" if value is None else f"{value:.4g}" for value in row[1:])] for row in rows]
+    return {"headers": list(explorer.HEADERS), "data": rows, "metadata": {"display_value": texts}}

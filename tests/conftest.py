@@ -5,6 +5,7 @@ import pytest
 
 from bench.record import DatasetInfo, Failure, Method, Record, Speed, Summary
 
+ABOUT = ("source", "parameters", "license", "paper", "trained_on")
 UNITS = {"psnr": "dB", "ciede2000": "ΔE00"}
 
 
@@ -14,7 +15,7 @@ def make():
 
     def build(method, means, *, dataset="sample", fingerprint="ab" * 32, protocol="native-v1", seconds=0.5, **more):
         def summary(name, mean):
-            reference = name not in ("niqe", "fade_refit")
+            reference = name not in ("niqe", "fade", "fade_refit")
             count = more.get("counts", {}).get(name, 6 if reference else 10)
             return Summary(
                 mean=mean,
@@ -31,7 +32,7 @@ def make():
             seconds_median=seconds, megapixels_median=0.48, device="cpu", dtype="float32", threads=2
         )
         return Record(
-            method=Method(name=method, parameters=more.get("parameters")),
+            method=Method(name=method, **{key: more[key] for key in ABOUT if key in more}),
             contaminated=more.get("contaminated", ()),
             dataset=DatasetInfo(name=dataset, samples=10, pairs=6, fingerprint=fingerprint),
             protocol=protocol,

@@ -1,3 +1,8 @@
+import csv
+import io
+import re
+from urllib.parse import unquote
+
 import gradio as gr
 
 from bench.report.table import tables
@@ -9,26 +14,62 @@ def texts(page):
 
 
 def test_grid_sorts_by_numbers_and_shows_intervals(make):
+    """By hand: psnr gives theirs (infinite) 2, dcp 1, api 0; ssim gives api 2, dcp 1, and theirs nothing."""
     records = [
-        make("api", {"psnr": 9.5, "niqe": 3.25}, parameters=1737000, counts={"niqe": 9}),
-        make("dcp", {"psnr": 10.25, "niqe": 4.0}, parameters=0),
-        make("theirs", {"psnr": None}, seconds=None),
+        make("api", {"psnr": 9.5, "ssim": 0.75, "niqe": 3.25}, parameters=1737000, counts={"niqe": 9}, license="MIT"),
+        make("dcp", {"psnr": 10.25, "ssim": 0.5, "niqe": 4.0}, parameters=0),
+        make("theirs", {"psnr": None}, seconds=None, source="predictions"),
     ]
     [table] = tables(records)
     grid = view.grid(table)
-    assert grid["headers"] == ["method", "psnr ↑", "niqe ↓", "seconds", "megapixels", "parameters"]
+    headers = ["method", "rank", "psnr ↑", "ssim ↑", "niqe ↓", "seconds", "megapixels", "parameters", "licence"]
+    assert grid["headers"] == headers
     assert grid["data"] == [
-        ["theirs", None, None, None, None, None],
-        ["dcp", 10.25, 4.0, 0.5, 0.48, 0],
-        ["api", 9.5, 3.25, 0.5, 0.48, 1737000],
+        ["theirs", 1, None, None, None, None, None, None, "none stated"],
+        ["dcp", 1, 10.25, 0.5, 4.0, 0.5, 0.48, 0, "none stated"],
+        ["api", 1, 9.5, 0.75, 3.25, 0.5, 0.48, 1737000, "mit"],
     ]
     assert grid["metadata"]["display_value"] == [
-        ["theirs", "∞", "–", "–", "–", "–"],
-        ["dcp", "10.25 [9.25, 12.2]", "4 [3, 6]", "0.5", "0.48", "0"],
-        ["api", "9.5 [8.5, 11.5]", "3.25 [2.25, 5.25], n = 9", "0.5", "0.48", "1,737,000"],
-    ]
+        ["theirs ‡", "1 (50%)", "∞", "–", "–", "–", "–", "–", "none stated"],
+        ["dcp", "1 (50%)", "10.25 [9.25, 12.2]", "0.5 [-0.5, 2.5]", "4 [3, 6]", "0.5", "0.48", "0", "none stated"],
+        ["api", "1 (50%)", "9.5 [8.5, 11.5]", "0.75 [-0.25, 2.75]", "3.25 [2.25, 5.25], n = 9", "0.5", "0.48",
+         "1,737,000", "mit"],
+    ]  # fmt: skip
     bold = [[bool(style) for style in row] for row in grid["metadata"]["styling"]]
-    assert [(row, column) for row in range(3) for column in range(6) if bold[row][column]] == [(0, 1)]
+    assert [(row, column) for row in range(3) for column in range(9) if bold[row][column]] == [(0, 2), (2, 3)]
+    by_one = view.grid(table, ["ssim"])
+    assert [row[:2] for row in by_one["data"]] == [["api", 1], ["dcp", 2], ["theirs", 3]]
+
+
+def test_filters_leave_a_smaller_table_ranked_anew(make):
+    [table] = tables(
+        [
+            make("free", {"psnr": 9.0, "niqe": 5.0}, license="MIT"),
+            make("tuned", {"psnr": 10.0, "niqe": 4.0}, license="mit", contaminated=("O-HAZE",)),
+            make("bought", {"psnr": 11.0, "niqe": 3.0}, license="proprietary", source="predictions"),
+        ]
+    )
+    assert view.licences(table) == ["mit", "proprietary"]
+
+    def left(*filters):
+        part = view.narrowed(table, *filters)
+        return [record.method.name for record in part.records], [column.name for column in part.columns]
+
+    assert left(["psnr"], [], []) == (["bought", "tuned", "free"], ["psnr", "niqe"])
+    assert left(["niqe"], ["mit"], []) == (["tuned", "free"], ["niqe", "psnr"])
+    assert left([], [], [view.OVERLAPPING]) == (["bought", "free"], ["psnr", "niqe"])
+    assert left(["psnr"], [], [view.OVERLAPPING, view.PREDICTED]) == (["free"], ["psnr", "niqe"])
+    nothing = view.narrowed(table, ["psnr"], ["proprietary"], [view.PREDICTED])
+    assert view.grid(nothing)["data"] == [] and "No method" in view.notes(nothing) and view.exports(nothing) == ""
+
+
+def test_the_shown_table_is_taken_along_whole(make):
+    [table] = tables([make('a, "b" & c', {"psnr": 20.0}, paper="https://arxiv.org/abs/1707.06543")])
+    links = dict(re.findall(r"download='([^']+)' href='data:[^,]+,([^']+)'", view.exports(table)))
+    assert list(links) == [f"sample-native-v1.{suffix}" for suffix in ("csv", "tex", "md", "bib")]
+    [row] = csv.DictReader(io.StringIO(unquote(links["sample-native-v1.csv"])))
+    assert (row["method"], float(row["psnr"]), row["contaminated"]) == ('a, "b" & c', 20.0, "")
+    assert "eprint = {1707.06543}" in unquote(links["sample-native-v1.bib"])
 
 
 def test_notes_name_what_was_measured(make):
@@ -48,11 +89,12 @@ def test_page_shows_records_without_a_time(make, tmp_path):
     make("theirs", {"psnr": 20.0}, seconds=None).write(tmp_path)
     with gr.Blocks(analytics_enabled=False) as page:
         view.leaderboard(tmp_path)
-    assert ["theirs" in str(block.value) for block in page.blocks.values() if isinstance(block, gr.Dataframe)] == [True]
-    assert [block.value for block in page.blocks.values() if isinstance(block, gr.Image)] == [None]
+    shown = {block.elem_id: block.value for block in page.blocks.values() if isinstance(block, gr.Dataframe | gr.Image)}
+    assert "theirs" in str(shown["methods"]) and shown["figure"] is None
 
 
 def test_training_sets_that_overlap_are_marked_and_named(make):
     [table] = tables([make("tuned", {"psnr": 20.0}, contaminated=("O-HAZE",)), make("clean", {"psnr": 19.0})])
     assert [row[0] for row in view.grid(table)["metadata"]["display_value"]] == ["tuned †", "clean"]
+    assert "‡" not in view.notes(table)
     assert "† Trained on data that overlaps this set: tuned (O-HAZE)." in view.notes(table)

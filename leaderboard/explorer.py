@@ -1,0 +1,107 @@
+"""Two methods side by side, image by image: where the one loses most against the other."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import compare
+from bench.compare import Difference, Scored
+from bench.record import Record
+from bench.report.table import ARROWS
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from bench.datasets import Sample
+
+# Restores a photograph as the method of a record did, or tells with None that this cannot be done here.
+Restore = Callable[[Record, Path], "Image.Image | None"]
+
+HEADERS = ("image", "A", "B", "B − A")
+
+
+def side_by_side(a: Scored, b: Scored, metric: str) -> tuple[Difference, list[list[str | float | None]]]:
+    """Compare B with A by `metric`; return the difference, and rows of image, A, B and B − A.
+
+    Where B loses most comes first, and images that only one of the two has a value for come last. Raises RecordError if
+    the two must not be compared.
+    """
+    [found] = compare.compare(a, b, [metric])
+    before, after = a.values(metric), b.values(metric)
+    sign = 1 if found.direction == "up" else -1
+    both = sorted(found.differences, key=lambda id_: (sign * found.differences[id_], id_))
+    rows = [[id_, before[id_], after[id_], found.differences[id_]] for id_ in both]
+    one_only = sorted(before.keys() ^ after.keys())
+    return found, rows + [[id_, before.get(id_), after.get(id_), None] for id_ in one_only]
+
+
+def verdict(found: Difference, a: str, b: str) -> str:
+    """Say in Markdown what the difference shows."""
+    count = len(found.differences)
+    if not count:
+        return f"No image has a value of {found.metric} by both methods."
+    text = (
+        f"By **{found.metric}** {ARROWS[found.direction]}, B (**{b}**) is better than A (**{a}**) on {found.wins} of "
+        f"{count} images"
+    )
+    if found.ties:
+        text += f", and equal on {found.ties}"
+    if found.mean is not None:
+        text += f"; B − A is {f'{found.mean:+.4g} {found.unit}'.rstrip()} on average"
+    if found.low is not None:
+        text += f" (95 %: {found.low:+.3g} to {found.high:+.3g})"
+    words = {"better": "B is better", "worse": "B is worse"}.get(found.verdict, "no difference is shown")
+    return f"{text}. Wilcoxon signed-rank test: p = {found.p:.2g}; {words}."
+
+
+@cache
+def shipped() -> tuple[str, dict[str, "Sample"]]:
+    """Return the fingerprint and the samples, by id, of the sample set: its photographs may be shown, and are here."""
+    from bench import datasets
+
+    dataset = datasets.load("sample")
+    return dataset.fingerprint, {sample.id: sample for sample in dataset.samples}
+
+
+def photographs(record: Record, image: str) -> "Sample | None":
+    """Return an image of the record's data set with its clear one, None if they do not ship with the project."""
+    if record.dataset.name != "sample":
+        return None
+    fingerprint, samples = shipped()
+    return samples.get(image) if fingerprint == record.dataset.fingerprint else None
+
+
+def pictures(records: tuple[Record, Record], image: str, restore: Restore | None) -> tuple[list[tuple], str]:
+    """Return what can be shown of an image, as pairs of picture and caption, and a word on what cannot.
+
+    Records hold numbers and no pictures. The hazy and the clear photograph of the sample set ship with the project, and
+    `restore` makes the restored ones anew; nothing is shown of other sets, whose photographs belong to others.
+    """
+    sample = photographs(records[0], image)
+    if sample is None:
+        return [], (
+            f"Records hold numbers, not pictures, and the photographs of {records[0].dataset.name} are not ours to "
+            "show. With a copy of the set, `python -m bench compare A B --sheet FILE` makes a contact sheet."
+        )
+    shown, without = [(_open(sample.hazy), "hazy")], []
+    for letter, record in zip("AB", records, strict=True):
+        picture = restore(record, sample.hazy) if restore else None
+        if picture is None:
+            without.append(record.method.name)
+        else:
+            shown.append((picture, f"{letter}: {record.method.name}"))
+    if sample.clear is not None:
+        shown.append((_open(sample.clear), "clear"))
+    text = f"{image}: pictures of methods are made now, with the weights that were scored."
+    if without:
+        names = " and ".join(dict.fromkeys(without))
+        text += f" None of {names}: this page does not have the method, or has other weights by now."
+    return shown, text
+
+
+def _open(path: Path) -> "Image.Image":
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.convert("RGB")

@@ -118,8 +118,18 @@ class Dehazer:
 
     def _run_on_reduced_copy(self, hazy: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
         """Predict the maps on a copy of about as many pixels, and apply them to the photograph itself."""
+        maps = self.maps(hazy, pixels)
+        restored, density = self.network.apply_maps(hazy.to(self.device), maps)
+        return restored.cpu(), density.cpu()
+
+    @torch.inference_mode()
+    def maps(self, hazy: Tensor, pixels: int) -> Tensor:
+        """Predict the maps of a network that has them for a tensor [B,3,H,W] in [0,1], on a copy of some `pixels`.
+
+        Returns them as float32 on the network's device; `network.apply_maps` applies them at any size.
+        """
         height, width = hazy.shape[-2:]
-        shrink = (pixels / (height * width)) ** 0.5
+        shrink = min(1, (pixels / (height * width)) ** 0.5)
         # Multiples of the maps' cells, so that the maps cover the copy exactly.
         scale = self.network.maps_scale
         size = tuple(max(1, round(length * shrink / scale)) * scale for length in (height, width))
@@ -129,9 +139,7 @@ class Dehazer:
         with self._autocast():
             maps = self.network.maps(padded).float()
         first, (rows, columns) = margin // scale, (length // scale for length in size)
-        maps = maps[..., first : first + rows, first : first + columns]
-        restored, density = self.network.apply_maps(hazy.to(self.device), maps)
-        return restored.cpu(), density.cpu()
+        return maps[..., first : first + rows, first : first + columns]
 
     def _run_tiles(self, hazy: Tensor, tile: int) -> tuple[Tensor, Tensor | None]:
         overlap = min(128, tile // 4)

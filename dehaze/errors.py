@@ -17,5 +17,9 @@ class UnknownModelError(DehazeError):
     """No model has this name."""
 
 
+class VideoError(DehazeError):
+    """The input is not a clip that can be restored."""
+
+
 class OutputError(DehazeError):
     """The result cannot be written."""

@@ -1,0 +1,154 @@
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dehaze import batch, image
+from dehaze.dehazer import Restoration
+from dehaze.errors import ImageError
+
+
+def inverted(photo):
+    """Restore by a rule that is easy to check."""
+    return Restoration(photo.with_tensor(1 - photo.tensor()), None, 0.25, "inverse")
+
+
+def encoded(colour, suffix="PNG", size=(8, 6)):
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, suffix)
+    return file.getvalue()
+
+
+def archive(path, members, **options):
+    with zipfile.ZipFile(path, "w", **options) as made:
+        for name, data in members.items():
+            made.writestr(name, data)
+    return path
+
+
+def run(sources, folder, **options):
+    outcomes = list(batch.restore(sources, inverted, folder / "out.zip", **options))
+    with zipfile.ZipFile(folder / "out.zip") as made:
+        return outcomes, {name: np.asarray(Image.open(made.open(name))) for name in made.namelist()}
+
+
+def test_photographs_and_archives_become_one_archive(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded((10, 20, 30)))
+    members = {"trip/": b"", "trip/a.png": encoded((1, 2, 3)), "trip/.DS_Store": b"x", "__MACOSX/trip/a.png": b"x"}
+    zipped = archive(tmp_path / "many.ZIP", members)
+    outcomes, written = run(batch.find([tmp_path / "a.png", zipped]), tmp_path)
+
+    assert [(outcome.name, outcome.written) for outcome in outcomes] == [
+        ("a.png", "a_dehazed.png"),
+        ("a.png", "a_dehazed_2.png"),
+    ]
+    assert all(outcome.megapixels == 48e-6 and outcome.seconds == 0.25 for outcome in outcomes)
+    assert written["a_dehazed.png"][0, 0].tolist() == [245, 235, 225]
+    assert written["a_dehazed_2.png"][0, 0].tolist() == [254, 253, 252]
+
+
+def test_what_fails_does_not_stop_the_rest(tmp_path):
+    whole = encoded((9, 9, 9), "JPEG", (64, 64))
+    members = {"half.jpg": whole[: len(whole) // 2], "letter.png": b"Dear Sir or Madam", "good.jpg": whole}
+    members |= {"empty.jpg": b"", "inner.zip": b"PK\x05\x06" + bytes(18), "huge.png": encoded("red", size=(300, 300))}
+    sources = batch.find([archive(tmp_path / "a.zip", members)])
+    outcomes, written = run(sources, tmp_path, limits=batch.Limits(megapixels=0.05))
+
+    errors = {outcome.name: outcome.error for outcome in outcomes}
+    assert list(written) == ["good_dehazed.jpg"] and errors.pop("good.jpg") is None
+    assert "half.jpg is damaged or cut short" in errors["half.jpg"]
+    assert "letter.png is not an image" in errors["letter.png"]
+    assert "empty.jpg is empty" in errors["empty.jpg"]
+    assert "inner.zip is not an image" in errors["inner.zip"]
+    assert "huge.png has 0.1 megapixels (300×300)" in errors["huge.png"]
+
+
+def test_names_cannot_leave_the_archive(tmp_path):
+    outside = tmp_path / "outside.png"
+    names = ["../outside.png", "/etc/outside.png", "..\\..\\outside.png", str(outside), "a\nb\x1b[31m.png"]
+    sources = batch.find([archive(tmp_path / "a.zip", dict.fromkeys(names, encoded("blue")))])
+    before = sorted(tmp_path.rglob("*"))
+    _, written = run(sources, tmp_path)
+    assert all("/" not in name and "\\" not in name and name.isprintable() for name in written)
+    assert len(written) == 5
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "out.zip"])
+
+
+def test_bombs_are_refused_before_they_unfold(tmp_path):
+    limits = batch.Limits(photo_bytes=10_000, unpacked_bytes=50_000)
+    bomb = archive(tmp_path / "a.zip", {"a.png": bytes(40_000)}, compression=zipfile.ZIP_DEFLATED)
+    outcomes, written = run(batch.find([bomb], limits), tmp_path, limits=limits)
+    assert "more than 0 MB" in outcomes[0].error and not written
+
+    wide = {f"{i}.png": bytes(9_000) for i in range(6)}
+    with pytest.raises(ImageError, match="unpack to"):
+        batch.find([archive(tmp_path / "b.zip", wide, compression=zipfile.ZIP_DEFLATED)], limits)
+    with pytest.raises(ImageError, match="6 photographs, and the limit is 5"):
+        batch.find([tmp_path / "b.zip"], batch.Limits(photos=5))
+
+    # A header that states less than there is: no more is read than it states, and the sum does not fit.
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    directory = data.rindex(b"PK\x01\x02")
+    data[directory + 24 : directory + 28] = (100).to_bytes(4, "little")
+    (tmp_path / "c.zip").write_bytes(data)
+    outcomes, _ = run(batch.find([tmp_path / "c.zip"], limits), tmp_path, limits=limits)
+    assert "a.png" in outcomes[0].error
+
+
+def test_archives_of_countless_members_are_not_listed(tmp_path, monkeypatch):
+    monkeypatch.setattr(batch, "_MAX_DIRECTORY", 200)
+    many = archive(tmp_path / "a.zip", {f"{i}.png": b"" for i in range(9)})
+    monkeypatch.setattr(zipfile, "ZipFile", None)  # it would list them
+    with pytest.raises(ImageError, match="too many members"):
+        batch.find([many])
+    data = many.read_bytes()
+    (tmp_path / "b.zip").write_bytes(data[:-22] + b"PK\x06\x07" + bytes(16) + data[-22:-10] + bytes(10))
+    with pytest.raises(ImageError, match="too many members"):
+        batch.find([tmp_path / "b.zip"])
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", b"no archive" * 100, b"PK\x05\x06" + b"\xff" * 18])
+def test_damaged_archives_are_named(tmp_path, data):
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(ImageError, match=r"a\.zip"):
+        batch.find([tmp_path / "a.zip"])
+
+
+def test_archives_that_cannot_be_read_are_refused(tmp_path):
+    exotic = archive(tmp_path / "a.zip", {"a.png": encoded("red")}, compression=zipfile.ZIP_BZIP2)
+    assert "ordinary zip" in run(batch.find([exotic]), tmp_path)[0][0].error
+    plain = bytearray(archive(tmp_path / "b.zip", {"a.png": encoded("red")}).read_bytes())
+    plain[plain.rindex(b"PK\x01\x02") + 8] |= 1  # the flag of encryption
+    (tmp_path / "b.zip").write_bytes(plain)
+    assert "without a password" in run(batch.find([tmp_path / "b.zip"]), tmp_path)[0][0].error
+    with pytest.raises(ImageError, match="no photograph in it"):
+        batch.find([archive(tmp_path / "c.zip", {})])
+
+
+def test_broken_off_in_the_middle_leaves_a_whole_archive(tmp_path):
+    sources = batch.find([archive(tmp_path / "a.zip", {"a.png": encoded("red"), "b.png": encoded("blue")})])
+    results = batch.restore(sources, inverted, tmp_path / "out.zip")
+    assert next(results).written == "a_dehazed.png"
+    results.close()
+    assert zipfile.ZipFile(tmp_path / "out.zip").namelist() == ["a_dehazed.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "suffix", "result"),
+    [
+        ("a.jpg", "RGB", None, "a_dehazed.jpg"),
+        ("a.b.JPEG", "L", None, "a.b_dehazed.jpeg"),
+        ("a.png", "RGBA", None, "a_dehazed.png"),
+        ("a.jpg", "RGBA", None, "a_dehazed.png"),
+        ("a.webp", "RGBA", None, "a_dehazed.webp"),
+        ("a.gif", "RGB", None, "a_dehazed.png"),
+        ("a", "RGB", None, "a_dehazed.png"),
+        ("a.jpg", "RGB", ".png", "a_dehazed.png"),
+        ("a.heic", "RGB", ".jpg", "a_dehazed.jpg"),
+        ("a.png", "RGBA", ".jpg", "a_dehazed.png"),
+    ],
+)
+def test_results_keep_name_and_format(name, mode, suffix, result):
+    assert batch.output_name(name, image.read(Image.new(mode, (4, 4))), suffix) == result

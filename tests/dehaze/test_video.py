@@ -1,0 +1,180 @@
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import dehaze
+from dehaze import video
+from dehaze.dehazer import Dehazer
+from dehaze.errors import VideoError
+
+cv2 = pytest.importorskip("cv2")
+SIZE = (96, 64)  # width and height
+
+
+class Gain(nn.Module):
+    """A network whose map is the brightness it sees and whose result is the input times the map."""
+
+    multiple_of, min_size, margin, tile_size, maps_scale = 1, 1, 0, 64, 4
+
+    def maps(self, hazy):
+        return F.avg_pool2d(hazy.mean(1, keepdim=True), 4)
+
+    @staticmethod
+    def apply_maps(hazy, maps):
+        full = F.interpolate(maps, size=hazy.shape[-2:], mode="bilinear", align_corners=False)
+        return hazy * full, full
+
+
+def gain():
+    return Dehazer("gain", Gain(), torch.device("cpu"), torch.float32)
+
+
+def scene(seed=0):
+    noise = np.random.default_rng(seed).uniform(0.2, 0.8, (8, 12, 3)).astype(np.float32)
+    return cv2.resize(noise, SIZE, interpolation=cv2.INTER_CUBIC).clip(0, 1)
+
+
+def clip(path, frames, rate=10, codec="VP80"):
+    height, width = frames[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), rate, (width, height))
+    for frame in frames:
+        writer.write((frame[..., ::-1] * 255).round().astype(np.uint8))
+    writer.release()
+    return path
+
+
+def tensor(frame):
+    return torch.from_numpy(frame.transpose(2, 0, 1).copy())[None]
+
+
+def test_a_clip_keeps_length_rate_and_size(tmp_path):
+    source = clip(tmp_path / "a.mp4", [scene() * level for level in np.linspace(0.5, 1, 6)], codec="mp4v")
+    found = video.probe(source)
+    assert (found.width, found.height, found.rate, found.count) == (*SIZE, 10, 6)
+    assert list(video.restore(found, tmp_path / "b.webm", gain())) == [1, 2, 3, 4, 5, 6]
+
+    result = video.probe(tmp_path / "b.webm")
+    assert (result.width, result.height, result.rate) == (*SIZE, 10)
+    steady = video.SteadyDehazer(gain(), 10)
+    expected = [steady(torch.from_numpy(frame.transpose(2, 0, 1).copy())[None] / 255) for frame in video.frames(found)]
+    written = list(video.frames(result))
+    assert len(written) == 6
+    for frame, wanted in zip(written, expected, strict=True):
+        assert np.abs(frame / 255 - wanted[0].permute(1, 2, 0).numpy()).mean() < 0.03  # what the codec loses
+
+
+def test_colours_keep_their_order(tmp_path):
+    red = np.zeros((*SIZE[::-1], 3), np.float32)
+    red[..., 0] = 0.8
+    frame = next(video.frames(video.probe(clip(tmp_path / "a.webm", [red] * 2))))
+    assert frame[..., 0].mean() > 150 and frame[..., 1:].mean() < 40
+
+
+def test_nothing_flickers_where_the_picture_rests():
+    """Noise that shakes every map on its own shakes the smoothed ones far less."""
+    random = np.random.default_rng(1)
+    frames = [(scene() + random.normal(0, 0.02)).clip(0, 1).astype(np.float32) for _ in range(30)]
+    alone, network = [], Gain()
+    steady = video.SteadyDehazer(gain(), 30)
+    smoothed = []
+    for frame in map(tensor, frames):
+        alone.append((network.apply_maps(frame, network.maps(frame))[0] / frame.clamp_min(1e-3)).mean())
+        smoothed.append((steady(frame) / frame.clamp_min(1e-3)).mean())
+    change = [torch.stack(gains)[5:].diff().abs().mean() for gains in (alone, smoothed)]
+    assert change[1] < change[0] / 3
+
+
+def test_a_cut_starts_afresh():
+    steady = video.SteadyDehazer(gain(), 30)
+    for _ in range(5):
+        steady(tensor(scene() * 0.3))
+    after = tensor(scene(7) * 0.5 + 0.5)
+    network = Gain()
+    expected = network.apply_maps(after, network.maps(after))[0]
+    assert (steady(after) - expected).abs().max() < 0.02
+
+
+def test_strength_blends(tmp_path):
+    frame = tensor(scene())
+    full = video.SteadyDehazer(gain(), 10)(frame)
+    half = video.SteadyDehazer(gain(), 10)(frame, 0.5)
+    assert torch.allclose(half, (frame + full) / 2, atol=1e-6)
+
+
+def test_the_shipped_model_restores_a_frame_as_a_photograph():
+    frame = tensor(scene())
+    dehazer = dehaze.load("api")
+    restored = video.SteadyDehazer(dehazer, 10)(frame)
+    inside = (..., slice(2, -2), slice(2, -2))  # at the border, maps end with the picture
+    assert (restored - dehazer.restore(frame)[0])[inside].abs().max() < 1e-5
+
+
+def test_models_without_maps_are_refused():
+    with pytest.raises(VideoError, match="dcp restores every frame afresh"):
+        video.SteadyDehazer(dehaze.load("dcp"), 10)
+
+
+def test_long_clips_and_those_that_lie_about_it_are_refused(tmp_path):
+    source = clip(tmp_path / "a.webm", [scene()] * 12)
+    with pytest.raises(VideoError, match=r"lasts 1 s, and the limit is 0\.5 s"):
+        video.probe(source, max_seconds=0.5)
+    lying = SimpleNamespace(path=source, rate=10)
+    with pytest.raises(VideoError, match="lasts longer"):
+        list(video.frames(lying, max_seconds=0.5))
+
+
+def test_large_frames_are_reduced_to_even_sides(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "MAX_SIDE", 50)
+    frame = next(video.frames(video.probe(clip(tmp_path / "a.webm", [scene()]))))
+    assert frame.shape == (32, 50, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty"),
+        (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", "is not an MP4"),
+        (b"ffconcat version 1.0\nfile /etc/passwd\n", "is not an MP4"),
+        (b"\x00\x00\x00\x18ftypmp42" + bytes(400), "is damaged"),
+        (b"\x1aE\xdf\xa3" + bytes(400), "is damaged"),
+    ],
+)
+def test_what_is_no_clip_is_named(tmp_path, data, words):
+    (tmp_path / "a.mp4").write_bytes(data)
+    with pytest.raises(VideoError, match=words):
+        video.probe(tmp_path / "a.mp4")
+
+
+def test_a_clip_that_is_broken_off_leaves_no_file(tmp_path):
+    source = video.probe(clip(tmp_path / "a.webm", [scene()] * 3))
+    running = video.restore(source, tmp_path / "b.webm", gain())
+    assert next(running) == 1
+    running.close()
+    assert not (tmp_path / "b.webm").exists()
+
+
+def test_every_frame_waits_for_its_turn(tmp_path):
+    turns = []
+
+    class Turn:
+        def __enter__(self):
+            turns.append("in")
+
+        def __exit__(self, *_):
+            turns.append("out")
+
+    source = video.probe(clip(tmp_path / "a.webm", [scene()] * 2))
+    for done in video.restore(source, tmp_path / "b.webm", gain(), turn=Turn):
+        assert turns == ["in", "out"] * done
+
+
+def test_without_opencv_the_error_says_what_to_install(tmp_path, monkeypatch):
+    source = clip(tmp_path / "a.webm", [scene()])
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(VideoError, match="pip install opencv-python-headless"):
+        video.probe(source)

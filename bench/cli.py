@@ -15,6 +15,7 @@ from rich.table import Table
 
 import dehaze
 from bench import datasets, metrics, protocol, runner, speed
+from bench.archive import unpacked
 from bench.errors import BenchError, RunError
 from bench.metrics import Metric, MetricError
 from bench.prepare import prepare
@@ -107,7 +108,9 @@ def run(
 @app.command()
 def score(
     output: Output,
-    predictions: Annotated[Path, typer.Option(help="Folder of restored images, named as the hazy ones.")],
+    predictions: Annotated[
+        Path, typer.Option(help="Folder of restored images, named as the hazy ones; or a zip archive of it.")
+    ],
     method: Annotated[str, typer.Option(help="Name of the method that made them.")],
     dataset: Annotated[str, typer.Option(help="A name from list, folder:PATH or hub:….")],
     data_root: DataRoot = None,
@@ -132,9 +135,10 @@ def score(
         about = Method(
             name=method, parameters=parameters, license=license, paper=paper, trained_on=tuple(trained_on or ())
         )
-        restorer = Predictions(predictions, samples, rules, about)
-        processes = join()
-        record = _run(restorer, samples, rules, scores, output, options=options, resume=resume, processes=processes)
+        with unpacked(predictions, samples) as folder:
+            restorer = Predictions(folder, samples, rules, about)
+            processes = join()
+            record = _run(restorer, samples, rules, scores, output, options=options, resume=resume, processes=processes)
     if processes.is_main:
         _finish([record], output, missing)
 

@@ -90,30 +90,37 @@ class Dehazer:
         """
         tile = self.network.tile_size if self.tile is None else self.tile
         height, width = hazy.shape[-2:]
+        # Once, from the whole: what a tile shows alone would change from tile to tile.
+        given = self.network.instruct(hazy.to(self.device)) if hasattr(self.network, "instruct") else {}
         if not tile or height * width <= tile * tile:
-            restored, density = self._run(hazy)
+            restored, density = self._run(hazy, given)
         elif self.tile is None and hasattr(self.network, "maps"):
             restored, density = self._run_on_reduced_copy(hazy, tile * tile)
         else:
-            restored, density = self._run_tiles(hazy, tile)
+            restored, density = self._run_tiles(hazy, tile, given)
+        if "density" in given:
+            density = given["density"].float().cpu()
         return restored.clamp_(0, 1), None if density is None else density.clamp_(0, 1)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
-    def _run(self, hazy: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _run(self, hazy: Tensor, given: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         """Run the network once; return the restored image and the density, on the CPU as float32."""
         height, width = hazy.shape[-2:]
         margin = self.network.margin
-        hazy = _pad(hazy.to(self.device), margin, self.network.multiple_of, self.network.min_size)
+
+        def padded(map_: Tensor) -> Tensor:
+            return _pad(map_.to(self.device), margin, self.network.multiple_of, self.network.min_size)
 
         def finish(result: Tensor) -> Tensor:
             return result[..., margin : margin + height, margin : margin + width].float().cpu()
 
         with self._autocast():
             if not hasattr(self.network, "restore_with_density"):
-                return finish(self.network(hazy)), None
-            restored, density = self.network.restore_with_density(hazy)
+                given = {key: padded(value) if value.ndim == 4 else value for key, value in given.items()}
+                return finish(self.network(padded(hazy), **given)), None
+            restored, density = self.network.restore_with_density(padded(hazy))
         return finish(restored), finish(density)
 
     def _run_on_reduced_copy(self, hazy: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
@@ -141,7 +148,7 @@ class Dehazer:
         first, (rows, columns) = margin // scale, (length // scale for length in size)
         return maps[..., first : first + rows, first : first + columns]
 
-    def _run_tiles(self, hazy: Tensor, tile: int) -> tuple[Tensor, Tensor | None]:
+    def _run_tiles(self, hazy: Tensor, tile: int, given: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         overlap = min(128, tile // 4)
         height, width = hazy.shape[-2:]
         restored, density = torch.zeros_like(hazy, device="cpu"), None
@@ -149,7 +156,8 @@ class Dehazer:
             for left, columns in _spans(width, tile, overlap):
                 at = (..., slice(top, top + len(rows)), slice(left, left + len(columns)))
                 weight = rows[:, None] * columns
-                part, part_density = self._run(hazy[at])
+                here = {key: value[at] if value.ndim == 4 else value for key, value in given.items()}
+                part, part_density = self._run(hazy[at], here)
                 restored[at] += part * weight
                 if part_density is not None:
                     density = torch.zeros_like(restored[:, :1]) if density is None else density

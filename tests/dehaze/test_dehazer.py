@@ -114,6 +114,36 @@ def test_a_large_photograph_takes_its_maps_from_a_reduced_copy(shape):
     torch.testing.assert_close(density[inside], hazy[:, :1][inside], atol=3e-3, rtol=0)
 
 
+class Told(torch.nn.Module):
+    """Subtract a map and a number that it is given."""
+
+    multiple_of, min_size, margin, tile_size = 8, 8, 8, 96
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def instruct(self, hazy):
+        self.asked.append(tuple(hazy.shape))
+        ramp = torch.linspace(0, 0.5, hazy.shape[-1]).expand(len(hazy), 1, *hazy.shape[-2:])
+        return {"density": ramp.contiguous(), "embedding": hazy.mean((2, 3))}
+
+    def forward(self, hazy, density, embedding):
+        assert density.shape[-2:] == hazy.shape[-2:]
+        assert embedding.shape == (len(hazy), 3)
+        return hazy - density - embedding[:, :, None, None] / 10
+
+
+@pytest.mark.parametrize("shape", [(50, 70), (230, 301)])
+def test_what_a_network_must_be_told_is_found_once_and_cut_with_the_tiles(shape):
+    network, hazy = Told(), torch.full((1, 3, *shape), 0.8)
+    restored, density = dehaze.Dehazer("told", network, torch.device("cpu"), torch.float32).restore(hazy)
+    assert network.asked == [(1, 3, *shape)]
+    expected = torch.linspace(0, 0.5, shape[1]).expand(1, 1, *shape)
+    torch.testing.assert_close(density, expected)
+    torch.testing.assert_close(restored, (0.8 - 0.08 - expected).expand_as(hazy))
+
+
 def test_the_callers_tensor_is_left_alone(halve):
     hazy = torch.full((1, 3, 8, 8), 1.5)
     for dehazer in (halve, loaded("identity")):

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from dehaze.errors import DehazeError
 from dehaze.haze import HazeRenderer
-from dehaze.hub import save_weights
 from dehaze.training.checkpoint import TrainingState
 from dehaze.training.data import RealHaze, RenderedCrops, Scene, find_scenes
 from dehaze.training.pairs import PairedCrops, find_pairs
@@ -130,7 +129,7 @@ def train(
     save()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        save_weights(average, output / "weights")
+        recipe.save(average, output / "weights")
         accelerator.print(f"weights: {output / 'weights'}")
     return output / "weights"
 

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 
 from torch import Tensor, nn
 
 from dehaze.haze import RendererConfig
+from dehaze.hub import save_weights
 from dehaze.training.validation import validate
 
 Batch = Mapping[str, Tensor]
@@ -21,13 +23,14 @@ class Recipe:
     0 to 1 over the run, returns the named terms of the loss, already weighted, whose sum is minimised. It may look at
     `average`, the network's moving average, and hold a `critic` that is trained beside the network. Where a run is
     given the weights of a feature backbone, it gets them as `features=PATH`.
-    `validate(average, batches)` returns the scores on scenes kept aside.
+    `validate(average, batches)` returns the scores on scenes kept aside; `save(average, folder)` writes the weights.
     """
 
     network: Callable[[], nn.Module]
     objective: Callable[..., nn.Module]
     steps: int
     validate: Callable[[nn.Module, Iterable[Batch]], dict[str, float]] = validate
+    save: Callable[[nn.Module, Path], None] = save_weights
     renderer: RendererConfig = field(default_factory=RendererConfig)
     crop: int = 256
     batch: int = 8

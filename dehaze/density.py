@@ -1,0 +1,167 @@
+"""Haze density from CLIP, and what an image shows beside its haze (for CLIPHaze, arXiv 2408.12317).
+
+That CLIP tells haze from clear air without having been trained to is the paper's; prompts and layers are ours, after
+CLIP Surgery (Li et al. 2023).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dehaze.errors import WeightsError
+from dehaze.hub import HUB_ID, shipped_folder
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel, CLIPTokenizer
+
+HAZY = (
+    "a photo of a scene in the fog",
+    "a hazy photo",
+    "a photo with dense haze",
+    "a foggy scene",
+    "a photo taken in thick smog",
+)
+CLEAR = (
+    "a clear photo of a scene",
+    "a photo on a sunny day",
+    "a photo with no haze",
+    "a scene in clear air",
+    "a photo taken with good visibility",
+)
+
+# Mean and standard deviation of RGB that CLIP models are trained with.
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+class Haze(NamedTuple):
+    """What CLIP says of images: `density` [B,1,H,W] and `score` [B] in [0,1], and `embedding` [B,D] of length 1."""
+
+    density: Tensor
+    score: Tensor
+    embedding: Tensor
+
+
+class HazeDensity(nn.Module):
+    """Tell how hazy images are, and where, by what a CLIP model finds nearer: prompts of haze or of clear air.
+
+    The score compares the image's embedding with the mean of either set, at the model's own temperature (100 in
+    OpenAI's); the density does so for each patch. `embedding` is the image's, less its component along the direction
+    from clear to hazy, of length 1 again. Images of any size are brought to about as many pixels as the model was
+    trained with, in whole patches. Gradients reach images that ask for them.
+    """
+
+    def __init__(
+        self,
+        model: "CLIPModel",
+        tokenizer: "CLIPTokenizer",
+        hazy: Sequence[str] = HAZY,
+        clear: Sequence[str] = CLEAR,
+    ):
+        super().__init__()
+        self.model = model
+        with torch.no_grad():  # once: the prompts stay the same
+            texts = encode_texts(model, tokenizer([*hazy, *clear], padding=True, return_tensors="pt"))
+        self.register_buffer("prompts", mean_prompts(texts, len(hazy)), persistent=False)
+
+    def forward(self, image: Tensor) -> Haze:
+        """Return density, score and embedding of `image` [B,3,H,W] in [0,1] from one pass."""
+        with torch.autocast(image.device.type, enabled=False):  # at a temperature of 100 rounding would show
+            patches, whole = encode_images(self.model, image.float())
+            density, score = (haziness(self.model, x, self.prompts).sigmoid() for x in (patches, whole))
+            direction = F.normalize(self.prompts[0] - self.prompts[1], dim=0)
+            embedding = F.normalize(whole - (whole @ direction)[:, None] * direction, dim=-1)
+        density = F.interpolate(density[:, None], size=image.shape[-2:], mode="bilinear", align_corners=False)
+        return Haze(density, score, embedding)
+
+    def map(self, image: Tensor) -> Tensor:
+        """Return the haze density [B,1,H,W] in [0,1] of `image` [B,3,H,W] in [0,1]."""
+        return self(image).density
+
+    def score(self, image: Tensor) -> Tensor:
+        """Return how hazy each image [B,3,H,W] in [0,1] is as a whole, [B] in [0,1]."""
+        return self(image).score
+
+    def embedding(self, image: Tensor) -> Tensor:
+        """Return the embedding [B,D], of length 1, of `image` [B,3,H,W] in [0,1] without the direction of haze."""
+        return self(image).embedding
+
+
+def encode_texts(model: "CLIPModel", tokens: Mapping[str, Tensor]) -> Tensor:
+    """Return the embeddings [N,D], of length 1, of tokenised texts (`input_ids` and `attention_mask` [N,T])."""
+    given = {key: value.to(model.device) for key, value in tokens.items()}
+    return F.normalize(model.get_text_features(**given).pooler_output.float(), dim=-1)
+
+
+def mean_prompts(texts: Tensor, hazy: int) -> Tensor:
+    """Return the means [2,D], of length 1, of the embeddings of the first `hazy` prompts and of the others."""
+    return F.normalize(torch.stack([texts[:hazy].mean(0), texts[hazy:].mean(0)]), dim=-1)
+
+
+def encode_images(model: "CLIPModel", image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return embeddings, of length 1, of the patches [B,h,w,D] and of each whole image [B,D], both in CLIP's space.
+
+    In the last layer patches attend to those whose values are alike, instead of by queries and keys, and its MLP is
+    left out (CLIP Surgery): a patch is to tell what is at its own place, and both bring in what is elsewhere.
+    """
+    config, vision = model.config.vision_config, model.vision_model
+    scale = config.image_size / math.sqrt(image.shape[-2] * image.shape[-1])
+    grid = [max(1, round(side * scale / config.patch_size)) for side in image.shape[-2:]]
+    size = [cells * config.patch_size for cells in grid]
+    if size != list(image.shape[-2:]):
+        image = F.interpolate(image, size=size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+    mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    seen = vision((image - mean) / std, output_hidden_states=True, interpolate_pos_encoding=True)
+    whole = model.visual_projection(seen.pooler_output)
+
+    last, before = vision.encoder.layers[-1], seen.hidden_states[-2]
+    attention = last.self_attn
+    value = attention.v_proj(last.layer_norm1(before)).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+    alike = (value @ value.transpose(-1, -2) * attention.scale).softmax(-1).to(value.dtype)
+    tokens = before + attention.out_proj((alike @ value).transpose(1, 2).flatten(2))
+    tokens = vision.post_layernorm(tokens[:, 1:])  # the first is the class token
+    patches = model.visual_projection(tokens).unflatten(1, grid)
+    return F.normalize(patches.float(), dim=-1), F.normalize(whole.float(), dim=-1)
+
+
+def haziness(model: "CLIPModel", embeddings: Tensor, prompts: Tensor) -> Tensor:
+    """Return the logit of "hazy" against "clear", for embeddings [...,D] and the `mean_prompts` [2,D]."""
+    return model.logit_scale.exp() * (embeddings @ (prompts[0] - prompts[1]))
+
+
+def load_density(clip: str | Path = "shipped") -> HazeDensity:
+    """Load a CLIP model to tell haze with, on the CPU, in eval mode, its weights frozen.
+
+    `clip` is "shipped", a local folder or a Hub id `org/name[@revision]` of any CLIP model that `transformers` reads
+    (`openai/clip-vit-base-patch16`). Safetensors only, and every tensor must be there. Raises WeightsError.
+    """
+    from transformers import CLIPModel, CLIPTokenizer
+
+    source, revision = str(shipped_folder("clip") if clip == "shipped" else clip), "main"
+    if clip == "shipped" and not Path(source).is_dir():
+        raise WeightsError("no CLIP model ships with this package; give a folder or a Hub id of one")
+    if not Path(source).is_dir() and (match := HUB_ID.fullmatch(source)):
+        source, revision = match["repo"], match["revision"] or revision
+    try:
+        model, report = CLIPModel.from_pretrained(
+            source, revision=revision, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+        tokenizer = CLIPTokenizer.from_pretrained(source, revision=revision)
+    except Exception as error:  # the clients' own kinds, those of the HTTP library and of safetensors
+        reason = str(error).strip().partition("\n")[0]
+        raise WeightsError(
+            f"no CLIP model can be had from {clip} ({type(error).__name__}: {reason}); give a folder with config.json, "
+            "model.safetensors and the tokenizer's files, or a Hub id and check the connection"
+        ) from error
+    if wrong := {*report["missing_keys"], *report["unexpected_keys"]}:  # what is missing would be random numbers
+        raise WeightsError(
+            f"{clip} holds no CLIP model of images and texts: {len(wrong)} tensors are missing or unknown, "
+            f"{min(wrong)} among them"
+        )
+    if len(tokenizer) > model.config.text_config.vocab_size:
+        raise WeightsError(f"the tokenizer of {clip} is of another model: it knows more words; copy it anew")
+    return HazeDensity(model.eval().requires_grad_(False), tokenizer)

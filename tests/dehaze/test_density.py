@@ -1,0 +1,227 @@
+"""Haze density from a CLIP of random weights, against the same computed plainly."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from dehaze import density, hub
+from dehaze.density import CLEAR, HAZY, HazeDensity, encode_images, load_density
+from dehaze.errors import WeightsError
+from tests.hub import HubServer, impatient
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """Save a tiny CLIP with its tokenizer: 4×4 patches of 8 px, three layers of two heads."""
+    from transformers import CLIPConfig, CLIPModel
+
+    from dehaze.training.recipes.clip import make_tokenizer
+
+    tokenizer, folder = make_tokenizer(), tmp_path_factory.mktemp("clip")
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "projection_dim": 8}
+    vision = {**tower, "num_hidden_layers": 3, "image_size": 32, "patch_size": 8}
+    text = {**tower, "num_hidden_layers": 1, "vocab_size": len(tokenizer), "max_position_embeddings": 32}
+    text |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    torch.manual_seed(0)
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def haze(clip) -> HazeDensity:
+    return load_density(clip)
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def normalised(images: Tensor) -> Tensor:
+    mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
+    return (images - mean) / torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+
+
+def test_the_score_is_clips_own_zero_shot_answer(haze, images):
+    """With one prompt in each set it is the softmax of what CLIP itself returns for image and texts."""
+    tokens = haze_tokens(haze, ["a hazy photo", "a photo on a sunny day"])
+    alone = HazeDensity(haze.model, tokenizer(), ["a hazy photo"], ["a photo on a sunny day"])
+    logits = haze.model(pixel_values=normalised(images), **tokens).logits_per_image
+    torch.testing.assert_close(alone.score(images), logits.softmax(1)[:, 0])
+    embedding = haze.model.get_image_features(normalised(images)).pooler_output
+    torch.testing.assert_close(encode_images(haze.model, images)[1], F.normalize(embedding, dim=1))
+
+
+def tokenizer():
+    from dehaze.training.recipes.clip import make_tokenizer
+
+    return make_tokenizer()
+
+
+def haze_tokens(haze: HazeDensity, texts: list[str]) -> dict[str, Tensor]:
+    return dict(tokenizer()(texts, padding=True, return_tensors="pt"))
+
+
+def test_patches_attend_by_their_values(haze, images):
+    """Head by head and token by token, on what the last layer is given."""
+    model = haze.model
+    given = []
+    hook = model.vision_model.encoder.layers[-1].register_forward_pre_hook(
+        lambda _, args, kwargs: given.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+    )
+    patches, _ = encode_images(model, images)
+    hook.remove()
+    last = model.vision_model.encoder.layers[-1]
+    values = F.linear(
+        F.layer_norm(given[0], (16,), last.layer_norm1.weight, last.layer_norm1.bias, last.layer_norm1.eps),
+        last.self_attn.v_proj.weight,
+        last.self_attn.v_proj.bias,
+    )
+    for image, row, column in product(range(2), range(4), range(4)):
+        heads = []
+        for head in values[image].split(8, -1):
+            weights = (head @ head[1 + 4 * row + column] / 8**0.5).softmax(0)
+            heads.append(weights @ head)
+        place = 1 + 4 * row + column
+        token = given[0][image, place] + last.self_attn.out_proj(torch.cat(heads))
+        expected = model.visual_projection(model.vision_model.post_layernorm(token))
+        torch.testing.assert_close(patches[image, row, column], F.normalize(expected, dim=0), atol=1e-5, rtol=1e-4)
+
+
+def test_prompts_are_means_of_their_sets(haze):
+    def mean(texts):
+        features = haze.model.get_text_features(**haze_tokens(haze, texts)).pooler_output
+        return F.normalize(F.normalize(features, dim=1).mean(0), dim=0)
+
+    torch.testing.assert_close(haze.prompts, torch.stack([mean(HAZY), mean(CLEAR)]))
+
+
+def test_the_map_is_the_patches_answer_brought_to_the_images_size(haze, images):
+    patches, _ = encode_images(haze.model, images)
+    expected = (100 * patches @ haze.prompts.T).softmax(-1)[..., 0]
+    haze.model.logit_scale.fill_(torch.tensor(100.0).log())
+    map_ = haze.map(images)
+    assert map_.shape == (2, 1, 32, 32)
+    torch.testing.assert_close(map_, F.interpolate(expected[:, None], size=(32, 32), mode="bilinear"))
+    assert 0 <= map_.min() < map_.max() <= 1
+
+
+def test_the_embedding_has_no_direction_of_haze(haze, images):
+    embedding = haze.embedding(images)
+    direction = haze.prompts[0] - haze.prompts[1]
+    torch.testing.assert_close(embedding @ direction, torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(2))
+    _, whole = encode_images(haze.model, images)
+    left = whole - embedding * (whole * embedding).sum(1, keepdim=True)
+    torch.testing.assert_close(
+        left, (left @ direction)[:, None] * direction / (direction @ direction), atol=1e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 90), (100, 75), (64, 64), (2, 3000)])
+def test_images_of_any_size(haze, shape):
+    found = haze(torch.rand(2, 3, *shape))
+    assert found.density.shape == (2, 1, *shape)
+    assert found.score.shape == (2,) and found.embedding.shape == (2, 8)
+    assert all(value.isfinite().all() for value in found)
+
+
+def test_images_of_a_batch_do_not_mix(haze):
+    images = torch.rand(3, 3, 40, 56)
+    together, alone = haze(images), [haze(image[None]) for image in images]
+    for i, value in enumerate(together):
+        torch.testing.assert_close(value, torch.cat([found[i] for found in alone]), atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_only_where_they_are_asked_for(haze, images):
+    assert not any(value.requires_grad for value in haze(images))
+    images.requires_grad_()
+    found = haze(images)
+    (found.density.sum() + found.score.sum() + found.embedding.sum()).backward()
+    assert images.grad.abs().amax((1, 2, 3)).min() > 0
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in haze.parameters())
+
+
+def test_texts_are_encoded_once(haze, images, monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("texts were encoded again")
+
+    monkeypatch.setattr(density, "encode_texts", fail)
+    assert torch.equal(haze.map(images), haze.map(images))
+
+
+def test_rounding_around_it_does_not_show(haze, images):
+    exact = haze(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        for value, expected in zip(haze(images), exact, strict=True):
+            assert torch.equal(value, expected)
+
+
+def test_the_layout_of_openais_model():
+    """Its true configuration, without its weights: shapes alone are computed."""
+    from transformers import CLIPConfig, CLIPModel
+
+    vision = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "patch_size": 16}
+    with torch.device("meta"):
+        model = CLIPModel(CLIPConfig(vision_config=vision, projection_dim=512))
+    assert sum(parameter.numel() for parameter in model.parameters()) == 149_620_737
+    images = torch.zeros(2, 3, 600, 800, device="meta")
+    patches, whole = encode_images(model, images)
+    assert patches.shape == (2, 12, 16, 512)  # 192 of 196 patches
+    assert whole.shape == (2, 512)
+
+
+class TestLoading:
+    def test_from_the_hub_by_id(self, clip, images, tmp_path, monkeypatch):
+        with HubServer() as server:
+            server.connect(monkeypatch, tmp_path)
+            commit = server.put_folder("model", "org/clip", clip)
+            server.put("model", "org/clip", {"pytorch_model.bin": b"a pickle"})
+            for name in ("org/clip", f"org/clip@{commit}"):
+                assert torch.equal(load_density(name).map(images), load_density(clip).map(images))
+            assert not any("pytorch_model.bin" in request for request in server.requests if request.startswith("GET"))
+
+    def test_without_a_connection_the_message_says_what_to_do(self, tmp_path, monkeypatch):
+        impatient(monkeypatch)
+        with HubServer() as server:
+            server.connect(monkeypatch, tmp_path)
+        with pytest.raises(WeightsError, match=r"from openai/clip-vit-base-patch16 .*check the connection") as caught:
+            load_density("openai/clip-vit-base-patch16")
+        assert "\n" not in str(caught.value)
+
+    def test_where_none_ships_the_message_says_so(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(hub, "SHIPPED", tmp_path)
+        with pytest.raises(WeightsError, match="give a folder or a Hub id"):
+            load_density()
+
+    def test_what_is_no_clip_model_is_refused(self, clip, tmp_path):
+        with pytest.raises(WeightsError, match="no CLIP model can be had"):
+            load_density(tmp_path / "nowhere")
+        for file in clip.iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        tensors, file = load_file(clip / "model.safetensors"), tmp_path / "model.safetensors"
+        file.unlink()
+        torch.save(tensors, tmp_path / "pytorch_model.bin")
+        with pytest.raises(WeightsError, match="no CLIP model can be had"):
+            load_density(tmp_path)
+        (tmp_path / "pytorch_model.bin").unlink()
+        for changed, name in [
+            ({key: value for key, value in tensors.items() if key != "text_projection.weight"}, "text_projection"),
+            ({**tensors, "stranger": torch.zeros(1)}, "stranger"),
+        ]:
+            save_file(changed, file, {"format": "pt"})
+            with pytest.raises(WeightsError, match=f"1 tensors are missing or unknown, {name}"):
+                load_density(tmp_path)
+        save_file({**tensors, "logit_scale": torch.zeros(3)}, file, {"format": "pt"})
+        with pytest.raises(WeightsError):
+            load_density(tmp_path)
+        file.write_bytes((clip / "model.safetensors").read_bytes()[:1000])
+        with pytest.raises(WeightsError, match="no CLIP model can be had"):
+            load_density(tmp_path)

@@ -21,8 +21,9 @@ class MNCD(nn.Module):
     `spatial` and `frequency` weigh the halves. `weights` are w_i, counted from the deepest tap, which thus weighs 1
     in every backbone: AECR-Net's five for VGG19, the last four of them for VGG16, fewer for a VGG that ends earlier.
     ω_k is a softmax of −d_k/`temperature` over a sample's negatives, where d_k is the mean absolute difference of N_k
-    and C in pixels of [0,1]: of two negatives, the one nearer to C by 0.1 weighs e times as much. `eps` keeps the ratio
-    finite where J is one of the negatives, as an untrained network's output is.
+    and C in pixels of [0,1]: of two negatives, the one nearer to C by 0.1 weighs e times as much. What is nearer to C
+    than J itself is no negative of it, unless all are: to be pushed off the moving average's better result spoils a
+    network. `eps` keeps the ratio finite where J is one of the negatives, as an untrained network's output is.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class MNCD(nn.Module):
             raise ValueError("a contrast needs negatives: give the hazy image at least")
         with torch.no_grad():
             references = torch.cat([clear, *negatives])  # the positive is the first
-            hardness = self.hardness(clear, negatives)
+            hardness = self.hardness(restored, clear, negatives)
         terms = {}
         if self.features is not None:
             with torch.no_grad():
@@ -62,10 +63,13 @@ class MNCD(nn.Module):
         terms["frequency"] = self.frequency * self._ratio(_spectrum(restored), _spectrum(references), hardness)
         return terms
 
-    def hardness(self, clear: Tensor, negatives: Sequence[Tensor]) -> Tensor:
+    def hardness(self, restored: Tensor, clear: Tensor, negatives: Sequence[Tensor]) -> Tensor:
         """Return ω [K,B], the share of each negative in each sample's; it sums to 1 over the negatives."""
-        distances = torch.stack([(negative - clear).abs().mean((1, 2, 3)) for negative in negatives])
-        return torch.softmax(-distances / self.temperature, 0)
+        reached, *distances = [(image - clear).abs().mean((1, 2, 3)) for image in (restored, *negatives)]
+        distances = torch.stack(distances)
+        worse = distances >= reached
+        worse |= ~worse.any(0)
+        return torch.softmax((-distances / self.temperature).masked_fill(~worse, -torch.inf), 0)
 
     def _ratio(self, anchor: Tensor, references: Tensor, hardness: Tensor) -> Tensor:
         """Return the mean ratio for an anchor [B,…] and references [(1+K)·B,…], of which the first B are positives."""

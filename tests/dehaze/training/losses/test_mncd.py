@@ -43,6 +43,7 @@ def random_images(count: int, height: int = 8, width: int = 6, seed: int = 0) ->
 
 def test_both_halves_agree_with_plain_loops():
     restored, clear, *negatives = random_images(6)
+    negatives[0] = torch.lerp(clear, restored, 0.5)  # better than the restored image: no negative
     spatial, frequency, temperature, eps, weights = 0.3, 0.2, 0.05, 1e-3, (0.25, 1.0)
     loss = MNCD(Toy(), spatial=spatial, frequency=frequency, weights=weights, temperature=temperature, eps=eps)
     terms = loss(restored, clear, negatives)
@@ -50,6 +51,7 @@ def test_both_halves_agree_with_plain_loops():
     expected = {"spatial": 0.0, "frequency": 0.0}
     for b in range(2):
         j, c, *n = (batch[b].double().numpy() for batch in (restored, clear, *negatives))
+        n = [negative for negative in n if np.abs(negative - c).mean() >= np.abs(j - c).mean()] or n
         shares = [math.exp(-np.abs(negative - c).mean() / temperature) for negative in n]
         shares = [share / sum(shares) for share in shares]
         for key, transform, layer_weights in (
@@ -88,9 +90,20 @@ def test_hard_negatives_weigh_more_in_each_sample():
     far[0] += 0.3
     near[1] -= 0.2  # the sign of the difference does not matter
     far[1] += 0.25
-    shares = MNCD(None, temperature=0.1).hardness(clear, [near, far])
+    shares = MNCD(None, temperature=0.1).hardness(clear, clear, [near, far])
     torch.testing.assert_close(shares.sum(0), torch.ones(2))
     torch.testing.assert_close(shares[0] / shares[1], torch.tensor([math.exp(2), math.exp(0.5)]))
+
+
+def test_what_is_better_than_the_restored_image_is_no_negative():
+    clear = torch.full((3, 3, 4, 4), 0.5)
+    near, far, restored = clear + 0.1, clear + 0.3, clear.clone()
+    restored[0] += 0.05
+    restored[1] += 0.2
+    restored[2] += 0.4  # worse than both: then both are negatives
+    shares = MNCD(None, temperature=0.1).hardness(restored, clear, [near, far])
+    both = 1 / (1 + math.exp(-2))
+    torch.testing.assert_close(shares[0], torch.tensor([both, 0.0, both]))
 
 
 def test_a_restored_image_like_the_clear_one_costs_nothing():

@@ -116,9 +116,7 @@ def _load_from_hub(id_: str, weights: str | Path) -> tuple[nn.Module, Weights]:
 def build_network(name: str, network_class: type[nn.Module], found: Weights) -> nn.Module:
     """Build a network with the weights found for it, on the CPU, in eval mode; strict, as `load_network` states."""
     try:
-        # JSON has no tuples, which frozen configurations hold.
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in found.config.items()}
-        network = network_class(network_class.config_class(**values))
+        network = network_class(network_class.config_class(**_with_tuples(found.config)))
     except TypeError as error:
         raise WeightsError(f"{CONFIG_FILE} beside {found.file} is not of the model {name!r}: {error}") from error
     try:
@@ -133,6 +131,13 @@ def build_network(name: str, network_class: type[nn.Module], found: Weights) -> 
         )
     network.load_state_dict(tensors, strict=True)
     return network.eval()
+
+
+def _with_tuples(value: Any) -> Any:
+    """Make tuples of the lists in a value: JSON has no tuples, which frozen configurations hold."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(part) for key, part in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def _differences(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str:

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Callable
 from importlib import import_module
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dehaze.errors import UnknownModelError
 
@@ -13,44 +13,59 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Map names to objects, some of which are imported only when used.
 
-    `kind` is the word used in messages ("model"). A name can be registered once.
+    `kind` is the word used in messages ("model"). A name can be registered once. Of a wrapper, a function from entry to
+    entry, and any entry there is a composed name, "wrapper:name".
     """
 
     def __init__(self, kind: str, unknown: type[Exception] = UnknownModelError):
         self.kind = kind
         self._unknown = unknown
         self._entries: dict[str, T | str] = {}
+        self._wrappers: dict[str, str] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that registers what it decorates as `name`."""
 
         def add(entry: T) -> T:
-            self._add(name, entry)
+            self._add(self._entries, name, entry)
             return entry
 
         return add
 
     def register_lazy(self, name: str, target: str) -> None:
         """Register `"package.module:attribute"` as `name` without importing it."""
-        self._add(name, target)
+        self._add(self._entries, name, target)
 
-    def _add(self, name: str, entry: T | str) -> None:
-        if name in self._entries:
+    def register_wrapper(self, name: str, target: str) -> None:
+        """Register the function `"package.module:attribute"` as the wrapper `name` without importing it."""
+        self._add(self._wrappers, name, target)
+
+    def _add(self, entries: dict[str, Any], name: str, entry: T | str) -> None:
+        if name in entries:
             raise ValueError(f"{self.kind} {name!r} is registered twice: remove one of the two")
-        self._entries[name] = entry
+        entries[name] = entry
 
     def names(self) -> list[str]:
-        """List the registered names, sorted."""
-        return sorted(self._entries)
+        """List the names, registered and composed, sorted."""
+        composed = (f"{wrapper}:{name}" for wrapper in self._wrappers for name in self._entries)
+        return sorted([*self._entries, *composed])
 
     def get(self, name: str) -> T:
         """Return the entry called `name`; an unknown name raises and suggests the nearest ones."""
-        if name not in self._entries:
-            close = difflib.get_close_matches(name, self._entries, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(self.names())}"
+        names = self.names()
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
             raise self._unknown(f"no {self.kind} is called {name!r}; {hint}")
+        wrapper, colon, wrapped = name.partition(":")
+        if colon:
+            return _imported(self._wrappers[wrapper])(self.get(wrapped))
         entry = self._entries[name]
         if isinstance(entry, str):
-            module, _, attribute = entry.partition(":")
-            entry = self._entries[name] = getattr(import_module(module), attribute)
+            entry = self._entries[name] = _imported(entry)
         return entry
+
+
+def _imported(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,4 +1,4 @@
-"""The networks by name, each in a file of its own.
+"""The networks by name, each in a file of its own; `progressive:NAME` is the progressive framework around another.
 
 A network is an `nn.Module` with `forward(hazy) -> restored` on tensors [B,3,H,W] in [0,1], and
 - `stages(hazy) -> list[Tensor]`: intermediate results, the last one being the output;
@@ -21,3 +21,4 @@ NETWORKS.register_lazy("api", "dehaze.networks.api:API")
 NETWORKS.register_lazy("dcp", "dehaze.networks.dcp:DCP")
 NETWORKS.register_lazy("draco", "dehaze.networks.draco:DRACO")
 NETWORKS.register_lazy("identity", "dehaze.networks.identity:Identity")
+NETWORKS.register_wrapper("progressive", "dehaze.networks.progressive:progressive")

@@ -16,7 +16,8 @@ class DRACOConfig:
     """Where the dilations of DDIRB act.
 
     The authors' code has them on 1×1 convolutions, where they do nothing; `dilated_depthwise=True` puts them on the
-    depthwise ones, as the paper's text means.
+    depthwise ones, as the paper's text means. Train that in float32 on CPUs: in bfloat16 the gradients of dilated
+    depthwise convolutions are wrong there (oneDNN, seen with torch 2.15).
     """
 
     dilated_depthwise: bool = False

@@ -1,5 +1,9 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
@@ -40,3 +44,29 @@ def blur() -> Dehazer:
 @pytest.fixture
 def halve() -> Dehazer:
     return dehazer(Halve())
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """Write 24 small scenes of coloured blocks on a ramp of depth."""
+    folder = tmp_path_factory.mktemp("scenes")
+    for name in ("images", "depth"):
+        (folder / name).mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(24):
+        blocks = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(blocks).resize((80, 60), Image.Resampling.NEAREST).save(folder / "images" / f"{i:02}.jpg")
+        near = np.tile(np.linspace(0, 255, 30).astype(np.uint8)[:, None], (1, 40))
+        Image.fromarray(near).save(folder / "depth" / f"{i:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory) -> Path:
+    """Save a CLIP as the small one of our own is made, of a width of 32, two layers and random weights."""
+    from dehaze.training.recipes.clip import make_clip, save_clip
+
+    folder = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(0)
+    save_clip(make_clip(width=32, layers=2), folder)
+    return folder

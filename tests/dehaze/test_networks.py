@@ -5,13 +5,15 @@ from scipy import ndimage
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dehaze import density
 from dehaze.networks import NETWORKS
 from dehaze.networks.api import API, APIConfig, faded
 from dehaze.networks.dcp import DCP, box_filter, guided_coefficients, minimum_filter
 
 
 @pytest.fixture(params=NETWORKS.names())
-def network(request) -> nn.Module:
+def network(request, tiny_clip, monkeypatch) -> nn.Module:
+    monkeypatch.setattr(density, "shipped_folder", lambda _: tiny_clip)
     torch.manual_seed(0)
     network = NETWORKS.get(request.param)().eval()
     for name, parameter in network.named_parameters():
@@ -45,7 +47,7 @@ def test_the_last_stage_is_the_output(network):
 
 @torch.inference_mode()
 def test_images_of_a_batch_do_not_mix(network):
-    hazy = torch.rand(3, 3, 64, 96)
+    hazy = torch.rand(3, 3, 64, 128)
     alone = torch.cat([network(image[None]) for image in hazy])
     torch.testing.assert_close(network(hazy), alone, atol=1e-5, rtol=0)
 

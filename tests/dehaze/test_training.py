@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
@@ -26,21 +25,6 @@ from dehaze.training.loop import learning_rate_factor, train
 from dehaze.training.recipe import get_recipe, recipe_names
 from dehaze.training.recipes.api import APIObjective
 from dehaze.training.validation import psnr, validate
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    """Write 24 small scenes of coloured blocks on a ramp of depth."""
-    folder = tmp_path_factory.mktemp("scenes")
-    for name in ("images", "depth"):
-        (folder / name).mkdir()
-    generator = np.random.default_rng(0)
-    for i in range(24):
-        blocks = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        Image.fromarray(blocks).resize((80, 60), Image.Resampling.NEAREST).save(folder / "images" / f"{i:02}.jpg")
-        near = np.tile(np.linspace(0, 255, 30).astype(np.uint8)[:, None], (1, 40))
-        Image.fromarray(near).save(folder / "depth" / f"{i:02}.png")
-    return folder
 
 
 def small(**changes):

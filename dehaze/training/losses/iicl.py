@@ -1,0 +1,111 @@
+"""IICL, inter and intra contrastive learning, of the progressive framework (ICASSP 2023).
+
+The paper contrasts across images (inter), and the brightest and the darkest patches within one image (intra); the
+formulas are ours, the inter half's negatives after PNE-Net.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dehaze.networks.dcp import luma
+
+
+class IICL(nn.Module):
+    """Pull the last stage of a restoration to the clear image, off the hazy one, and off what it has been before.
+
+    Inter: `Σ_i w_i·d⁺/(d⁺ + d⁻)` over the taps φ_i of `features`, with `d⁺ = |φ_i(J_T) − φ_i(C)|` and
+    `d⁻ = Σ_k ω_k·|φ_i(J_T) − φ_i(N_k)|`, means of absolute values within a sample. The negatives N are the hazy image
+    and the earlier stages in their order, each weighing twice as much as the one before; ω sums to 1. The loss is
+    bounded, for at first all stages are near each other, and a plain ratio would explode. w_i are counted from the
+    deepest tap, as in MNCD.
+
+    Intra: InfoNCE at `temperature` on the cosine similarity of the deepest tap's mean over each patch of `patch` px.
+    The anchors are the restored image's patches where the hazy one is brightest and where it is darkest, `count` of
+    either; the positive is the clear patch at the same place, the negatives are the hazy patch there and the restored
+    patches of the opposite extreme. An image of fewer than two whole patches has no intra half.
+    """
+
+    def __init__(
+        self,
+        features: nn.Module,
+        *,
+        inter: float = 0.1,
+        intra: float = 0.05,
+        patch: int = 32,
+        count: int = 4,
+        weights: Sequence[float] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1),
+        temperature: float = 0.1,
+    ):
+        super().__init__()
+        self.features = features
+        self.inter, self.intra = inter, intra
+        self.patch, self.count = patch, count
+        self.weights, self.temperature = tuple(weights), temperature
+
+    def forward(self, hazy: Tensor, stages: Sequence[Tensor], clear: Tensor) -> dict[str, Tensor]:
+        """Return the weighted terms "inter" and "intra" of images [B,3,H,W] in [0,1], the stages J₀ … J_T in order.
+
+        Gradients reach the last stage alone. What exceeds whole patches at the right and the bottom is left out.
+        """
+        height, width = (length // self.patch * self.patch or length for length in hazy.shape[-2:])
+        hazy, clear, *earlier, restored = (image[..., :height, :width] for image in (hazy, clear, *stages))
+        with torch.no_grad():
+            references = self.features(torch.cat([clear, hazy, *earlier]))
+        taps = self.features(restored)
+        weights = self.weights[-len(taps) :]
+        inter = sum(w * inter_contrast(*pair) for w, *pair in zip(weights, taps, references, strict=True))
+        chosen = extreme_patches(hazy, self.patch, self.count)
+        intra = inter.new_zeros(())
+        if chosen.shape[1]:
+            clear_and_hazy = references[-1][: 2 * len(hazy)]
+            means = self._patch_means(torch.cat([taps[-1], clear_and_hazy]), chosen.repeat(3, 1), height)
+            intra = intra_contrast(*means.chunk(3), temperature=self.temperature)
+        return {"inter": self.inter * inter, "intra": self.intra * intra}
+
+    def _patch_means(self, tap: Tensor, chosen: Tensor, height: int) -> Tensor:
+        """Average a tap [B,C,h,w] of images of this height over the patches `chosen` [B,2k]: [B,2k,C]."""
+        means = F.avg_pool2d(tap.float(), self.patch * tap.shape[-2] // height).flatten(2).mT
+        return means.gather(1, chosen[..., None].expand(-1, -1, means.shape[-1]))
+
+
+def inter_contrast(anchor: Tensor, references: Tensor) -> Tensor:
+    """Return the mean of d⁺/(d⁺ + d⁻) for features [B,…] and those [(1+K)·B,…] of the positive and of K negatives.
+
+    Each negative weighs twice as much as the one before it.
+    """
+    near, *far = (
+        (anchor.float() - reference.float()).abs().flatten(1).mean(1) for reference in references.split(len(anchor))
+    )
+    far = sum(2**k * distance for k, distance in enumerate(far)) / (2 ** len(far) - 1)
+    return (near / (near + far + 1e-6)).mean()
+
+
+def intra_contrast(restored: Tensor, clear: Tensor, hazy: Tensor, temperature: float) -> Tensor:
+    """Return InfoNCE of patches' features [B,2k,C], of which the first k are of one extreme, the others of the other.
+
+    Gradients reach the anchors alone: a restored patch is not drawn to serve as another's negative.
+    """
+    restored, clear, hazy = (F.normalize(x, dim=-1).unflatten(1, (2, -1)) for x in (restored, clear, hazy))
+    opposite = restored.detach().flip(1)
+    # Products and sums rather than matrix products, which half precision would round.
+    near, off = ((restored * other).sum(-1, keepdim=True) for other in (clear, hazy))
+    across = (restored[..., None, :] * opposite[..., None, :, :]).sum(-1)
+    return -(torch.cat([near, off, across], -1) / temperature).log_softmax(-1)[..., 0].mean()
+
+
+def extreme_patches(images: Tensor, patch: int, count: int) -> Tensor:
+    """Return the places [B,2k] of the k brightest and, after them, of the k darkest patches of images [B,3,H,W].
+
+    Places count the whole patches row by row, from 0; brightest first, darkest last, and of equally bright ones the
+    earlier counts as brighter. No patch is both: k is `count`, or half the patches where there are fewer than twice as
+    many, and 0 for an image smaller than a patch.
+    """
+    if min(images.shape[-2:]) < patch:
+        return torch.empty(len(images), 0, dtype=torch.long, device=images.device)
+    brightness = F.avg_pool2d(luma(images.float()), patch).flatten(1)
+    order = brightness.argsort(dim=1, descending=True, stable=True)
+    count = min(count, order.shape[1] // 2)
+    return torch.cat([order[:, :count], order[:, order.shape[1] - count :]], 1)

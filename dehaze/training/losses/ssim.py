@@ -1,0 +1,29 @@
+"""SSIM (Wang et al. 2004) to train by: Gaussian window of 11 pixels, σ 1.5, valid region, range 1."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SIDE, SIGMA = 11, 1.5
+C1, C2 = 0.01**2, 0.03**2
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Return the mean structural similarity [B] of images [B,C,H,W] in [0,1] of at least 11×11 pixels.
+
+    Always in float32: in half precision the variances would be lost.
+    """
+    a, b = a.float(), b.float()
+    with torch.autocast(a.device.type, enabled=False):
+        maps = torch.stack([a, b, a * a, b * b, a * b])
+        mean_a, mean_b, square_a, square_b, product = _blur(maps.flatten(0, 2)[:, None]).unflatten(0, maps.shape[:3])
+        covariance, variance_a, variance_b = product - mean_a * mean_b, square_a - mean_a**2, square_b - mean_b**2
+        similarity = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
+        similarity = similarity * (2 * covariance + C2) / (variance_a + variance_b + C2)
+    return similarity.flatten(1).mean(1)
+
+
+def _blur(x: Tensor) -> Tensor:
+    offsets = torch.arange(SIDE, dtype=x.dtype, device=x.device) - SIDE // 2
+    window = torch.softmax(-offsets.square() / (2 * SIGMA**2), 0)
+    return F.conv2d(F.conv2d(x, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))

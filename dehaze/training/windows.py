@@ -1,0 +1,21 @@
+"""Which samples of a batch are contrasted, and where: features of whole crops of all would cost too much."""
+
+import torch
+from torch import Tensor
+
+from dehaze.training.recipe import Batch
+
+Window = tuple[slice, ...]
+
+
+def hazy_windows(batch: Batch, share: float, side: int, draws: torch.Generator) -> tuple[Tensor, Window]:
+    """Return the indices [K] of about this share of the samples, and an index that cuts a random window from images.
+
+    Clear samples are not chosen: their hazy image is the positive, and cannot be a negative as well. The window is of
+    `side` px, or of the images' own size where they are smaller.
+    """
+    hazy = batch["hazy"]
+    hazed = ((hazy - batch["clear"]).abs().mean((1, 2, 3)) > 0.005).nonzero()[:, 0]
+    side = min(side, *hazy.shape[-2:])
+    top, left = (int(torch.randint(0, length - side + 1, (), generator=draws)) for length in hazy.shape[-2:])
+    return hazed[-max(1, round(share * len(hazy))) :], (..., slice(top, top + side), slice(left, left + side))

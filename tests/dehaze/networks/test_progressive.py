@@ -1,0 +1,123 @@
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import dehaze
+from dehaze.cost import multiply_adds
+from dehaze.errors import UnknownModelError, WeightsError
+from dehaze.hub import load_network, save_weights, shipped_folder
+from dehaze.networks import NETWORKS
+from dehaze.networks.api import APIConfig
+from dehaze.networks.draco import DRACO, DRACOConfig
+from dehaze.networks.progressive import PRM, Gate, Progressive, ProgressiveConfig, progressive
+
+TINY = APIConfig(widths=(8, 8, 8), down_blocks=(1, 1, 1), up_blocks=(1, 1))
+
+
+class Darken(nn.Module):
+    """Darken by a tenth, and note what was seen."""
+
+    config_class = None
+    multiple_of, min_size, margin, tile_size = 6, 18, 5, 300
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, hazy):
+        self.seen.append(hazy)
+        return 0.9 * hazy
+
+
+def test_prm_is_small():
+    prm = PRM(ProgressiveConfig().width)
+    assert sum(parameter.numel() for parameter in prm.parameters()) == 41_347
+    assert 16 * multiply_adds(prm, torch.zeros(1, 3, 64, 64)) < 0.7e9
+
+
+def test_rounds_alternate_between_the_mix_and_the_last_result():
+    network = progressive(Darken)(ProgressiveConfig(rounds=3))
+    nn.init.constant_(network.prm.head.bias, 0.5)  # K = 1.5
+    hazy = torch.rand(1, 3, 12, 24)
+    stages = network.stages(hazy)
+    assert len(stages) == 4
+    torch.testing.assert_close(stages[0], (1.5 * hazy - 0.5).clamp(0, 1))
+    first, second, third = network.backbone.seen
+    torch.testing.assert_close(first, (hazy + stages[0]) / 2)
+    assert torch.equal(second, stages[1])
+    torch.testing.assert_close(third, (hazy + stages[2]) / 2)
+    assert all(torch.equal(stage, 0.9 * seen) for stage, seen in zip(stages[1:], network.backbone.seen, strict=True))
+
+
+def test_the_gate_may_differ_from_place_to_place():
+    gate = Gate()
+    nn.init.zeros_(gate.layers[0].weight), nn.init.zeros_(gate.layers[0].bias)
+    nn.init.constant_(gate.layers[0].weight[:, 0, 1, 1].data, 1.0)  # sees red at its own place
+    nn.init.constant_(gate.layers[-1].weight[:, :, 1, 1].data, 20.0)
+    nn.init.constant_(gate.layers[-1].bias, -100.0)
+    hazy, restored = torch.zeros(1, 3, 16, 32), torch.full((1, 3, 16, 32), 0.5)
+    hazy[..., 16:] = 1.0
+    mixed = gate(hazy, restored)
+    torch.testing.assert_close(mixed[..., :12], hazy[..., :12])
+    torch.testing.assert_close(mixed[..., 20:], restored[..., 20:])
+
+
+def test_the_wrapper_asks_for_sizes_that_suit_both():
+    network = progressive(Darken)
+    assert (network.multiple_of, network.min_size, network.margin, network.tile_size) == (12, 24, 5, 300)
+    restored, density = dehaze.Dehazer("test", network(), torch.device("cpu"), torch.float32).restore(
+        torch.rand(1, 3, 13, 27)
+    )
+    assert restored.shape == (1, 3, 13, 27)
+    assert density is None
+
+
+def test_every_part_learns_from_the_last_stage():
+    torch.manual_seed(0)
+    network = NETWORKS.get("progressive:api")(ProgressiveConfig(backbone=TINY))
+    for parameter in network.parameters():
+        if not parameter.any():  # what starts at 0 keeps gradients from what is before it
+            nn.init.normal_(parameter, std=0.1)
+    hazy = 0.3 + 0.4 * torch.rand(2, 3, 64, 64)
+    F.l1_loss(network(hazy), torch.rand_like(hazy)).backward()
+    for part in (network.prm, network.gate, network.backbone.head):
+        for name, parameter in part.named_parameters():
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_names_are_composed():
+    wrapped = NETWORKS.get("progressive:draco")
+    assert issubclass(wrapped, Progressive)
+    assert wrapped is NETWORKS.get("progressive:draco")
+    assert wrapped.backbone_class is DRACO
+    assert isinstance(wrapped().backbone, DRACO)
+    with pytest.raises(UnknownModelError, match="did you mean progressive:draco"):
+        dehaze.load("progressive:drako")
+    assert shipped_folder("progressive:draco").name == "progressive_draco"
+
+
+def test_what_is_saved_is_loaded_with_the_backbones_configuration(tmp_path):
+    torch.manual_seed(0)
+    for name, backbone in (("progressive:draco", DRACOConfig(dilated_depthwise=True)), ("progressive:api", TINY)):
+        network = NETWORKS.get(name)(ProgressiveConfig(rounds=1, backbone=backbone)).eval()
+        save_weights(network, tmp_path / name.replace(":", "_"))
+        loaded, _ = load_network(name, tmp_path / name.replace(":", "_"))
+        assert loaded.config == network.config
+        assert loaded.config.backbone == backbone
+        hazy = torch.rand(1, 3, 32, 32)
+        assert torch.equal(loaded(hazy), network(hazy))
+
+
+def test_weights_around_another_backbone_are_refused(tmp_path):
+    save_weights(NETWORKS.get("progressive:draco")(), tmp_path)
+    with pytest.raises(WeightsError, match="not of the model 'progressive:api'"):
+        load_network("progressive:api", tmp_path)
+    with pytest.raises(WeightsError, match="not of the model 'draco'"):
+        load_network("draco", tmp_path)
+
+
+def test_the_configuration_of_the_backbone_is_always_written_out():
+    assert asdict(NETWORKS.get("progressive:draco")().config)["backbone"] == {"dilated_depthwise": False}

@@ -11,7 +11,11 @@ from dehaze.networks.api import API, APIConfig, faded
 from dehaze.networks.dcp import DCP, box_filter, guided_coefficients, minimum_filter
 
 
-@pytest.fixture(params=NETWORKS.names())
+# Composed names are many and alike: one whose backbone routes patches, and one of any size.
+NAMES = [name for name in NETWORKS.names() if ":" not in name] + ["progressive:api", "progressive:draco"]
+
+
+@pytest.fixture(params=NAMES)
 def network(request, tiny_clip, monkeypatch) -> nn.Module:
     monkeypatch.setattr(density, "shipped_folder", lambda _: tiny_clip)
     torch.manual_seed(0)

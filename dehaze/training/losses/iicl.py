@@ -18,9 +18,9 @@ class IICL(nn.Module):
 
     Inter: `Σ_i w_i·d⁺/(d⁺ + d⁻)` over the taps φ_i of `features`, with `d⁺ = |φ_i(J_T) − φ_i(C)|` and
     `d⁻ = Σ_k ω_k·|φ_i(J_T) − φ_i(N_k)|`, means of absolute values within a sample. The negatives N are the hazy image
-    and the earlier stages in their order, each weighing twice as much as the one before; ω sums to 1. The loss is
-    bounded, for at first all stages are near each other, and a plain ratio would explode. w_i are counted from the
-    deepest tap, as in MNCD.
+    and the earlier stages in their order, each weighing twice as much as the one before, and nothing where it is nearer
+    to C than J_T is; ω sums to 1. The loss is bounded, for at first all stages are near each other, and a plain ratio
+    would explode. w_i are counted from the deepest tap, as in MNCD.
 
     Intra: InfoNCE at `temperature` on the cosine similarity of the deepest tap's mean over each patch of `patch` px.
     The anchors are the restored image's patches where the hazy one is brightest and where it is darkest, `count` of
@@ -74,13 +74,19 @@ class IICL(nn.Module):
 def inter_contrast(anchor: Tensor, references: Tensor) -> Tensor:
     """Return the mean of d⁺/(d⁺ + d⁻) for features [B,…] and those [(1+K)·B,…] of the positive and of K negatives.
 
-    Each negative weighs twice as much as the one before it.
+    Each negative weighs twice as much as the one before it, or nothing where it is nearer to the positive than the
+    anchor is: a stage that was better must not push.
     """
-    near, *far = (
-        (anchor.float() - reference.float()).abs().flatten(1).mean(1) for reference in references.split(len(anchor))
-    )
-    far = sum(2**k * distance for k, distance in enumerate(far)) / (2 ** len(far) - 1)
-    return (near / (near + far + 1e-6)).mean()
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        return (a.float() - b.float()).abs().flatten(1).mean(1)
+
+    positive, *negatives = references.split(len(anchor))
+    near, far, weight = distance(anchor, positive), 0, 0
+    for k, negative in enumerate(negatives):
+        share = 2**k * (distance(negative, positive) >= near.detach())
+        far, weight = far + share * distance(anchor, negative), weight + share
+    return (near / (near + far / weight.clamp_min(1) + 1e-6)).mean()
 
 
 def intra_contrast(restored: Tensor, clear: Tensor, hazy: Tensor, temperature: float) -> Tensor:

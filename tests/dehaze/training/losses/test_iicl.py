@@ -77,8 +77,12 @@ def test_both_halves_agree_with_plain_loops():
         i, c, j0, j1, j = (image[b].double().numpy() for image in (hazy, clear, *stages))
         for level, weight in enumerate(weights):
             near = np.abs(taps(j)[level] - taps(c)[level]).mean()
-            distances = [np.abs(taps(j)[level] - taps(negative)[level]).mean() for negative in (i, j0, j1)]
-            far = (distances[0] + 2 * distances[1] + 4 * distances[2]) / 7
+            far = shares = 0
+            for share, negative in ((1, i), (2, j0), (4, j1)):
+                if np.abs(taps(negative)[level] - taps(c)[level]).mean() >= near:
+                    far += share * np.abs(taps(j)[level] - taps(negative)[level]).mean()
+                    shares += share
+            far /= max(shares, 1)
             inter += weight * near / (near + far) / 2
         grey = np.tensordot([0.299, 0.587, 0.114], i, 1)
         brightness = [grey[r : r + 4, k : k + 4].mean() for r in range(0, 12, 4) for k in range(0, 16, 4)]
@@ -119,13 +123,23 @@ def test_a_patch_is_pushed_off_those_of_the_opposite_extreme():
         assert gradient[0, anchor] @ same[0, opposite] > 0  # descent turns it away
 
 
+def levels(*values: float) -> Tensor:
+    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+
+
 def test_nearer_stages_weigh_more():
-    anchor, positive = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.3)
-    near, far = torch.full_like(anchor, 0.1), torch.full_like(anchor, 0.4)
-    rising = inter_contrast(anchor, torch.cat([positive, far, near]))
-    falling = inter_contrast(anchor, torch.cat([positive, near, far]))
-    assert rising.item() == pytest.approx(0.3 / (0.3 + 0.2), rel=1e-4)
-    assert falling.item() == pytest.approx(0.3 / (0.3 + 0.3), rel=1e-4)
+    """The clear image is 0.1 from the result, the negatives are 0.1 and 0.4 on the other side."""
+    rising = inter_contrast(levels(0.0), levels(0.1, -0.4, -0.1))
+    falling = inter_contrast(levels(0.0), levels(0.1, -0.1, -0.4))
+    assert rising.item() == pytest.approx(0.1 / (0.1 + 0.2), rel=1e-4)
+    assert falling.item() == pytest.approx(0.1 / (0.1 + 0.3), rel=1e-4)
+
+
+def test_a_stage_that_was_better_does_not_push():
+    assert inter_contrast(levels(0.0), levels(0.3, -0.1, 0.2)).item() == pytest.approx(0.3 / 0.4, rel=1e-4)
+    in_each_sample = inter_contrast(levels(0.0, 0.25), levels(0.3, 0.3, -0.1, -0.1, 0.2, 0.2)).item()
+    expected = (0.3 / 0.4 + 0.05 / (0.05 + (0.35 + 2 * 0.05) / 3)) / 2
+    assert in_each_sample == pytest.approx(expected, rel=1e-4)
 
 
 def test_gradients_reach_the_last_stage_alone():

@@ -27,7 +27,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], default="bf16")
     parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
     options = parser.parse_args()
-    given = {key: getattr(options, key) for key in ("steps", "batch", "crop", "seed") if getattr(options, key) is not None}
+    instead = {key: getattr(options, key) for key in ("steps", "batch", "crop", "seed")}
+    given = {key: value for key, value in instead.items() if value is not None}
     try:
         train(
             replace(get_recipe(options.recipe), **given),

@@ -141,11 +141,17 @@ def load_density(clip: str | Path = "shipped") -> HazeDensity:
     """
     from transformers import CLIPModel, CLIPTokenizer
 
-    source, revision = str(shipped_folder("clip") if clip == "shipped" else clip), "main"
-    if clip == "shipped" and not Path(source).is_dir():
-        raise WeightsError("no CLIP model ships with this package; give a folder or a Hub id of one")
-    if not Path(source).is_dir() and (match := HUB_ID.fullmatch(source)):
-        source, revision = match["repo"], match["revision"] or revision
+    folder, hub_id = Path(clip), HUB_ID.fullmatch(str(clip))
+    if clip == "shipped":
+        folder = shipped_folder("clip")
+        if not folder.is_dir():
+            raise WeightsError("no CLIP model ships with this package; give a folder or a Hub id of one")
+    if not folder.is_dir() and not hub_id:
+        raise WeightsError(
+            f"no CLIP model can be had from {clip}: there is no such folder, and it is no Hub id org/name"
+        )
+    source, revision = (folder, None) if folder.is_dir() else hub_id.groups()
+    revision = revision or "main"
     try:
         model, report = CLIPModel.from_pretrained(
             source, revision=revision, dtype=torch.float32, use_safetensors=True, output_loading_info=True

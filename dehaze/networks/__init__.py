@@ -7,6 +7,9 @@ A network is an `nn.Module` with `forward(hazy) -> restored` on tensors [B,3,H,W
 - `margin`: the pixels of mirrored surroundings that keep its borders free of rings;
 - `config_class`: the dataclass that it is built from, None for a network without weights;
 - `restore_with_density(hazy) -> (restored, density[B,1,H,W] in [0,1])` where it knows the haze density;
+- `instruct(hazy) -> dict` where it takes more than the image: further arguments of `forward`, from a whole image of any
+  size. Maps [B,C,H,W] among them are cut with the image where it is run in tiles; a `density` [B,1,H,W] in [0,1] is the
+  haze density;
 - `threshold`: a buffer, where it routes patches: those of higher importance take the dense way, at more cost;
 - `maps(hazy) -> Tensor` at 1/`maps_scale` of the resolution and `apply_maps(hazy, maps) -> (restored, density)` where
   the result is a smooth map of the input, which a large photograph can take from a reduced copy of itself.
@@ -18,6 +21,8 @@ from dehaze.registry import Registry
 
 NETWORKS: Registry[type[nn.Module]] = Registry("model")
 NETWORKS.register_lazy("api", "dehaze.networks.api:API")
+NETWORKS.register_lazy("cliphaze_b", "dehaze.networks.cliphaze:CLIPHazeBase")
+NETWORKS.register_lazy("cliphaze_t", "dehaze.networks.cliphaze:CLIPHaze")
 NETWORKS.register_lazy("dcp", "dehaze.networks.dcp:DCP")
 NETWORKS.register_lazy("draco", "dehaze.networks.draco:DRACO")
 NETWORKS.register_lazy("identity", "dehaze.networks.identity:Identity")

@@ -21,7 +21,7 @@ class WindowAttention(nn.Module):
         self.scale = channels**-0.5
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
-        self.bias = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 1))
+        self.bias = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 1, bias=False))
         place = torch.stack(torch.meshgrid(torch.arange(WINDOW), torch.arange(WINDOW), indexing="ij")).flatten(1)
         apart = (place[:, :, None] - place[:, None]).permute(1, 2, 0).float()
         self.register_buffer("distance", apart.sign() * apart.abs().log1p(), persistent=False)

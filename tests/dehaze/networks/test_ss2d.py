@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from dehaze.networks.blocks.ss2d import SS2D, _as_image, _as_sequence, accumulate, scan
+from dehaze.networks.blocks.ss2d import SS2D, _as_image, _as_sequence, scan
 
 
 def recurrence(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def relative(a: Tensor, b: Tensor) -> float:
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
-@pytest.mark.parametrize(("length", "strength"), [(1, 1), (63, 1), (64, 0.1), (65, 0.01), (300, 0.01), (131, 5)])
+@pytest.mark.parametrize(("length", "strength"), [(1, 1), (31, 1), (32, 0.1), (33, 0.01), (1100, 0.01), (131, 5)])
 def test_the_chunked_scan_is_the_recurrence(length, strength, dtype, tolerance):
     """Also where the decay is so strong that sums of its logarithms could not be exponentiated apart."""
     values = inputs(length, dtype, strength)
@@ -41,23 +41,11 @@ def test_the_chunked_scan_is_the_recurrence(length, strength, dtype, tolerance):
         assert (ours - expected).abs().max() <= tolerance * max(1, expected.abs().max())
 
 
-@pytest.mark.parametrize("chunk", [2, 7, 64, 1000])
+@pytest.mark.parametrize("chunk", [1, 2, 7, 64, 1000])
 def test_the_chunk_changes_nothing(chunk):
+    """With chunks of 7 tokens, a state is handed on every 49."""
     values = inputs(130, torch.float64, 0.05)
     torch.testing.assert_close(scan(*values, chunk), recurrence(*values), atol=1e-12, rtol=1e-10)
-
-
-@pytest.mark.parametrize("length", [1, 4, 5, 17, 70])
-def test_accumulating_in_chunks_of_chunks(length):
-    """With chunks of 4, 70 steps take four levels."""
-    generator = torch.Generator().manual_seed(length)
-    log_decay = -torch.rand(2, 3, length, generator=generator).double()
-    x = torch.randn(2, 3, length, 6, generator=generator).double()
-    h, expected = torch.zeros(2, 3, 6).double(), []
-    for t in range(length):
-        h = log_decay[:, :, t, None].exp() * h + x[:, :, t]
-        expected.append(h)
-    torch.testing.assert_close(accumulate(log_decay, x, 4), torch.stack(expected, 2))
 
 
 def test_directions_are_rows_columns_and_both_backwards():

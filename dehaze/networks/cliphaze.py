@@ -1,0 +1,211 @@
+"""CLIPHaze (arXiv 2408.12317, later DehazeMatic): global and local context in parallel, mixed as CLIP sees the haze.
+
+The paper's are the block of two parallel paths (TrambaDA), a state-space model and window attention, and the module
+that aggregates them (CAM) by CLIP's haze density, explicitly, and by its embedding of the image, implicitly. Widths,
+layers and the forms of both instructions are ours.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dehaze.errors import WeightsError
+from dehaze.networks.blocks.ss2d import SS2D
+from dehaze.networks.blocks.window_attention import WindowAttention
+
+if TYPE_CHECKING:
+    from dehaze.density import HazeDensity
+
+HEAD = 24  # channels for each head of the state-space model
+Mix = Literal["local", "global", "sum", "density", "full"]
+INSTRUCTIONS = {"density": ("density",), "full": ("density", "embedding")}  # what CLIP has to say for a mix
+
+
+@dataclass(frozen=True)
+class CLIPHazeConfig:
+    """Widths and blocks at 1/2, 1/4 and 1/8 of the resolution, and the CLIP model that instructs.
+
+    `blocks` are those of the five stages, down and up again. `clip` is "shipped", a folder or a Hub id, its embeddings
+    being of `embedding` numbers. `mix` says how the paths meet: one alone, their plain sum, CAM by the density alone,
+    or CAM in full; the first three need no CLIP.
+    """
+
+    widths: tuple[int, int, int] = (24, 48, 96)
+    blocks: tuple[int, int, int, int, int] = (2, 2, 4, 2, 2)
+    clip: str = "shipped"
+    embedding: int = 128
+    mix: Mix = "full"
+
+
+BASE = CLIPHazeConfig(widths=(48, 96, 192), blocks=(4, 4, 8, 4, 4))
+
+
+class Aggregation(nn.Module):
+    """CAM: mix local and global features [B,H,W,C] by a weight of each pixel and channel, then scale and shift.
+
+    `out = w ⊙ local + (1 − w) ⊙ global`, `w = σ(conv([local, global, density]))`; scale and shift come from the
+    embedding, and without one there are none.
+    """
+
+    def __init__(self, channels: int, embedding: int | None):
+        super().__init__()
+        self.weigh = nn.Linear(2 * channels + 1, channels)  # a 1×1 convolution
+        self.modulate = None if embedding is None else nn.Linear(embedding, 2 * channels)
+        if self.modulate is not None:
+            nn.init.zeros_(self.modulate.weight)  # every image is treated alike at first
+            nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, local: Tensor, global_: Tensor, density: Tensor, embedding: Tensor) -> Tensor:
+        weight = self.weigh(torch.cat([local, global_, density.to(local.dtype)], -1)).sigmoid()
+        mixed = torch.lerp(global_, local, weight)
+        if self.modulate is None:
+            return mixed
+        # Of length 1 in many dimensions, the embedding's numbers are small.
+        scale, shift = self.modulate(embedding * embedding.shape[-1] ** 0.5)[:, None, None].chunk(2, -1)
+        return mixed * (1 + scale) + shift
+
+
+class TrambaDA(nn.Module):
+    """Add what window attention and the state-space model see, as `mix` says, and then an MLP: [B,H,W,C]."""
+
+    def __init__(self, channels: int, mix: Mix, embedding: int, shifted: bool):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.local = None if mix == "global" else WindowAttention(channels, shifted)
+        self.global_ = None if mix == "local" else SS2D(channels, channels // HEAD)
+        self.cam = None
+        if mix in ("density", "full"):
+            self.cam = Aggregation(channels, embedding if mix == "full" else None)
+        self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
+
+    def forward(self, x: Tensor, density: Tensor | None, embedding: Tensor | None) -> Tensor:
+        y = self.norm1(x)
+        seen = [path(y) for path in (self.local, self.global_) if path is not None]
+        x = x + (sum(seen) if self.cam is None else self.cam(*seen, density, embedding))
+        return x + self.mlp(self.norm2(x))
+
+
+class SkipFusion(nn.Module):
+    """Mix a decoder's features and the encoder's [B,C,H,W], channel by channel, by the mean of both (DehazeFormer)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        hidden = max(channels // 8, 4)
+        self.choose = nn.Sequential(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        # A softmax over two is a sigmoid of their difference.
+        weight = self.choose((x + skip).mean((2, 3))).sigmoid()[:, :, None, None]
+        return torch.lerp(skip, x, weight)
+
+
+class CLIPHaze(nn.Module, PyTorchModelHubMixin):
+    """Remove haze by local and global context, mixed at every pixel as a CLIP model sees the haze.
+
+    A U-Net of five stages at 1/2, 1/4 and 1/8 of the resolution, each of blocks in which window attention and a
+    state-space model run in parallel; its result is the soft reconstruction `J = K·I − B + I`, K of one channel.
+    Where and how dense the haze is, and what the image shows beside it, come from CLIP (see `dehaze.density`), which is
+    no part of the weights.
+    """
+
+    config_class = CLIPHazeConfig
+    multiple_of: ClassVar[int] = 64
+    min_size: ClassVar[int] = 64
+    margin: ClassVar[int] = 32
+    tile_size: ClassVar[int] = 1024
+
+    def __init__(self, config: CLIPHazeConfig | None = None):
+        super().__init__()
+        self.config = config = config or CLIPHazeConfig()
+        widths = config.widths
+        five = [*widths, *widths[-2::-1]]
+        self.stem = nn.Conv2d(12, widths[0], 3, padding=1)
+        self.levels = nn.ModuleList(
+            nn.ModuleList(TrambaDA(width, config.mix, config.embedding, bool(i % 2)) for i in range(count))
+            for width, count in zip(five, config.blocks, strict=True)
+        )
+        self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(widths))
+        self.ups = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for coarse, fine in pairwise(widths[::-1]))
+        self.fusions = nn.ModuleList(SkipFusion(width) for width in widths[-2::-1])
+        self.head = nn.Conv2d(widths[0], 4 * 4, 3, padding=1)
+        nn.init.zeros_(self.head.weight)  # an untrained network returns its input
+        nn.init.zeros_(self.head.bias)
+
+    @cached_property  # which keeps it out of the network's modules, and so of its weights
+    def clip(self) -> "HazeDensity":
+        """The CLIP model that instructs, loaded when first needed; raises WeightsError where it cannot be had."""
+        from dehaze.density import load_density
+
+        clip = load_density(self.config.clip)
+        if (found := clip.prompts.shape[-1]) != self.config.embedding:
+            raise WeightsError(
+                f"the CLIP model {self.config.clip} gives embeddings of {found} numbers, and this network takes "
+                f"{self.config.embedding}: give the one that it was trained with"
+            )
+        return clip
+
+    @torch.no_grad()
+    def instruct(self, hazy: Tensor) -> dict[str, Tensor]:
+        """Return what `forward` takes beside `hazy` [B,3,H,W] of any size: density [B,1,H,W] and embedding [B,D].
+
+        Only what this mix needs: without CAM nothing, by the density alone no embedding.
+        """
+        if self.config.mix not in INSTRUCTIONS:
+            return {}
+        seen = self.clip.to(hazy.device)(hazy)
+        return {key: getattr(seen, key) for key in INSTRUCTIONS[self.config.mix]}
+
+    def forward(self, hazy: Tensor, density: Tensor | None = None, embedding: Tensor | None = None) -> Tensor:
+        """Restore `hazy` [B,3,H,W] in [0,1], H and W multiples of 64; return the same shape, clipped to [0,1].
+
+        `density` [B,1,H,W] and `embedding` [B,D] are as `instruct` returns them, from this image or from the whole that
+        it is a tile of; what is not given is taken from there.
+        """
+        return self.restore(hazy, density, embedding).clamp(0, 1)
+
+    def restore(self, hazy: Tensor, density: Tensor | None = None, embedding: Tensor | None = None) -> Tensor:
+        """Restore as `forward` does, without clipping: what a loss compares."""
+        given = {"density": density, "embedding": embedding}
+        if any(given[key] is None for key in INSTRUCTIONS.get(self.config.mix, ())):
+            given |= self.instruct(hazy) | {key: value for key, value in given.items() if value is not None}
+        # Pixel unshuffling leaves channels_last; without it the convolutions after it are slow on CPUs.
+        x = self.stem(F.pixel_unshuffle(hazy - 0.5, 2).contiguous(memory_format=torch.channels_last))
+        skips = []
+        for blocks, down in zip(self.levels, self.downs, strict=False):
+            x = self._stage(blocks, x, **given)
+            skips.append(x)
+            x = down(x)
+        x = self._stage(self.levels[len(self.downs)], x, **given)
+        after = self.levels[len(self.downs) + 1 :]
+        for blocks, up, fusion in zip(after, self.ups, self.fusions, strict=True):
+            x = fusion(F.pixel_shuffle(up(x), 2), skips.pop())
+            x = self._stage(blocks, x, **given)
+        k, b = F.pixel_shuffle(self.head(x), 2).to(hazy.dtype).split([1, 3], 1)
+        return k * hazy - b + hazy
+
+    @staticmethod
+    def _stage(blocks: nn.ModuleList, x: Tensor, density: Tensor | None, embedding: Tensor | None) -> Tensor:
+        """Run blocks, which take [B,h,w,C], on features [B,C,h,w]."""
+        if density is not None:
+            density = F.interpolate(density, size=x.shape[-2:], mode="area").permute(0, 2, 3, 1)
+        x = x.permute(0, 2, 3, 1)
+        for block in blocks:
+            x = block(x, density, embedding)
+        return x.permute(0, 3, 1, 2)
+
+    def stages(self, hazy: Tensor) -> list[Tensor]:
+        """Return the only stage: the output."""
+        return [self(hazy)]
+
+
+class CLIPHazeBase(CLIPHaze):
+    """Remove haze as `cliphaze_t` does, with twice the width and the depth."""
+
+    def __init__(self, config: CLIPHazeConfig | None = None):
+        super().__init__(config or BASE)

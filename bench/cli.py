@@ -46,6 +46,9 @@ FadeStats = Annotated[
 LpipsWeights = Annotated[
     Path | None, typer.Option(help="Safetensors file for the metric lpips, which else fetches its weights.")
 ]
+Clip = Annotated[
+    Path | None, typer.Option(help="Folder of a CLIP model for the metric density, instead of the one that ships.")
+]
 DataRoot = Annotated[
     Path | None,
     typer.Option(help="Folder that holds data sets of the catalogue; without it they come from the Hub, if they can."),
@@ -67,6 +70,7 @@ def run(
     protocol_name: ProtocolName = "native-v1",
     fade_stats: FadeStats = None,
     lpips_weights: LpipsWeights = None,
+    clip: Clip = None,
     name: SetName = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Score the first N images, under a name of their own.")
@@ -94,7 +98,7 @@ def run(
         if len({dataset.name for dataset in loaded}) < len(loaded):
             raise RunError("two data sets have the same name: run them one by one, each with its --name")
         rules = protocol.get(protocol_name)
-        scores, options, missing = _metrics(metric, fade_stats, lpips_weights)
+        scores, options, missing = _metrics(metric, fade_stats, lpips_weights, clip)
         processes = join()
         how = {"options": options, "resume": resume, "pictures": save_images, "processes": processes}
         records = []
@@ -118,6 +122,7 @@ def score(
     protocol_name: ProtocolName = "native-v1",
     fade_stats: FadeStats = None,
     lpips_weights: LpipsWeights = None,
+    clip: Clip = None,
     name: SetName = None,
     paper: Annotated[str | None, typer.Option(help="Where the method is published.")] = None,
     license: Annotated[str | None, typer.Option(help="Licence of its weights.")] = None,
@@ -131,7 +136,7 @@ def score(
             raise RunError("the method has no name: give one with --method")
         samples = _dataset(dataset, name=name, data_root=data_root)
         rules = protocol.get(protocol_name)
-        scores, options, missing = _metrics(metric, fade_stats, lpips_weights)
+        scores, options, missing = _metrics(metric, fade_stats, lpips_weights, clip)
         about = Method(
             name=method, parameters=parameters, license=license, paper=paper, trained_on=tuple(trained_on or ())
         )
@@ -283,7 +288,7 @@ def _load(model: str, device: str | None) -> Model:
 
 
 def _metrics(
-    names: list[str] | None, fade_stats: Path | None, lpips_weights: Path | None
+    names: list[str] | None, fade_stats: Path | None, lpips_weights: Path | None, clip: Path | None
 ) -> tuple[dict[str, Metric], dict[str, str], list[MetricError]]:
     """Make the metrics; return them, the hashes of the files they were made from, and why some cannot be had.
 
@@ -292,8 +297,9 @@ def _metrics(
     names = _once(names or DEFAULT_METRICS)
     for name in names:
         metrics.spec(name)  # a misspelt one is not left out but refused
+    given = {"fade_stats": fade_stats, "lpips_weights": lpips_weights, "clip": clip}
     options = {}
-    for name, option, path in (("fade", "fade_stats", fade_stats), ("lpips", "lpips_weights", lpips_weights)):
+    for name, (option, path) in zip(("fade", "lpips", "density"), given.items(), strict=True):
         if path is not None:
             if name not in names:
                 raise RunError(f"--{option.replace('_', '-')} is for the metric {name}: add --metric {name}")
@@ -303,7 +309,7 @@ def _metrics(
     scores, missing = {}, []
     for name in names:
         try:
-            scores[name] = metrics.get(name, fade_stats=fade_stats, lpips_weights=lpips_weights)
+            scores[name] = metrics.get(name, **given)
         except MetricError as error:
             missing.append(error)
     if not scores:

@@ -17,6 +17,7 @@ _FAMILIES = {
     "reference": ("psnr", "ssim", "ciede2000"),
     "niqe": ("niqe",),
     "fade": ("fade", "fade_refit"),
+    "density": ("density",),
     "visible_edges": ("visible_edges_e", "visible_edges_r", "visible_edges_sigma"),
     "perceptual": (
         *("ms_ssim", "vif", "fsim", "gmsd", "vsi", "nlpd", "lpips", "dists"),
@@ -35,14 +36,16 @@ def spec(name: str) -> MetricSpec:
     return _family(name).spec(name)
 
 
-def get(name: str, *, fade_stats: Path | None = None, lpips_weights: Path | None = None) -> Metric:
+def get(
+    name: str, *, fade_stats: Path | None = None, lpips_weights: Path | None = None, clip: Path | None = None
+) -> Metric:
     """Return the metric `name`, ready to be called.
 
     `fade_stats` is the folder of FADE's released statistics, needed by `fade`; `lpips_weights` a safetensors file for
-    `lpips`, which is else fetched once by pyiqa. Raises `MetricError` if the name is unknown or what the metric needs
-    cannot be had.
+    `lpips`, which is else fetched once by pyiqa; `clip` the folder of a CLIP model for `density`, instead of the one
+    that ships. Raises `MetricError` if the name is unknown or what the metric needs cannot be had.
     """
-    options = {"fade": {"fade_stats": fade_stats}, "lpips": {"lpips_weights": lpips_weights}}
+    options = {"fade": {"fade_stats": fade_stats}, "lpips": {"lpips_weights": lpips_weights}, "density": {"clip": clip}}
     return _family(name).build(name, **options.get(name, {}))
 
 
@@ -50,6 +53,10 @@ def lacking(name: str) -> str | None:
     """Say what a metric of `names` needs before `get` can make it without network, None if nothing. Loads nothing."""
     if name == "fade":
         return "--fade-stats DIR"
+    if name == "density":
+        from dehaze.hub import shipped
+
+        return None if shipped("clip") else "--clip DIR"
     if name in ("niqe", *_FAMILIES["perceptual"]) and find_spec("pyiqa") is None:
         return "pip install pyiqa"
     return None if weights.ready(name) else f"bench prepare metric:{name}"

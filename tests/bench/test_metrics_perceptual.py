@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from bench import cli, metrics
 from bench.metrics import MetricError, perceptual, weights
+from dehaze.hub import shipped
 
 
 @pytest.fixture
@@ -128,6 +129,7 @@ def test_what_needs_weights_says_so_until_they_are_there(cache, name):
 def test_the_others_are_ready(cache):
     lacking = {name: metrics.lacking(name) for name in metrics.names() if name not in NEEDED}
     assert lacking.pop("fade") == "--fade-stats DIR"
+    assert lacking.pop("density") == (None if shipped("clip") else "--clip DIR")
     assert set(lacking.values()) == {None}
 
 

@@ -10,7 +10,6 @@ from dehaze.networks import NETWORKS
 from dehaze.networks.api import API, APIConfig, faded
 from dehaze.networks.dcp import DCP, box_filter, guided_coefficients, minimum_filter
 
-
 # Composed names are many and alike: one whose backbone routes patches, and one of any size.
 NAMES = [name for name in NETWORKS.names() if ":" not in name] + ["progressive:api", "progressive:draco"]
 

@@ -1,16 +1,21 @@
-"""The command line of the leaderboard: leaderboard table | figure."""
+"""The command line of the leaderboard: leaderboard table | figure | card | pull | submit | publish."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, NoReturn
 
 import typer
 
-from bench.errors import RecordError
-from bench.record import RESULTS, select
+from bench.errors import BenchError, RecordError
+from bench.record import RESULTS, Method, select
 from bench.report import figures
 from bench.report.render import FORMATS
 from bench.report.table import Table, tables
+from leaderboard import hub, scoring, submission
+from leaderboard.card import with_figures
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -18,6 +23,7 @@ Format = StrEnum("Format", list(FORMATS))
 Results = Annotated[Path, typer.Option(help="Folder of records.", show_default="the project's own")]
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Only this data set.")]
 ProtocolName = Annotated[str | None, typer.Option("--protocol", help="Only this protocol.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")]
 
 
 @app.command()
@@ -51,6 +57,122 @@ def figure(
     except (ValueError, OSError) as error:
         _fail(f"no figure: {error}")
     _finish(broken)
+
+
+@app.command()
+def card(
+    model: Annotated[str, typer.Argument(help="Name of the model in the records.")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Folder of its weights and card.", show_default="those that ship", file_okay=False),
+    ] = None,
+    results: Results = RESULTS,
+) -> None:
+    """Print a model's card with the figures of its records: `… card api | python -m dehaze push api --card - …`."""
+    with _clean_errors():
+        records, _ = select(results)
+        typer.echo(with_figures(model, list(records.values()), weights), nl=False)
+
+
+@app.command()
+def pull(
+    source: Annotated[str, typer.Option("--from", help="The results data set ORG/NAME on the Hub.")],
+    results: Results = RESULTS,
+    revision: Annotated[str | None, typer.Option(help="Branch or commit; refs/pr/1 for a pull request.")] = None,
+) -> None:
+    """Fetch the records of a results data set; newer ones replace those here, and nothing is deleted."""
+    with _clean_errors():
+        taken = hub.pull(source, results, revision)
+    for name, (change, reason) in taken.items():
+        if change != "unchanged":
+            typer.echo(f"{change}: {name}" + (f" ({reason})" if reason else ""), err=change == "refused")
+    typer.echo(f"{len(taken)} records in {source}")
+    if any(change == "refused" for change, _ in taken.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def submit(
+    what: Annotated[
+        Path, typer.Argument(help="A record (.json, its .parquet beside it); or predictions: a folder or a .zip.")
+    ],
+    to: Annotated[str | None, typer.Option(help="The results data set ORG/NAME on the Hub.")] = None,
+    dry_run: DryRun = False,
+    results: Results = RESULTS,
+    dataset: Annotated[str | None, typer.Option(help="What the predictions are of; see 'bench list datasets'.")] = None,
+    protocol: Annotated[
+        str, typer.Option(help="How predictions are scored; see 'bench list protocols'.")
+    ] = "native-v1",
+    method: Annotated[str | None, typer.Option(help="Name of the method that made the predictions.")] = None,
+    paper: Annotated[str | None, typer.Option(help="Where the method is published.")] = None,
+    license: Annotated[str | None, typer.Option(help="Licence of its weights.")] = None,
+    trained_on: Annotated[list[str] | None, typer.Option(help="Data set it was trained on; may be repeated.")] = None,
+    parameters: Annotated[int | None, typer.Option(min=0, help="Number of its parameters.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets of the catalogue.")] = None,
+) -> None:
+    """Check a record, or score and check predictions, and propose them to the results data set as a pull request."""
+    if to is None and not dry_run:
+        _fail("nobody is named to submit to: give --to ORG/NAME, or --dry-run")
+    with _clean_errors(), TemporaryDirectory() as folder:
+        if what.suffix.lower() != ".json":
+            if not (dataset and method):
+                _fail("predictions are scored first: say with --dataset what they are of, and with --method whose")
+            about = Method(
+                name=method, paper=paper, license=license, trained_on=tuple(trained_on or ()), parameters=parameters
+            )
+            what = scoring.score(what, dataset, protocol, about, Path(folder), data_root)
+        found = submission.check(what, results)
+        for finding in found.findings:
+            typer.echo(f"{finding.verdict:>5}  {finding.subject}: {finding.text}")
+        if not found.accepted:
+            _fail("nothing was sent: put right what is wrong")
+        if dry_run:
+            for path, data in hub.files(what, found.record).items():
+                typer.echo(f"{len(data):>12,}  {path}")
+            typer.echo("Nothing was sent.")
+        else:
+            typer.echo(hub.propose(what, found.record, to, found.markdown()))
+
+
+@app.command()
+def publish(
+    to: Annotated[str, typer.Option(help="The results data set ORG/NAME on the Hub; made if it is not there.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=ORG/NAME", help="Model repository that gets its figures; may be repeated."),
+    ] = None,
+    results: Results = RESULTS,
+    pull_request: Annotated[bool, typer.Option("--pull-request", help="Propose instead of writing.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Send all records to the results data set, and `.eval_results` to the repositories of models."""
+    with _clean_errors():
+        records, broken = select(results)
+        if broken:
+            raise broken[0]
+        sent = [(to, "dataset", hub.contents(results), f"{len(records)} records")]
+        for text in model or ():
+            name, _, repo = text.partition("=")
+            if not repo:
+                _fail(f"--model {text} is not NAME=ORG/NAME, such as api=org/dehaze-api")
+            content = hub.evaluations(name, list(records.values()), to)
+            sent.append((repo, "model", content, "Evaluation results"))
+        for repo, kind, content, message in sent:
+            if dry_run:
+                for path, data in content.items():
+                    typer.echo(f"{len(data):>12,}  {repo}/{path}")
+            else:
+                typer.echo(hub.publish(repo, kind, content, message, pull_request))
+        if dry_run:
+            typer.echo("Nothing was sent.")
+
+
+@contextmanager
+def _clean_errors() -> Iterator[None]:
+    try:
+        yield
+    except BenchError as error:
+        _fail(str(error))
 
 
 def _choose(results: Path, dataset: str | None, protocol: str | None) -> tuple[list[Table], list[RecordError]]:

@@ -1,0 +1,82 @@
+"""A model's card with its figures, which come from records and are typed by nobody.
+
+`dehaze` reads no records, so the card is made here and given to `python -m dehaze push --card`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import RecordError
+from bench.record import RESULTS, Record
+from bench.report.table import ARROWS, Table, tables
+from leaderboard.view import score_text
+
+SHIPPED = RESULTS.parents[1] / "dehaze" / "weights"
+
+
+def with_figures(name: str, records: Sequence[Record], folder: Path | None = None) -> str:
+    """Return the card in `folder` with the figures of the model `name`: a table at its end, and `model-index`.
+
+    `folder` (default: the shipped weights) holds the card beside the weights, whose hash the records must name. Raises
+    RecordError if there is no such record, or one is of other weights.
+    """
+    from huggingface_hub import EvalResult, ModelCard
+
+    folder = folder or SHIPPED / name
+    card, weights = folder / "README.md", folder / "model.safetensors"
+    for path in (card, weights):
+        if not path.is_file():
+            raise RecordError(f"{path} does not exist: give the folder of a model's weights and card")
+    own = [record for record in records if record.method.name == name and record.method.source == "model"]
+    if not own:
+        raise RecordError(f"there is no record of the model {name}: 'python -m bench run --model {name}' makes some")
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if other := [record.stem for record in own if record.method.weights_sha256 != digest]:
+        raise RecordError(f"{', '.join(other)}: of other weights than {weights}; run the benchmark again")
+    made = ModelCard(card.read_text(encoding="utf-8"))
+    made.data.model_name = name
+    made.data.eval_results = [
+        EvalResult(
+            task_type="image-to-image",
+            task_name="Image dehazing",
+            dataset_type=record.dataset.name,
+            dataset_name=f"{record.dataset.name} ({record.dataset.samples} images)",
+            dataset_config=record.protocol,
+            dataset_args={"fingerprint": record.dataset.fingerprint},
+            metric_type=metric,
+            metric_name=f"{metric} {ARROWS[summary.direction]}",
+            metric_value=summary.mean,
+        )
+        for record in own
+        for metric, summary in record.metrics.items()
+        if summary.mean is not None
+    ]
+    made.text = f"{made.text.rstrip()}\n\n{_section(tables(own))}"
+    return str(made)
+
+
+def _section(found: list[Table]) -> str:
+    columns = {column.name: column for table in found for column in table.columns}
+    lines = [
+        "## Figures from the records",
+        "",
+        "The mean over all images of a set [95 % bootstrap interval]; ↑ higher or ↓ lower is better. Numbers under",
+        "different protocols are never comparable. † marks a set that training data of this model overlaps.",
+        "",
+        _row(["data set", "protocol", "images", *(f"{name} {ARROWS[one.direction]}" for name, one in columns.items())]),
+        _row(["---", "---", *["---:"] * (1 + len(columns))]),
+    ]
+    for table in found:
+        [record] = table.records
+        scores = [
+            "–" if (summary := record.metrics.get(name)) is None else score_text(summary, table.column(name))
+            for name in columns
+        ]
+        mark = " †" if record.contaminated else ""
+        lines.append(_row([f"{table.dataset.name}{mark}", table.protocol, str(table.dataset.samples), *scores]))
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

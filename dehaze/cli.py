@@ -53,6 +53,7 @@ def run(
     tile: Annotated[
         int | None, typer.Option(help="Side of the tiles in px, 0 for none. Default: by the model.")
     ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Restore a megapixel and let the photograph follow it.")] = False,
     max_megapixels: Annotated[float, typer.Option(min=0.001, help="Larger photographs are refused.")] = 60.0,
 ) -> None:
     """Restore photographs; what fails is reported at the end, and the others are written."""
@@ -63,7 +64,7 @@ def run(
     try:
         files = image.find(photos)
         targets = _targets(files, output)
-        dehazer = load(model, weights, device, dtype, tile)
+        dehazer = load(model, weights, device, dtype, tile, fast)
     except (DehazeError, ValueError) as error:
         raise _fail(error) from None
     failures: list[str] = []

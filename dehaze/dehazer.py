@@ -1,7 +1,7 @@
 """The one door for users: a photograph in, a `Restoration` out."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,12 @@ from torch.nn import functional as F
 
 from dehaze import hub, image
 from dehaze.networks import NETWORKS
+from dehaze.networks.dcp import guided_coefficients
+
+FAST_PIXELS = 1_000_000
+# Pixels of the copy: first the surroundings, which texture follows that the copy has lost, then what is left of it,
+# nearby. A larger ε would blur faint texture in dense haze.
+GUIDE_RADII, GUIDE_EPSILON = (16, 2), 1e-5
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,8 @@ class Dehazer:
 
     It pads to the sizes the network accepts, and keeps memory bounded on large photographs: a network that predicts
     smooth maps sees a reduced copy and applies them at full size, any other is run on overlapping tiles. `tile` forces
-    tiles of this side in pixels; None takes the network's own advice, 0 runs the whole photograph at once.
+    tiles of this side in pixels; None takes the network's own advice, 0 runs the whole photograph at once. With `fast`
+    a network without maps restores a copy of a megapixel as well, and the photograph follows it.
     """
 
     name: str
@@ -57,6 +64,7 @@ class Dehazer:
     device: torch.device
     dtype: torch.dtype
     tile: int | None = None
+    fast: bool = False
     weights_sha256: str | None = None
     revision: str | None = None
     card: dict[str, Any] = field(default_factory=dict)
@@ -90,6 +98,8 @@ class Dehazer:
         """
         tile = self.network.tile_size if self.tile is None else self.tile
         height, width = hazy.shape[-2:]
+        if self.fast and height * width > FAST_PIXELS and not hasattr(self.network, "maps"):
+            return self._follow_reduced_copy(hazy, FAST_PIXELS)
         # Once, from the whole: what a tile shows alone would change from tile to tile.
         given = self.network.instruct(hazy.to(self.device)) if hasattr(self.network, "instruct") else {}
         if not tile or height * width <= tile * tile:
@@ -128,6 +138,33 @@ class Dehazer:
         maps = self.maps(hazy, pixels)
         restored, density = self.network.apply_maps(hazy.to(self.device), maps)
         return restored.cpu(), density.cpu()
+
+    def _follow_reduced_copy(self, hazy: Tensor, pixels: int) -> tuple[Tensor, Tensor | None]:
+        """Restore a copy of about as many pixels, and do to the photograph what was done to the copy.
+
+        A network that applies a smooth map to its input makes each channel, from place to place, a multiple of what it
+        was plus a constant. Guided filters find both on the copy, and they are brought up to full size (the fast guided
+        filter, He, Sun 2015); so edges and texture are the photograph's own.
+        """
+        height, width = hazy.shape[-2:]
+        shrink = (pixels / (height * width)) ** 0.5
+        size = tuple(max(1, round(length * shrink)) for length in (height, width))
+        small = F.interpolate(hazy, size=size, mode="area")
+        copy, density = replace(self, fast=False).restore(small)
+        small, restored = small.float().cpu(), hazy.float().cpu().clone()
+
+        def at_full_size(map_: Tensor) -> Tensor:
+            return F.interpolate(map_, size=(height, width), mode="bilinear", align_corners=False)
+
+        for channel in range(3):  # one by one: maps of all at the size of a large photograph would fill the memory
+            at = (slice(None), slice(channel, channel + 1))
+            factor = offset = torch.zeros_like(small[at])
+            for radius in GUIDE_RADII:
+                left = copy[at] - (factor * small[at] + offset)
+                more, higher = guided_coefficients(small[at], left, radius, GUIDE_EPSILON)
+                factor, offset = factor + more, offset + higher
+            restored[at] = restored[at].mul_(at_full_size(factor)).add_(at_full_size(offset))
+        return restored.clamp_(0, 1), None if density is None else at_full_size(density)
 
     @torch.inference_mode()
     def maps(self, hazy: Tensor, pixels: int) -> Tensor:
@@ -201,13 +238,14 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     tile: int | None = None,
+    fast: bool = False,
 ) -> Dehazer:
     """Load a model by name, or by its Hub id `org/name[@revision]`, ready for photographs.
 
     `weights` is "shipped", a `.safetensors` file or a Hub id `org/name[@revision]`; `device` as torch names it
     (default: CUDA, Apple's MPS, or the CPU, whichever there is first); `dtype` is float32, bfloat16 or float16
-    (default: bfloat16 on CUDA, else float32); `tile` as in `Dehazer`. Raises UnknownModelError, WeightsError,
-    ValueError.
+    (default: bfloat16 on CUDA, else float32); `tile` and `fast` as in `Dehazer`. Raises UnknownModelError,
+    WeightsError, ValueError.
     """
     if tile is not None and tile != 0 and tile < 64:
         raise ValueError(f"a tile of {tile} px is too small: give at least 64, or 0 for none")
@@ -223,7 +261,7 @@ def load(
         {} if found is None else {"weights_sha256": found.sha256, "revision": found.revision, "card": found.card}
     )
     model = name if found is None else found.model or name
-    return Dehazer(model, network, device, dtype, tile, **provenance)
+    return Dehazer(model, network, device, dtype, tile, fast, **provenance)
 
 
 def list_models() -> list[str]:

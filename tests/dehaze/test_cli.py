@@ -57,6 +57,16 @@ def test_a_failed_file_is_reported_and_the_others_are_written(run, photos, tmp_p
     assert len(list((tmp_path / "out").rglob("*.*"))) == 3
 
 
+def test_fast_is_handed_on(run, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("dehaze.dehazer.FAST_PIXELS", 100)
+    pixels = []
+    for options in ([], ["--fast"]):
+        assert run("run", photos / "b.png", "--model", "dcp", *options, "--output", tmp_path / "out.png").exit_code == 0
+        pixels.append(np.array(Image.open(tmp_path / "out.png")))
+    assert pixels[0].shape == pixels[1].shape
+    assert not np.array_equal(*pixels)
+
+
 def test_strength_0_keeps_the_photograph(run, photos, tmp_path):
     run("run", photos / "b.png", "--model", "dcp", "--strength", "0", "--output", tmp_path / "out.png")
     assert np.array_equal(np.array(Image.open(tmp_path / "out.png")), np.array(Image.open(photos / "b.png")))

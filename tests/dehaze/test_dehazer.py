@@ -206,3 +206,70 @@ def test_wrong_choices_are_explained():
 
 def test_models_that_need_no_download_are_listed():
     assert {"api", "dcp", "identity"} <= set(dehaze.list_models())
+
+
+class Rising(torch.nn.Module):
+    """A K-form network, `J = clip(K·I − K + 1)`, whose K rises from the left of the image to the right."""
+
+    multiple_of, min_size, margin, tile_size = 1, 1, 0, None
+
+    def forward(self, hazy):
+        k = torch.linspace(1.0, 1.6, hazy.shape[-1])
+        return (k * hazy - k + 1).clamp(0, 1)
+
+
+@pytest.fixture
+def textured() -> torch.Tensor:
+    """Fine stripes on a bright and on a dark half, between which there is a sharp edge."""
+    hazy = 0.3 + 0.4 * (torch.arange(400) >= 203) + 0.05 * (torch.arange(400) % 4 >= 2)
+    return (hazy + 0.1 * torch.linspace(0, 1, 300)[:, None]).expand(1, 3, 300, 400).contiguous()
+
+
+def test_fast_follows_a_reduced_copy_and_keeps_edges_and_texture(textured, monkeypatch):
+    monkeypatch.setattr("dehaze.dehazer.FAST_PIXELS", 100 * 134)
+    exact = dehaze.Dehazer("rising", Rising(), torch.device("cpu"), torch.float32)
+    whole, _ = exact.restore(textured)
+    followed, density = replace(exact, fast=True).restore(textured)
+    assert density is None
+    assert followed.shape == whole.shape
+    enlarged = F.interpolate(F.interpolate(whole, size=(100, 134), mode="area"), size=(300, 400), mode="bilinear")
+    error, error_enlarged = (followed - whole).square().mean(), (enlarged - whole).square().mean()
+    assert error < 0.02 * error_enlarged
+    assert (followed - whole).abs().max() < 0.02
+
+
+def test_fast_leaves_small_photographs_alone(monkeypatch):
+    hazy = torch.rand(1, 3, 40, 50)
+    exact = dehaze.Dehazer("rising", Rising(), torch.device("cpu"), torch.float32)
+    for pixels, equal in ((40 * 50, True), (40 * 50 - 1, False)):
+        monkeypatch.setattr("dehaze.dehazer.FAST_PIXELS", pixels)
+        assert torch.equal(replace(exact, fast=True).restore(hazy)[0], exact.restore(hazy)[0]) == equal
+
+
+def test_fast_keeps_the_density_and_bounds_what_the_network_sees(halve, monkeypatch):
+    monkeypatch.setattr("dehaze.dehazer.FAST_PIXELS", 30 * 40)
+    seen = []
+    monkeypatch.setattr(halve.network, "restore_with_density", watched(halve.network.restore_with_density, seen))
+    hazy = (torch.rand(2, 3, 90, 120) + torch.linspace(0, 1, 120)) / 2
+    restored, density = replace(halve, fast=True).restore(hazy)
+    assert [tuple(image.shape) for image in seen] == [(2, 3, 30, 40)]
+    torch.testing.assert_close(restored, hazy / 2, atol=0.02, rtol=0)
+    torch.testing.assert_close(density, torch.full((2, 1, 90, 120), 0.25))
+
+
+def watched(function, seen):
+    return lambda image: (seen.append(image), function(image))[1]
+
+
+def test_a_network_with_maps_takes_them_from_a_reduced_copy_anyway(monkeypatch):
+    monkeypatch.setattr("dehaze.dehazer.FAST_PIXELS", 10)
+    hazy = torch.rand(1, 3, 120, 130)
+    exact = dehaze.Dehazer("mean", Mean(), torch.device("cpu"), torch.float32)
+    assert torch.equal(replace(exact, fast=True).restore(hazy)[0], exact.restore(hazy)[0])
+
+
+def test_fast_does_not_change_the_callers_tensor(halve, monkeypatch):
+    monkeypatch.setattr("dehaze.dehazer.FAST_PIXELS", 10)
+    hazy = torch.full((1, 3, 8, 8), 0.5)
+    replace(halve, fast=True).restore(hazy)
+    assert (hazy == 0.5).all()

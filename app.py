@@ -2,12 +2,14 @@
 
 import csv
 import html
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
-from tempfile import TemporaryFile
+from threading import Lock
 from typing import Any
 from uuid import uuid4
 
@@ -21,70 +23,96 @@ except ImportError:
 
 import gradio as gr
 import numpy as np
-import torch
-from gradio.utils import get_upload_folder
+from gradio.utils import get_space, get_upload_folder
 from PIL import Image
-from safetensors import safe_open
 
 import dehaze
-from bench import metrics
-from bench.record import RESULTS
-from bench.report.table import ARROWS
-from dehaze import hub, image
+from bench.record import RESULTS, Record
+from dehaze import batch, hub, image, video
+from dehaze.allowance import Allowance
 from dehaze.errors import DehazeError
-from leaderboard import view
+from dehaze.kept import Kept
+from dehaze.networks import NETWORKS
+from dehaze.preview import colour_table, density_map, preview
+from leaderboard import quality, submit, view
 
 MAX_MEGAPIXELS = 60
-PREVIEW_SIDE = 1600  # what the browser is shown; the download has every pixel
-SCORED_SIDE = 800
+MIN_SIDE = 16
+MAX_FILE = "100mb"
+# What the memory holds: these many models, one photograph at work, some 4 MB for each visitor whose last result is
+# kept; its pixels are on disk.
+MODELS_KEPT = 3
+VISITORS_KEPT = 100
 KEPT_SECONDS = 3600
+QUEUE = 100  # requests that may wait; the next one is told to come back
+ALLOWED_MEGAPIXELS, ALLOWED_SECONDS = 1500, 600  # what one visitor may have restored in this time
+PREVIEW_SIDE = 1600  # what the browser is shown; the download has every pixel
 SAMPLE = Path(__file__).parent / "bench" / "sample"
+LIMITS = batch.Limits(megapixels=MAX_MEGAPIXELS)
 
 # What a model does, for people who have never met one.
 INTRODUCTIONS = {
     "api": "trained network, natural colours",
     "dcp": "dark channel prior, the classic of 2009, strong contrast",
 }
-SCORES = {"niqe": ("NIQE", "how unnatural it looks"), "fade_refit": ("FADE, refitted", "how foggy it looks")}
+# What the errors advise that visitors cannot do.
+NOT_FOR_VISITORS = [
+    (", or raise max_megapixels", ""),
+    ("Install it with `pip install pillow-heif`, or convert", "Convert"),
+]
+FORMATS = {"as it came": None, "PNG": ".png", "JPEG": ".jpg"}
 
 
 @dataclass(frozen=True)
 class Result:
     """What a visitor's session keeps of a run, at full strength, so that the strength can be changed afterwards."""
 
-    name: str  # of the file to take home
+    name: str  # of the file that was given
+    model: str
     summary: str
-    hazy: image.Photo
-    restored: image.Photo
-    before: Image.Image  # previews
+    kept: Kept
+    before: Image.Image  # the copies that are scored
     after: Image.Image
+    density: float | None
 
     @cached_property
-    def before_file(self) -> Path:
-        return save_preview(self.before, f"{Path(self.name).stem}_before.png")
+    def scores_before(self) -> quality.Scores:
+        return quality.measure(self.before) | {quality.DENSITY: self.density}
 
-    @cached_property
-    def scores_before(self) -> dict[str, float | None]:
-        return measure(self.before)
 
-    def photo(self, strength: float) -> image.Photo:
-        """Return the photograph between the hazy one (0) and the fully restored one (1)."""
-        if strength == 1:
-            return self.restored
-        return self.hazy.with_tensor(torch.lerp(self.hazy.tensor(), self.restored.tensor(), strength))
+allowance = Allowance(ALLOWED_MEGAPIXELS, ALLOWED_SECONDS)
+turn = Lock()  # one photograph at work at a time, however many wait
+
+
+def visitor(request: gr.Request | None) -> str:
+    """Tell visitors apart by their address; on a Space, all come through a proxy that names it."""
+    forwarded = request.headers.get("x-forwarded-for", "").split(",")[0] if request and get_space() else ""
+    return forwarded.strip() or (request.client.host if request and request.client else "")
 
 
 # A photograph in
 
 
-@cache
+@lru_cache(MODELS_KEPT)
 def dehazer(model: str) -> dehaze.Dehazer:
     return dehaze.load(model)
 
 
 @GPU
-def restore(model: str, photo: image.Photo, strength: float = 1.0) -> dehaze.Restoration:
+def infer(model: str, photo: image.Photo, strength: float = 1.0) -> dehaze.Restoration:
     return dehazer(model)(photo, strength)
+
+
+@GPU
+def infer_clip(model: str, clip: video.Clip, target: Path, strength: float) -> Iterator[int]:
+    yield from video.restore(clip, target, dehazer(model), strength, turn=lambda: turn)
+
+
+def restore(model: str, photo: image.Photo, strength: float, request: gr.Request | None) -> dehaze.Restoration:
+    """Restore a photograph when its turn comes. Raises DehazeError if its visitor has had enough."""
+    allowance.take(visitor(request), megapixels(photo))
+    with turn:
+        return infer(model, photo, strength)
 
 
 @contextmanager
@@ -93,37 +121,37 @@ def explained(title: str, path: Path) -> Iterator[None]:
     try:
         yield
     except (DehazeError, ValueError) as error:
-        # The limit is ours, and visitors cannot raise it.
-        message = str(error).replace(str(path), path.name).replace(", or raise max_megapixels", "")
+        message = for_visitors(str(error).replace(str(path), path.name))
         raise gr.Error(html.escape(message, quote=False), 30, title=title, print_exception=False) from None
+
+
+def for_visitors(message: str) -> str:
+    """Leave out of an error what only those who run the page can do."""
+    for advice, instead in NOT_FOR_VISITORS:
+        message = message.replace(advice, instead)
+    return message
+
+
+def given(upload: Any, what: str) -> Any:
+    """Return what was uploaded. Raises gr.Error if that is nothing."""
+    if not upload:
+        raise gr.Error(f"There is no {what} yet. Add one first.", title=f"No {what}", print_exception=False)
+    return upload
 
 
 def read(upload: dict[str, Any] | None) -> tuple[image.Photo, Path]:
     """Read an uploaded file. Raises gr.Error that says what is wrong with it."""
-    if upload is None:
-        raise gr.Error(
-            "There is no photograph yet. Add one, or click an example.", title="No photograph", print_exception=False
-        )
-    path = Path(upload["path"])
+    path = Path(given(upload, "photograph")["path"])
     with explained("This photograph cannot be read", path):
-        return image.read(path, max_megapixels=MAX_MEGAPIXELS), path
+        photo = image.read(path, max_megapixels=MAX_MEGAPIXELS)
+        height, width = photo.pixels.shape[:2]
+        if min(height, width) < MIN_SIDE:
+            raise DehazeError(f"{path} has {width}×{height} pixels. Give one with {MIN_SIDE} or more on each side.")
+    return photo, path
 
 
-def output_name(path: Path, photo: image.Photo) -> str:
-    """Name the restored file after the input and keep its format, if that can hold the photograph."""
-    suffix = path.suffix.lower()
-    opaque = (".jpg", ".jpeg", ".bmp")
-    if suffix not in image.WRITABLE or (photo.alpha is not None and suffix in opaque):
-        suffix = ".png"
-    return f"{path.stem}_dehazed{suffix}"
-
-
-def on_disk(photo: image.Photo) -> image.Photo:
-    """Move the pixels into a file without a name, which is gone with the photograph: sessions would fill the memory."""
-    with TemporaryFile() as file:
-        pixels = np.memmap(file, photo.pixels.dtype, "w+", shape=photo.pixels.shape)
-    pixels[:] = photo.pixels
-    return replace(photo, pixels=pixels)
+def megapixels(photo: image.Photo) -> float:
+    return photo.pixels[..., 0].size / 1e6
 
 
 def in_cache(name: str) -> Path:
@@ -133,125 +161,160 @@ def in_cache(name: str) -> Path:
     return folder / name
 
 
-# What is shown of it
-
-
-def preview(photo: image.Photo) -> Image.Image:
-    """Return a copy for the screen: RGB, 8 bits, long side at most PREVIEW_SIDE, transparency on white."""
-    depth = np.iinfo(photo.pixels.dtype).bits - 8
-    picture = Image.fromarray((photo.pixels >> depth).astype(np.uint8))
-    if photo.alpha is not None:
-        white = Image.new("RGB", picture.size, "white")
-        picture = Image.composite(picture, white, Image.fromarray((photo.alpha >> depth).astype(np.uint8)))
-    if photo.icc_profile and "RGB" in photo.mode:
-        picture.info["icc_profile"] = photo.icc_profile
-    picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.LANCZOS, reducing_gap=3)
-    return picture
-
-
-def save_preview(picture: Image.Image, name: str) -> Path:
+def saved(picture: Image.Image, name: str) -> Path:
     path = in_cache(name)
     picture.save(path, compress_level=3)
     return path
 
 
-@cache
-def colour_table() -> np.ndarray:
-    """Return the 256 colours of the haze density, [256, 3] uint8: perceptually even, safe for the colour-blind."""
-    from matplotlib import colormaps
-
-    return colormaps["viridis"](np.arange(256), bytes=True)[:, :3]
+# Events of the page
 
 
-def density_map(density: np.ndarray, picture: Image.Image) -> Image.Image:
-    """Colour the density [H,W] in [0,1] over the greys of the photograph."""
-    grey = picture.convert("L")
-    grey.thumbnail((SCORED_SIDE, SCORED_SIDE))
-    small = np.asarray(Image.fromarray(density).resize(grey.size, Image.Resampling.BILINEAR))
-    colours = colour_table()[(small * 255).round().astype(np.uint8)]
-    return Image.blend(Image.fromarray(colours), grey.convert("RGB"), 0.3)
-
-
-def measure(picture: Image.Image) -> dict[str, float | None]:
-    """Score a photograph without a reference, on a copy with a long side of at most SCORED_SIDE; None if too small."""
-    small = picture.copy()
-    small.thumbnail((SCORED_SIDE, SCORED_SIDE), Image.Resampling.LANCZOS)
-    tensor = torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1)[None] / 255
-    scores: dict[str, float | None] = {}
-    for name in SCORES:
-        try:
-            scores[name] = float(metrics.get(name)(tensor))
-        except metrics.MetricError:
-            scores[name] = None
-    return scores
-
-
-def score_table(before: dict[str, float | None], after: dict[str, float | None], summary: str) -> str:
-    """Render the scores before and after, with what they mean."""
-    rows = []
-    for name, (title, meaning) in SCORES.items():
-        arrow = ARROWS[metrics.spec(name).direction]
-        old, new = before[name], after[name]
-        if old is None or new is None:
-            cells, verdict = "<td>–</td><td>–</td>", "too small to measure"
-        else:
-            cells = f"<td>{old:.2f}</td><td>{new:.2f}</td>"
-            better = (new < old) == (arrow == "↓")
-            verdict = "unchanged" if f"{old:.2f}" == f"{new:.2f}" else "better" if better else "worse"
-        rows.append(
-            f"<tr><th scope=row>{title} {arrow}<small>{meaning}</small></th>{cells}"
-            f"<td class='verdict {verdict.split()[0]}'>{verdict}</td></tr>"
-        )
-    return (
-        "<table><thead><tr><th>score</th><th>before</th><th>after</th><th></th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table><p>{summary}</p>"
-        f"<p>↓ lower is better. Measured on copies with a long side of at most {SCORED_SIDE} pixels, without knowing "
-        "the clear scene: hints, no more, so trust your eyes. FADE is computed with statistics refitted by this "
-        "project (<b>fade_refit</b>) and is not comparable with published FADE.</p>"
-    )
-
-
-# Events
-
-
-def run(upload: dict | None, model: str) -> tuple[Result, Path | None]:
-    """Restore an uploaded photograph in full; return what the session keeps, and the picture of its haze density."""
+def run(upload: dict | None, model: str, request: gr.Request) -> tuple[Result, tuple[Path, Path], Path | None]:
+    """Restore a photograph in full; return what the session keeps, the pair to compare, and the haze density."""
     photo, path = read(upload)
     with explained("This photograph cannot be restored", path):
-        restoration = restore(model, photo)
-    before = preview(photo)
-    megapixels = photo.pixels[..., 0].size / 1e6
+        restoration = restore(model, photo, 1.0, request)
+    before, after = preview(photo, PREVIEW_SIDE), preview(restoration.photo, PREVIEW_SIDE)
+    density = restoration.density
     result = Result(
-        name=output_name(path, photo),
-        summary=f"{megapixels:.1f} megapixels restored by {html.escape(model)} in {restoration.seconds:.1f} s.",
-        hazy=on_disk(photo),
-        restored=on_disk(restoration.photo),
-        before=before,
-        after=preview(restoration.photo),
+        name=path.name,
+        model=model,
+        summary=f"{megapixels(photo):.1f} megapixels restored by {html.escape(model)} in {restoration.seconds:.1f} s.",
+        kept=Kept.of(photo, restoration),
+        before=quality.reduced(before),
+        after=quality.reduced(after),
+        density=None if density is None else float(density.mean()),
     )
-    if restoration.density is None:
-        return result, None
-    return result, save_preview(density_map(restoration.density, before), f"{path.stem}_haze_density.png")
+    pair = saved(before, f"{path.stem}_before.png"), saved(after, f"{path.stem}_after.png")
+    if density is None:
+        return result, pair, None
+    return result, pair, saved(density_map(density, before, quality.SIDE), f"{path.stem}_haze_density.png")
 
 
-def show(result: Result | None, strength: float | None) -> Iterator[tuple]:
-    """Show a result at a strength: first the picture, then the scores, at last the file to take home."""
+def score(result: Result | None, strength: float | None) -> str:
+    """Score a result at a strength."""
     if result is None or strength is None:  # the number was deleted, and another is being typed
+        return gr.skip()
+    after = Image.blend(result.before, result.after, min(max(strength, 0), 1))
+    scores = quality.measure(after) | {quality.DENSITY: mean_density(result.model, after)}
+    words = ""
+    if result.density is not None:
+        old, new = quality.in_words(result.density), quality.in_words(scores[quality.DENSITY])
+        words = f"<p class='words'>{old.capitalize()} before, {new} after.</p>"
+    return f"{words}{quality.comparison(result.scores_before, scores)}<p>{result.summary}</p>{quality.NOTE}"
+
+
+def mean_density(model: str, picture: Image.Image) -> float | None:
+    """Estimate the haze that is left in a small copy."""
+    with turn:
+        density = infer(model, image.read(picture)).density
+    return None if density is None else float(density.mean())
+
+
+def prepare(result: Result | None, strength: float | None, form: str) -> Iterator[gr.DownloadButton]:
+    """Write a result at a strength as the file to take home."""
+    if result is None or strength is None:
         return
-    strength = min(max(strength, 0), 1)
-    waiting = gr.DownloadButton("Preparing the download …", interactive=False)
-    after = Image.blend(result.before, result.after, strength)
-    yield (result.before_file, save_preview(after, f"{Path(result.name).stem}_after.png")), gr.skip(), waiting
-    yield gr.skip(), score_table(result.scores_before, measure(after), result.summary), gr.skip()
-    photo = result.photo(strength)
-    with explained("This photograph cannot be saved", path := in_cache(result.name)):
+    yield gr.DownloadButton("Preparing the download …", interactive=False)
+    photo = result.kept.at(min(max(strength, 0), 1))
+    path = in_cache(batch.output_name(result.name, photo, FORMATS[form]))
+    with explained("This photograph cannot be saved", path):
         photo.save(path)
     height, width = photo.pixels.shape[:2]
-    label = f"Download {path.suffix[1:].upper()}, {width}×{height}"
-    yield gr.skip(), gr.skip(), gr.DownloadButton(label, path, interactive=True)
+    yield gr.DownloadButton(f"Download {path.suffix[1:].upper()}, {width}×{height}", path, interactive=True)
 
 
-def remove_haze(photo: dict | None, model: str, strength: float) -> tuple[str, str | None, dict]:
+def compare(upload: dict | None, models: list[str], request: gr.Request) -> Iterator[list]:
+    """Restore one photograph by several models; give the table, and a pair to compare for each model on offer."""
+    photo, path = read(upload)
+    given(models, "model")
+    before = preview(photo, PREVIEW_SIDE)
+    before_file = saved(before, f"{path.stem}_before.png")
+    offered = [name for _, name in model_choices()]
+    pairs: dict[str, Any] = {name: gr.ImageSlider(None, visible=False) for name in offered}
+    rows = [quality.Row("photograph", quality.measure(before))]
+    for name in models:
+        yield [f"<p class='words'>{html.escape(name)} is at work …</p>{quality.ranking(rows)}", *pairs.values()]
+        with explained("This photograph cannot be restored", path):
+            restoration = restore(name, photo, 1.0, request)
+        after = preview(restoration.photo, PREVIEW_SIDE)
+        density = None if restoration.density is None else float(restoration.density.mean())
+        scores = quality.measure(after) | {quality.DENSITY: mean_density(name, quality.reduced(after))}
+        rows.append(quality.Row(name, scores, density, restoration.seconds))
+        pair = before_file, saved(after, f"{path.stem}_{name}.png")
+        pairs = dict.fromkeys(offered, gr.skip()) | {name: gr.ImageSlider(pair, visible=True)}
+    yield [f"{quality.ranking(rows)}{quality.NOTE}", *pairs.values()]
+
+
+def restore_batch(uploads: list[dict] | None, model: str, strength: float, form: str, request: gr.Request) -> Iterator:
+    """Restore many photographs; give the status of each, and at last all results in one archive."""
+    paths = [Path(upload["path"]) for upload in given(uploads, "photograph")]
+    with explained("These photographs cannot be taken", paths[0]):
+        sources = batch.find(paths, LIMITS)
+    target, outcomes = in_cache("dehazed.zip"), []
+    yield status(sources, outcomes), gr.DownloadButton("Download all", interactive=False)
+    results = batch.restore(
+        sources, lambda photo: restore(model, photo, strength, request), target, FORMATS[form], LIMITS
+    )
+    for outcome in results:
+        outcomes.append(outcome)
+        yield status(sources, outcomes), gr.skip()
+    if count := sum(outcome.written is not None for outcome in outcomes):
+        label = f"Download {count} photographs, {target.stat().st_size / 1e6:.1f} MB"
+        yield gr.skip(), gr.DownloadButton(label, target, interactive=True)
+
+
+def status(sources: list[batch.Source], outcomes: list[batch.Outcome]) -> str:
+    """Render how far a batch has come, and what became of each photograph."""
+    rows = []
+    for i, source in enumerate(sources):
+        if i >= len(outcomes):
+            kind, text = "", "at work …" if i == len(outcomes) else "waiting"
+        elif error := outcomes[i].error:
+            kind, text = "worse", html.escape(for_visitors(error), quote=False)
+        else:
+            kind, text = "better", f"{outcomes[i].megapixels:.1f} megapixels in {outcomes[i].seconds:.1f} s"
+        rows.append(f"<tr><th scope=row>{html.escape(source.name)}</th><td class='{kind}'>{text}</td></tr>")
+    failed = sum(outcome.error is not None for outcome in outcomes)
+    words = f"{len(outcomes)} of {len(sources)} done" + (f", {failed} failed" if failed else "")
+    return f"{bar(len(outcomes), len(sources), words)}<table><tbody>{''.join(rows)}</tbody></table>"
+
+
+def bar(done: int, total: int, words: str) -> str:
+    """Render how far something has come, in words and as a bar."""
+    progress = f"<progress aria-label='Progress' value={done} max={total}></progress>"
+    return f"<p class='words' role=status>{words}</p>{progress}"
+
+
+def restore_video(upload: dict | None, model: str, strength: float, request: gr.Request) -> Iterator[tuple]:
+    """Restore a clip; give how far it has come, and at last the clip."""
+    path = Path(given(upload, "clip")["path"])
+    target, done, began = in_cache(f"{path.stem}_dehazed.webm"), 0, time.perf_counter()
+    with explained("This clip cannot be restored", path):
+        clip = video.probe(path)
+        shrink = min(1, video.MAX_SIDE / max(clip.width, clip.height))
+        allowance.take(visitor(request), clip.count * clip.width * clip.height * shrink**2 / 1e6)
+        for done in infer_clip(model, clip, target, strength):
+            spent = time.perf_counter() - began
+            words = f"{done} of about {clip.count} frames, {spent:.0f} s"
+            yield bar(done, max(done, clip.count), words), gr.skip()
+    yield bar(done, done, f"{done} frames restored in {time.perf_counter() - began:.0f} s"), target
+
+
+def restore_as(record: Record, path: Path) -> Image.Image | None:
+    """Restore a photograph of the sample set with the weights of a record, None where these are not the ones here."""
+    name = record.method.name
+    if name not in dehaze.list_models() or dehazer(name).weights_sha256 != record.method.weights_sha256:
+        return None
+    with turn:
+        return infer(name, image.read(path)).image
+
+
+# For programs
+
+
+def remove_haze(photo: dict | None, model: str, strength: float, request: gr.Request) -> tuple[str, str | None, dict]:
     """Remove haze from a photograph.
 
     Returns the restored photograph (same size, and same format where that is JPEG, PNG, WebP or TIFF), the estimated
@@ -265,16 +328,16 @@ def remove_haze(photo: dict | None, model: str, strength: float) -> tuple[str, s
     """
     taken, path = read(photo)
     with explained("This photograph cannot be restored", path):
-        restoration = restore(model, taken, float(strength))
-        restored = restoration.save(in_cache(output_name(path, taken)))
+        restoration = restore(model, taken, float(strength), request)
+        restored = restoration.save(in_cache(batch.output_name(path.name, taken)))
     density = None
     if restoration.density is not None:
-        density = str(in_cache(f"{path.stem}_haze_density.png"))
-        Image.fromarray((restoration.density * 255).round().astype(np.uint8)).save(density, compress_level=3)
-    facts = {"model": model, "strength": strength, "seconds": restoration.seconds}
-    facts["megapixels"] = taken.pixels[..., 0].size / 1e6
-    scores = {"before": measure(preview(taken)), "after": measure(preview(restoration.photo))}
-    return str(restored), density, facts | scores
+        pixels = (restoration.density * 255).round().astype(np.uint8)
+        density = str(saved(Image.fromarray(pixels), f"{path.stem}_haze_density.png"))
+    facts = {"model": model, "strength": strength, "seconds": restoration.seconds, "megapixels": megapixels(taken)}
+    for when, seen in (("before", taken), ("after", restoration.photo)):
+        facts[when] = quality.measure(preview(seen, PREVIEW_SIDE))
+    return str(restored), density, facts
 
 
 # The page
@@ -284,10 +347,19 @@ INTRO = """
 <h1>Dehaze</h1>
 <p>Drop in a photograph that haze, fog or smog has washed out, and take it home clear.</p>
 """
-FOOTER = """
+FOOTER = f"""
 <p>Haze hides what is behind it: where it is thick, no software can bring the details back, and some noise may show.
-Photographs may have up to 60 megapixels and 100 MB. They are restored on this server, shown to nobody else, and
-deleted within two hours. Free software under the Apache License 2.0.</p>
+Photographs may have up to {MAX_MEGAPIXELS} megapixels and {MAX_FILE.removesuffix("mb")} MB; each visitor,
+{ALLOWED_MEGAPIXELS} megapixels in {ALLOWED_SECONDS // 60} minutes. They are restored on this server, shown to nobody
+else, and deleted within two hours. Free software under the Apache License 2.0.</p>
+"""
+BATCH_HINT = f"""
+Several photographs, or a zip archive of them: up to {LIMITS.photos}, each of at most {MAX_MEGAPIXELS} megapixels. What
+cannot be read is named and left out; the others go on.
+"""
+VIDEO_HINT = f"""
+An MP4, MOV or WebM clip of at most {video.MAX_SECONDS} seconds. The result is a WebM clip without sound, at most
+{video.MAX_SIDE} pixels wide or high. What the model estimates follows the picture slowly, so that nothing flickers.
 """
 WAITING = "<p>Scores before and after appear here.</p>"
 CSS = """
@@ -299,35 +371,80 @@ footer .divider { display: none; }
   background: linear-gradient(90deg, #94a3b8, #0284c7 70%); background-clip: text; color: transparent; }
 #intro p { margin: 0; color: var(--body-text-color-subdued); }
 #footer p { max-width: 60rem; font-size: .85rem; color: var(--body-text-color-subdued); }
-#model label { width: 100%; }
+.model label { width: 100%; }
 #credits p, #credits a { margin: 0; padding: 0; font-size: .85rem; color: var(--body-text-color-subdued); }
-#slider .empty::after { content: "Before and after appear here"; position: absolute; margin-top: 4rem;
+#slider img.fixed:not(.hidden) { opacity: var(--strength, 1); }
+.before-after [data-testid=slider]:focus-visible { outline: 3px solid var(--color-accent); }
+.before-after .empty::after { content: "Before and after appear here"; position: absolute; margin-top: 4rem;
   color: var(--body-text-color-subdued); }
 #legend { display: flex; gap: .6rem; align-items: center; font-size: .85rem; color: var(--body-text-color-subdued); }
 #legend div { flex: 1; height: .6rem; border-radius: .3rem; }
-#scores table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
-#scores table, #scores tr, #scores th, #scores td { border: 0; }
-#scores th, #scores td { padding: .4rem .6rem .4rem 0; border-bottom: 1px solid var(--border-color-primary) !important;
-  text-align: left; }
-#scores thead th { font-weight: 400; color: var(--body-text-color-subdued); }
-#scores small { display: block; font-weight: 400; color: var(--body-text-color-subdued); }
-#scores p { margin: .6rem 0 0; font-size: .85rem; color: var(--body-text-color-subdued); }
-#scores .better { color: #15803d; } .dark #scores .better { color: #4ade80; }
-#scores .worse { color: #b45309; } .dark #scores .worse { color: #fbbf24; }
-#methods { --font-mono: var(--font); font-variant-numeric: tabular-nums; }
-#methods .first-column { position: sticky; left: 0; z-index: 1; background: inherit; }
-#methods th.first-column { background: var(--background-fill-primary); }
+.scores { overflow-x: auto; }
+.scores table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.scores table, .scores tr, .scores th, .scores td { border: 0; }
+.scores th, .scores td { padding: .4rem .6rem .4rem 0; border-bottom: 1px solid var(--border-color-primary) !important;
+  text-align: left; overflow-wrap: break-word; }
+#batch table { table-layout: fixed; }
+#batch th { width: 35%; overflow-wrap: anywhere; }
+.scores thead th { font-weight: 400; color: var(--body-text-color-subdued); }
+.scores small { display: block; font-weight: 400; color: var(--body-text-color-subdued); }
+.scores p { margin: .6rem 0 0; font-size: .85rem; color: var(--body-text-color-subdued); }
+.scores p.words { margin: 0 0 .4rem; font-size: 1rem; color: var(--body-text-color); }
+.scores progress { width: 100%; height: .5rem; appearance: none; border: 0; background: var(--border-color-primary); }
+.scores progress::-webkit-progress-bar { background: var(--border-color-primary); }
+.scores progress::-webkit-progress-value { background: var(--color-accent); }
+.scores progress::-moz-progress-bar { background: var(--color-accent); }
+.scores .better { color: #15803d; } .dark .scores .better { color: #4ade80; }
+.scores .worse { color: #b45309; } .dark .scores .worse { color: #fbbf24; }
+#clip [aria-label^=Trim] { display: none; } /* it would fetch a program from elsewhere */
+@media (min-width: 641px) { #scores { min-height: 21rem; } } /* what comes below does not jump */
 @media (max-width: 640px) {
-  #slider { height: 75vw !important; }
-  #slider img { max-height: 75vw !important; }
+  .before-after { height: 75vw !important; }
+  .before-after img { max-height: 75vw !important; }
+  #ranking { font-size: .875rem; }
 }
 """
-# A phone shows the result below the button; and gradio leaves these pictures without a text.
+# A phone shows the result below the button.
 SCROLL = "() => { if (innerWidth < 700) document.querySelector('#slider').scrollIntoView({behavior: 'smooth'}) }"
-SLIDER_TEXTS = """() => setTimeout(() => document.querySelectorAll('#slider img').forEach(
-  (picture, i) => { picture.alt = ['Before: hazy', 'After: haze removed'][i] }), 300)"""
-EXAMPLE_TEXTS = """() => setTimeout(() => document.querySelectorAll('#examples img').forEach(
-  picture => { picture.alt = picture.src.split('/').pop().split('.')[0].replaceAll('-', ' ') }), 300)"""
+# The restored picture lies over the hazy one: its opacity is the strength, at once and without the server.
+STRENGTH = "strength => document.documentElement.style.setProperty('--strength', strength ?? 1)"
+# Gradio leaves these pictures without a text, and the divider between before and after to the mouse.
+SCRIPT = """() => {
+  const dress = slider => {
+    slider.querySelectorAll('img').forEach((picture, i) => {
+      const text = ['Before: hazy', 'After: haze removed'][i];
+      if (picture.alt !== text) picture.alt = text;
+    });
+    const divider = slider.querySelector('[data-testid=slider]');
+    if (!divider || divider.role === 'slider') return;
+    const place = () => {
+      const box = divider.getBoundingClientRect(), whole = divider.parentElement.getBoundingClientRect();
+      divider.ariaValueNow = Math.round(100 * (box.x + box.width / 2 - whole.x) / whole.width);
+      return [box.x + box.width / 2, box.y + box.height / 2, whole.width / 20];
+    };
+    Object.assign(divider, {tabIndex: 0, role: 'slider', ariaLabel: 'Divider between before and after',
+      ariaValueMin: 0, ariaValueMax: 100});
+    divider.addEventListener('focus', place);
+    divider.addEventListener('keydown', event => {
+      const sign = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+      if (!sign) return;
+      event.preventDefault();
+      const [x, y, step] = place();
+      const drag = [['mousedown', divider, x], ['mousemove', window, x + sign * step], ['mouseup', window, x]];
+      const how = {clientY: y, view: window, bubbles: true, cancelable: true};
+      for (const [kind, target, clientX] of drag) target.dispatchEvent(new MouseEvent(kind, {clientX, ...how}));
+      setTimeout(place, 100);
+    });
+  };
+  const look = () => {
+    document.querySelectorAll('.before-after').forEach(dress);
+    document.querySelectorAll('#examples img:not([alt]), #examples img[alt=""]').forEach(picture => {
+      picture.alt = picture.src.split('/').pop().split('.')[0].replaceAll('-', ' ');
+    });
+  };
+  new MutationObserver(look).observe(document.body, {childList: true, subtree: true});
+  look();
+}"""
 
 
 def theme() -> gr.themes.Base:
@@ -347,19 +464,20 @@ def theme() -> gr.themes.Base:
     )
 
 
+@lru_cache(1)
 def model_choices() -> list[tuple[str, str]]:
     """List the models worth offering, each with a line of what it is, without loading one."""
-    choices = []
+    speeds, choices = quality.seconds_per_megapixel(), []
     for name in dehaze.list_models():
         if name == "identity":  # returns its input: a floor for tables, of no use to visitors
             continue
-        parameters, license_ = "no parameters", "apache-2.0"
-        if hub.shipped(name):
-            with safe_open(hub.shipped_folder(name) / hub.WEIGHTS_FILE, "np") as file:
-                count = sum(int(np.prod(file.get_slice(key).get_shape())) for key in file.keys())  # noqa: SIM118
-            parameters = f"{count / 1e6:.2g} M parameters"
-            license_ = hub.read_card(hub.shipped_folder(name)).get("license", license_)
-        choices.append((f"{name}: {INTRODUCTIONS.get(name, 'another model')}; {parameters}, {license_}", name))
+        card = hub.read_card(hub.SHIPPED / name)
+        facts = [card.get("license", "apache-2.0")]
+        facts.append(f"trained on {', '.join(card['datasets'])}" if card.get("datasets") else "not trained")
+        if name in speeds:
+            facts.append(f"{speeds[name]:.2f} s a megapixel on a CPU")
+        what = INTRODUCTIONS.get(name) or NETWORKS.get(name).__doc__.splitlines()[0].rstrip(".")
+        choices.append((f"{name}: {what}; {', '.join(facts)}", name))
     return choices
 
 
@@ -367,18 +485,53 @@ def build(results: Path = RESULTS) -> gr.Blocks:
     """Build the page; its leaderboard shows the records in the folder `results`."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         gr.HTML(INTRO, elem_id="intro", padding=False)
-        with gr.Tabs():
-            with gr.Tab("Remove haze"):
-                dehaze_tab()
+        with gr.Tabs():  # here tabs are mounted
+            with gr.Tab("Dehaze"), gr.Tabs():
+                with gr.Tab("Photograph"):
+                    photograph_tab()
+                with gr.Tab("Batch"):
+                    batch_tab()
+                with gr.Tab("Video"):
+                    video_tab()
             with gr.Tab("Leaderboard"):
-                view.leaderboard(results)
+                view.leaderboard(results, restore_as)
+            with gr.Tab("Submit"):
+                submit.form(results, os.environ.get("DEHAZE_RESULTS"), os.environ.get("DEHAZE_DATA"))
         gr.HTML(FOOTER, elem_id="footer", padding=False)
-        page.load(None, js=EXAMPLE_TEXTS)
-    return page.queue()
+    return page.queue(max_size=QUEUE)
 
 
-def dehaze_tab() -> None:
+# What events share. All restoring of photographs waits in one line, and what takes minutes in another.
+PRIVATE = {"preprocess": False, "api_visibility": "private"}
+RESTORING = {"concurrency_id": "restoring", "concurrency_limit": 1}
+LASTING = PRIVATE | {"concurrency_id": "lasting", "concurrency_limit": 1}
+SHOWING = PRIVATE | {"concurrency_id": "showing", "concurrency_limit": 2}
+
+
+def choose_model(steady: bool = False) -> gr.Radio:
+    """Add the choice of a model: with `steady`, only of those that can keep a clip from flickering."""
     choices = model_choices()
+    if steady:
+        choices = [(line, name) for line, name in choices if hasattr(NETWORKS.get(name), "maps")]
+    return gr.Radio(choices, value=choices[0][1], label="Model", elem_classes="model")
+
+
+def choose_strength() -> gr.Slider:
+    return gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0 leaves all haze, 1 removes the most")
+
+
+def choose_format() -> gr.Radio:
+    return gr.Radio(list(FORMATS), value=next(iter(FORMATS)), label="Download as")
+
+
+def before_and_after(height: int, **options: Any) -> gr.ImageSlider:
+    return gr.ImageSlider(
+        format="png", type="filepath", interactive=False, height=height, max_height=height, buttons=["fullscreen"],
+        elem_classes="before-after", **options,
+    )  # fmt: skip
+
+
+def photograph_tab() -> None:
     result = gr.State(time_to_live=KEPT_SECONDS)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
@@ -386,8 +539,8 @@ def dehaze_tab() -> None:
                 label="Your photograph", alt_text="Your photograph", type="filepath", image_mode=None, height=300,
                 buttons=[], elem_id="photo",
             )  # fmt: skip
-            model = gr.Radio(choices, value=choices[0][1], label="Model", elem_id="model")
-            strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", info="0 leaves all haze, 1 removes the most")
+            model = choose_model()
+            strength = choose_strength()
             button = gr.Button("Remove haze", variant="primary", size="lg")
             sources = example_sources()
             examples = gr.Examples(
@@ -396,10 +549,8 @@ def dehaze_tab() -> None:
             )  # fmt: skip
             gr.HTML(credit_list(sources), elem_id="credits", padding=False)
         with gr.Column(scale=3, min_width=320):
-            slider = gr.ImageSlider(
-                label="Before and after", format="png", type="filepath", interactive=False, height=480, max_height=480,
-                buttons=["fullscreen"], elem_id="slider",
-            )  # fmt: skip
+            slider = before_and_after(label="Before and after", height=480, elem_id="slider")
+            form = choose_format()
             download = gr.DownloadButton("Download", interactive=False, elem_id="download")
             with gr.Row():
                 with gr.Column(min_width=280):
@@ -409,25 +560,75 @@ def dehaze_tab() -> None:
                     )  # fmt: skip
                     gr.HTML(legend(), elem_id="legend-box", padding=False)
                 with gr.Column(min_width=280):
-                    scores = gr.HTML(WAITING, elem_id="scores", padding=False)
+                    scores = gr.HTML(WAITING, elem_id="scores", elem_classes="scores", padding=False)
+    with gr.Accordion("Compare models on this photograph", open=False, elem_id="compare-models"):
+        names = [name for _, name in model_choices()]
+        models = gr.CheckboxGroup(names, value=names, label="Models")
+        compare_button = gr.Button("Compare")
+        table = gr.HTML(elem_classes="scores", elem_id="ranking", padding=False)
+        with gr.Row():
+            pairs = [before_and_after(label=name, height=360, visible=False, min_width=320) for name in names]
 
-    private = {"preprocess": False, "api_visibility": "private"}
-    restoring = {"concurrency_id": "restoring", "concurrency_limit": 1}
-    showing = {"fn": show, "inputs": [result, strength], "outputs": [slider, scores, download]}
-    showing |= private | {"concurrency_limit": 4}
     for start in (button.click, examples.load_input_event.success):
-        ran = start(run, [photo, model], [result, density], show_progress_on=slider, **private, **restoring)
-        ran.success(**showing)
+        ran = start(run, [photo, model], [result, slider, density], show_progress_on=slider, **PRIVATE, **RESTORING)
+        ran.success(score, [result, strength], scores, **SHOWING)
+        ran.success(prepare, [result, strength, form], download, **SHOWING)
         start(None, js=SCROLL)
-    strength.change(**showing)
-    slider.change(None, js=SLIDER_TEXTS)
+    strength.change(None, strength, js=STRENGTH)
+    strength.change(score, [result, strength], scores, **SHOWING)
+    for changed in (strength.change, form.change):
+        changed(prepare, [result, strength, form], download, **SHOWING)
+    compare_button.click(compare, [photo, models], [table, *pairs], show_progress_on=table, **PRIVATE, **RESTORING)
 
     # The same for programs, which want other things than the page shows.
     with gr.Row(visible=False):
         file = gr.File(label="photo")
         answers = [gr.File(label="restored"), gr.File(label="haze density"), gr.JSON(label="facts and scores")]
         called = gr.Button()
-    called.click(remove_haze, [file, model, strength], answers, api_name="dehaze", preprocess=False, **restoring)
+    called.click(remove_haze, [file, model, strength], answers, api_name="dehaze", preprocess=False, **RESTORING)
+
+
+def batch_tab() -> None:
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            gr.Markdown(BATCH_HINT)
+            files = gr.File(
+                label="Photographs or zip archives", file_count="multiple", file_types=["image", ".zip"], height=200,
+                elem_id="files",
+            )  # fmt: skip
+            settings = [choose_model(), choose_strength(), choose_format()]
+            with gr.Row():
+                button = gr.Button("Remove haze from all", variant="primary", size="lg", scale=3)
+                stop = gr.Button("Stop", size="lg", min_width=80)
+        with gr.Column(scale=3, min_width=320):
+            download = gr.DownloadButton("Download all", interactive=False, elem_id="download-all")
+            state = gr.HTML(
+                "<p>What becomes of each appears here.</p>", elem_classes="scores", elem_id="batch", padding=False
+            )
+    running = button.click(
+        restore_batch, [files, *settings], [state, download], show_progress="minimal", show_progress_on=state, **LASTING
+    )
+    stop.click(None, cancels=running, api_visibility="private")
+
+
+def video_tab() -> None:
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            gr.Markdown(VIDEO_HINT)
+            clip = gr.Video(label="Your clip", sources=["upload"], height=300, buttons=[], elem_id="clip")
+            settings = [choose_model(steady=True), choose_strength()]
+            with gr.Row():
+                button = gr.Button("Remove haze from the clip", variant="primary", size="lg", scale=3)
+                stop = gr.Button("Stop", size="lg", min_width=80)
+        with gr.Column(scale=3, min_width=320):
+            state = gr.HTML("<p>Progress appears here.</p>", elem_classes="scores", elem_id="frames", padding=False)
+            restored = gr.Video(
+                label="Restored", interactive=False, height=480, buttons=["download"], elem_id="restored-clip"
+            )
+    running = button.click(
+        restore_video, [clip, *settings], [state, restored], show_progress="minimal", show_progress_on=state, **LASTING
+    )
+    stop.click(None, cancels=running, api_visibility="private")
 
 
 def example_sources() -> list[dict[str, str]]:
@@ -456,7 +657,10 @@ def legend() -> str:
 def launch(results: Path = RESULTS, **options: Any) -> gr.Blocks:
     """Build the page and serve it; `options` go to gradio's launch."""
     page = build(results)
-    page.launch(theme=theme(), css=CSS, max_file_size="100mb", footer_links=["api"], run_history=False, **options)
+    page.launch(
+        theme=theme(), css=CSS + view.CSS + submit.CSS, js=SCRIPT, max_file_size=MAX_FILE,
+        state_session_capacity=VISITORS_KEPT, allowed_paths=[], footer_links=["api"], run_history=False, **options,
+    )  # fmt: skip
     return page
 
 

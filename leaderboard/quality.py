@@ -6,6 +6,7 @@ The page imports no `bench`; this is its door to the metrics that need no clear 
 import html
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -86,21 +87,30 @@ def _absence(name: str) -> str:
     return f"not measured: this server lacks it ({lacking})" if lacking else "too small to measure"
 
 
-def ranking(rows: list[tuple[str, Scores, float | None]]) -> str:
-    """Render the scores of several results of one photograph (name, scores, seconds) as an HTML table."""
-    headings = [f"{title} ↓" for title, _ in METRICS.values()] + ["Haze density ↓", "Seconds"]
+class Row(NamedTuple):
+    """One of several results of a photograph: its scores, the density before, and the seconds in the network."""
+
+    name: str
+    scores: Scores
+    density: float | None = None
+    seconds: float | None = None
+
+
+def ranking(rows: list[Row]) -> str:
+    """Render several results of one photograph as an HTML table."""
+    headings = ["result", *(f"{title} ↓" for title, _ in METRICS.values()), "density ↓", "seconds"]
     body = []
-    for name, scores, seconds in rows:
-        density = scores.get(DENSITY)
-        texts = ["–" if scores[metric] is None else f"{scores[metric]:.2f}" for metric in METRICS]
-        texts.append("–" if density is None else f"{density:.0%}")
-        texts.append("" if seconds is None else f"{seconds:.1f}")
+    for row in rows:
+        texts = ["–" if row.scores[name] is None else f"{row.scores[name]:.2f}" for name in METRICS]
+        left = row.scores.get(DENSITY)
+        texts.append("" if left is None or row.density is None else f"{row.density:.0%} → {left:.0%}")
+        texts.append("" if row.seconds is None else f"{row.seconds:.1f}")
         cells = "".join(f"<td>{text}</td>" for text in texts)
-        body.append(f"<tr><th scope=row>{html.escape(name)}</th>{cells}</tr>")
-    absent = {f"{METRICS[name][0]} {_absence(name)}." for name in METRICS if rows and rows[0][1][name] is None}
+        body.append(f"<tr><th scope=row>{html.escape(row.name)}</th>{cells}</tr>")
+    absent = [f"{METRICS[name][0]} {_absence(name)}." for name in METRICS if rows and rows[0].scores[name] is None]
     return (
-        f"<table><thead><tr><th>result</th>{''.join(f'<th>{text}</th>' for text in headings)}</tr></thead>"
-        f"<tbody>{''.join(body)}</tbody></table>{''.join(f'<p>{text}</p>' for text in sorted(absent))}"
+        f"<table><thead><tr>{''.join(f'<th>{text}</th>' for text in headings)}</tr></thead>"
+        f"<tbody>{''.join(body)}</tbody></table>{''.join(f'<p>{text}</p>' for text in absent)}"
     )
 
 

@@ -37,7 +37,7 @@ def test_without_its_library_a_score_says_so(hazy, monkeypatch):
     scores = quality.measure(hazy)
     assert scores["niqe"] is None and scores["fade_refit"] > 0
     assert quality.comparison(scores, scores).count("this server lacks it (pip install pyiqa)") == 1
-    assert "NIQE not measured: this server lacks it (pip install pyiqa)." in quality.ranking([("a", scores, 1.0)])
+    assert "NIQE not measured: this server lacks it (pip install pyiqa)." in quality.ranking([quality.Row("a", scores)])
 
 
 def test_comparisons_say_which_is_better():
@@ -55,11 +55,11 @@ def test_density_has_words():
 
 
 def test_rankings_name_every_result():
-    rows = [("<before>", {"niqe": 4.0, "fade_refit": None}, None)]
-    rows.append(("api", {"niqe": 3.0, "fade_refit": 0.5, "density": 0.25}, 1.25))
+    rows = [quality.Row("<before>", {"niqe": 4.0, "fade_refit": None})]
+    rows.append(quality.Row("api", {"niqe": 3.0, "fade_refit": 0.5, "density": 0.25}, 0.75, 1.25))
     table = quality.ranking(rows)
-    assert "&lt;before&gt;" in table and "<td>4.00</td><td>–</td><td>–</td><td></td>" in table
-    assert "<td>3.00</td><td>0.50</td><td>25%</td><td>1.2</td>" in table
+    assert "&lt;before&gt;" in table and "<td>4.00</td><td>–</td><td></td><td></td>" in table
+    assert "<td>3.00</td><td>0.50</td><td>75% → 25%</td><td>1.2</td>" in table
 
 
 def test_speed_is_the_median_over_records(make, tmp_path):

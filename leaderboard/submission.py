@@ -19,6 +19,7 @@ from bench.record import RESULTS, Record, Row, Summary, read, read_folder, read_
 JSON_BYTES, PARQUET_BYTES = 2_000_000, 4_000_000
 MOST_IMAGES = 20_000
 _TEXT_BYTES = 5_000_000  # of ids and failures together
+_LONGEST_NAME = 200
 
 Peers = Mapping[Path, Record]  # what was measured on the same bytes under the same protocol
 
@@ -280,7 +281,9 @@ def _training(record: Record) -> Iterator[Finding]:
 
 def _method(record: Record, peers: Peers) -> Iterator[Finding]:
     name, stem = record.method.name, record.stem
-    if any(peer.stem == stem and peer.method.name != name for peer in peers.values()):
+    if len(stem) > _LONGEST_NAME:
+        yield Finding("method", "wrong", f"{name[:40]}… is too long a name for a file: choose a shorter one")
+    elif any(peer.stem == stem and peer.method.name != name for peer in peers.values()):
         yield Finding("method", "wrong", f"{name} would take the file of a method with a like name: choose another")
     elif any(peer.method.name == name for peer in peers.values()):
         yield Finding("method", "note", f"{name} is on the board already, and this would replace it")

@@ -177,7 +177,7 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
     seen = gr.Gallery(label="Pictures", show_label=False, columns=4, height="auto", elem_id="pictures")
     remark = gr.Markdown(elem_id="remark")
 
-    private = {"api_visibility": "private"}
+    private = {"api_visibility": "private", "trigger_mode": "always_last"}  # what is chosen last counts
     shown, filters = [dataset, protocol], [metrics, licence, without]
     outputs = [protocol, metrics, licence, without, quality, methods, about, links, figure, a, b, by]
     outputs += [conclusion, images, scatter, image]

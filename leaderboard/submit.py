@@ -1,0 +1,241 @@
+"""The form by which results come to the board: checked in the open, scored in the queue, proposed as a pull request."""
+
+import html
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from uuid import uuid4
+
+from bench.errors import BenchError
+from bench.record import RESULTS, Method
+from leaderboard import hub, scoring
+from leaderboard.submission import Finding, Submission, check
+
+REQUESTS, REQUEST_SECONDS = 10, 3600  # pull requests that the page opens for all its visitors within this time
+KEPT_SECONDS = 3600
+CSS = """
+#findings table { width: 100%; border-collapse: collapse; }
+#findings tr, #findings th, #findings td { border: 0; }
+#findings th, #findings td { padding: .4rem .8rem .4rem 0; text-align: left; vertical-align: top; font-weight: 400;
+  border-bottom: 1px solid var(--border-color-primary) !important; overflow-wrap: anywhere; }
+#findings th { white-space: nowrap; }
+#findings p { margin: .6rem 0; }
+#findings .right td:nth-child(2) { color: #15803d; } .dark #findings .right td:nth-child(2) { color: #4ade80; }
+#findings .wrong td:nth-child(2) { color: #b91c1c; } .dark #findings .wrong td:nth-child(2) { color: #f87171; }
+"""
+INTRO = """
+Bring your method to the board. What you hand in is checked here, and you see what was looked at and what is wrong with
+it. Nothing is sent by a check. What passes can be proposed to the results data set as a pull request, which a person
+reads before it shows. From the shell, `python -m leaderboard submit` does the same.
+"""
+RECORD = """
+`python -m bench run` and `python -m bench score` write two files for each data set: a record (`.json`), and the values
+of its images (`.parquet`). Hand in both.
+"""
+PREDICTIONS = """
+A zip archive of restored images, one for each hazy one and named like it, at the size that the protocol gives. Scoring
+takes its turn, some seconds an image. Only sets that this server holds can be scored here.
+"""
+
+
+class Quota:
+    """Let so many through within some seconds, whoever they are: the requests go by the page's own name."""
+
+    def __init__(self, count: int, seconds: float):
+        self._count, self._seconds = count, seconds
+        self._taken: deque[float] = deque()
+        self._lock = Lock()
+
+    def take(self) -> bool:
+        """Count one more and return True, or return False if there were enough of late."""
+        with self._lock:
+            now = time.monotonic()
+            while self._taken and self._taken[0] <= now - self._seconds:
+                self._taken.popleft()
+            if len(self._taken) >= self._count:
+                return False
+            self._taken.append(now)
+            return True
+
+
+def form(results: Path = RESULTS, repo: str | None = None, data_root: str | Path | None = None) -> None:
+    """Add the form to the Blocks that are being built.
+
+    What is handed in is compared with the records in `results`, and proposed to the results data set `repo` on the Hub
+    with the token of this machine; without a data set it can be checked only. Beside the sample set, those sets of the
+    catalogue can be scored that lie in `data_root`.
+    """
+    import gradio as gr
+
+    from bench import protocol
+
+    data_root = Path(data_root) if data_root else None
+    quota = Quota(REQUESTS, REQUEST_SECONDS)
+
+    def outcome(found: Submission) -> tuple:
+        """Show what was found, and let it be sent if it is in order."""
+        files = None
+        if found.accepted:
+            found = _named(found)
+            files = [str(found.path.with_suffix(suffix)) for suffix in (".json", ".parquet")]
+        ready = gr.Button(interactive=found.accepted and repo is not None)
+        return render(found, repo), gr.File(files, visible=files is not None), ready, found
+
+    def check_record(uploads: list[str] | None) -> tuple:
+        return outcome(_received(uploads or [], results))
+
+    def check_predictions(upload: str | None, *about: str | float | None) -> Iterator[tuple]:
+        yield "<p role=status>Scoring …</p>", gr.File(None, visible=False), gr.Button(interactive=False), None
+        yield outcome(_scored(upload, *about, results=results, data_root=data_root))
+
+    def send(found: Submission | None) -> tuple:
+        """Check once more, as time has passed, and open the request."""
+        wait = gr.Button(interactive=False)
+        if found is None or repo is None:
+            return gr.skip(), wait
+        found = check(found.path, results)
+        if not found.accepted:
+            return render(found, repo), wait
+        if not quota.take():
+            words = "Enough was proposed through this page for now. Come back in an hour, or use the shell."
+            return f"<p role=status>{words}</p>", gr.skip()
+        try:
+            address = html.escape(hub.propose(found.path, found.record, repo, found.markdown()))
+        except BenchError as error:
+            return f"<p role=status>{html.escape(str(error))}</p>", gr.skip()
+        link = f"<a href='{address}' target='_blank' rel='noopener'>{address}</a>"
+        return f"<p role=status>Proposed: {link}. It shows on the board once somebody has read and merged it.</p>", wait
+
+    gr.Markdown(INTRO)
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320), gr.Tabs():
+            with gr.Tab("A record"):
+                gr.Markdown(RECORD)
+                files = gr.File(
+                    label="Record and values", file_count="multiple", file_types=[".json", ".parquet"], height=140,
+                    elem_id="record",
+                )  # fmt: skip
+                checked = gr.Button("Check the record", variant="primary")
+            with gr.Tab("Restored images"):
+                gr.Markdown(PREDICTIONS)
+                archive = gr.File(label="Zip archive", file_types=[".zip"], height=140, elem_id="predictions")
+                with gr.Row():
+                    sets = available(data_root)
+                    dataset = gr.Dropdown(sets, value=sets[0], label="Data set", min_width=140)
+                    rules = gr.Dropdown(protocol.names(), value="native-v1", label="Protocol", min_width=140)
+                name = gr.Textbox(label="Method", max_length=80)
+                paper = gr.Textbox(label="Paper", info="its address; may be left out", max_length=300)
+                with gr.Row():
+                    licence = gr.Textbox(label="Licence of the weights", max_length=80, min_width=140)
+                    parameters = gr.Number(label="Parameters", precision=0, minimum=0, min_width=140)
+                trained_on = gr.Textbox(
+                    label="Trained on", info="data sets, separated by commas: overlaps are marked", max_length=500
+                )
+                scored = gr.Button("Score and check", variant="primary")
+        with gr.Column(scale=3, min_width=320):
+            findings = gr.HTML("<p>What was looked at appears here.</p>", elem_id="findings", padding=False)
+            take_home = gr.File(label="The record, to take home", visible=False, interactive=False, elem_id="checked")
+            sent = gr.Button("Open the pull request", interactive=False, elem_id="send")
+            answer = gr.HTML(elem_id="answer", padding=False)
+
+    handed_in = gr.State(time_to_live=KEPT_SECONDS)
+    private = {"api_visibility": "private"}
+    outputs = [findings, take_home, sent, handed_in]
+    about = [dataset, rules, name, paper, licence, parameters, trained_on]
+    checked.click(check_record, files, outputs, concurrency_limit=2, **private)
+    scored.click(check_predictions, [archive, *about], outputs, concurrency_limit=1, **private)
+    sent.click(send, handed_in, [answer, sent], concurrency_limit=1, **private)
+    for start in (checked.click, scored.click):
+        start(lambda: "", None, answer, queue=False, **private)
+
+
+def available(data_root: Path | None) -> list[str]:
+    """List the data sets that can be scored here: the sample set, and those of the catalogue in `data_root`."""
+    from bench.datasets import catalogue
+
+    entries = map(catalogue.get, catalogue.names()) if data_root else ()
+    lying = [entry.name for entry in entries if any((data_root / folder).is_dir() for folder in entry.folders)]
+    return ["sample", *lying]
+
+
+def render(found: Submission, repo: str | None) -> str:
+    """Return the findings as HTML, and what would be sent."""
+    rows = "".join(
+        f"<tr class='{one.verdict}'><th scope=row>{html.escape(one.subject)}</th><td>{one.verdict}</td>"
+        f"<td>{html.escape(one.text)}</td></tr>"
+        for one in found.findings
+    )
+    if found.accepted:
+        names = " and ".join(f"<code>{html.escape(path)}</code>" for path in hub.files(found.path, found.record))
+        where = html.escape(repo) if repo else "a results data set, but this page is connected to none: use the shell"
+        words = f"In order. {names} would be sent to {where}"
+    else:
+        words = "Nothing can be sent: put right what is wrong, and check again"
+    return f"<p role=status>{words}.</p><table><tbody>{rows}</tbody></table>"
+
+
+def _received(uploads: list[str], results: Path) -> Submission:
+    """Check an uploaded record and its values, whatever their names."""
+    paths = [Path(upload) for upload in uploads]
+    if sorted(path.suffix.lower() for path in paths) != [".json", ".parquet"]:
+        names = ", ".join(path.name for path in paths) or "nothing"
+        return _wrong(f"a record is one .json and one .parquet file, and this is {names}")
+    folder = _folder()
+    for path in paths:
+        shutil.copyfile(path, folder / f"record{path.suffix.lower()}")
+    return check(folder / "record.json", results)
+
+
+def _scored(
+    upload: str | None,
+    dataset: str,
+    protocol: str,
+    name: str,
+    paper: str,
+    licence: str,
+    parameters: float | None,
+    trained_on: str,
+    *,
+    results: Path,
+    data_root: Path | None,
+) -> Submission:
+    """Score an uploaded archive and check the record."""
+    if not upload:
+        return _wrong("there is no archive yet: add one")
+    if not name.strip():
+        return _wrong("the method has no name: give it one")
+    sets = tuple(part.strip() for part in trained_on.split(",") if part.strip())
+    method = Method(
+        name=name.strip(), paper=paper.strip() or None, license=licence.strip() or None, trained_on=sets,
+        parameters=None if parameters is None else int(parameters),
+    )  # fmt: skip
+    try:
+        path = scoring.score(Path(upload), dataset, protocol, method, _folder(), data_root)
+    except BenchError as error:
+        return _wrong(str(error))
+    return check(path, results)
+
+
+def _named(found: Submission) -> Submission:
+    """Give the files the names that they have on the board."""
+    path = found.path.with_name(f"{found.record.stem}.json")
+    for suffix in (".json", ".parquet"):
+        found.path.with_suffix(suffix).rename(path.with_suffix(suffix))
+    return replace(found, path=path)
+
+
+def _wrong(text: str) -> Submission:
+    return Submission(Path(), None, (Finding("files", "wrong", text),))
+
+
+def _folder() -> Path:
+    """Make a folder among the files that the page serves, and empties in time."""
+    from gradio.utils import get_upload_folder
+
+    folder = Path(get_upload_folder()) / uuid4().hex
+    folder.mkdir(parents=True)
+    return folder

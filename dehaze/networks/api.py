@@ -248,17 +248,20 @@ class API(nn.Module, PyTorchModelHubMixin):
 
         Returns `I + K·(I − ½) − B`, not clipped, and the density 1 − t [B,1,H,W] in [0,1].
         """
-        guide, centred = hazy.amin(1, keepdim=True), hazy - 0.5
+        guide = hazy.amin(1, keepdim=True)
 
         def at_full_size(map_: Tensor) -> Tensor:
             return F.interpolate(map_.to(hazy.dtype), size=hazy.shape[-2:], mode="bilinear", align_corners=False)
 
-        *rows, density = maps.split([4] * 6 + [1], 1)
+        *maps, density = maps.split(1, 1)
         restored = []
-        # Row by row: all maps at the size of a large photograph would fill the memory.
-        for i, (dark, bright) in enumerate(zip(rows[:3], rows[3:], strict=True)):
-            row = torch.lerp(at_full_size(dark), at_full_size(bright), guide)
-            restored.append(hazy[:, i : i + 1] + (row[:, :3] * centred).sum(1, keepdim=True) - row[:, 3:])
+        for row in range(3):
+            channel = hazy[:, row : row + 1]
+            # One map at a time: all of them at the size of a large photograph would fill the memory.
+            for column, (dark, bright) in enumerate(zip(maps[4 * row :][:4], maps[12 + 4 * row :][:4], strict=True)):
+                map_ = torch.lerp(at_full_size(dark), at_full_size(bright), guide)
+                channel = channel + map_ * (hazy[:, column : column + 1] - 0.5) if column < 3 else channel - map_
+            restored.append(channel)
         return torch.cat(restored, 1), at_full_size(density).sigmoid()
 
     def restore_with_density(self, hazy: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,10 +19,10 @@ REQUESTS, REQUEST_SECONDS = 10, 3600  # pull requests that the page opens for al
 KEPT_SECONDS = 3600
 CSS = """
 #findings table { width: 100%; border-collapse: collapse; }
-#findings tr, #findings th, #findings td { border: 0; }
+#findings table, #findings tr, #findings th, #findings td { border: 0; }
 #findings th, #findings td { padding: .4rem .8rem .4rem 0; text-align: left; vertical-align: top; font-weight: 400;
   border-bottom: 1px solid var(--border-color-primary) !important; overflow-wrap: anywhere; }
-#findings th { white-space: nowrap; }
+#findings th, #findings td:nth-child(2) { white-space: nowrap; }
 #findings p { margin: .6rem 0; }
 #findings .right td:nth-child(2) { color: #15803d; } .dark #findings .right td:nth-child(2) { color: #4ade80; }
 #findings .wrong td:nth-child(2) { color: #b91c1c; } .dark #findings .wrong td:nth-child(2) { color: #f87171; }
@@ -88,7 +88,7 @@ def form(results: Path = RESULTS, repo: str | None = None, data_root: str | Path
     def check_record(uploads: list[str] | None) -> tuple:
         return outcome(_received(uploads or [], results))
 
-    def check_predictions(upload: str | None, *about: str | float | None) -> Iterator[tuple]:
+    def check_predictions(upload: str | None, *about: str) -> Iterator[tuple]:
         yield "<p role=status>Scoring …</p>", gr.File(None, visible=False), gr.Button(interactive=False), None
         yield outcome(_scored(upload, *about, results=results, data_root=data_root))
 
@@ -131,7 +131,7 @@ def form(results: Path = RESULTS, repo: str | None = None, data_root: str | Path
                 paper = gr.Textbox(label="Paper", info="its address; may be left out", max_length=300)
                 with gr.Row():
                     licence = gr.Textbox(label="Licence of the weights", max_length=80, min_width=140)
-                    parameters = gr.Number(label="Parameters", precision=0, minimum=0, min_width=140)
+                    parameters = gr.Textbox(label="Parameters", max_length=20, min_width=140)
                 trained_on = gr.Textbox(
                     label="Trained on", info="data sets, separated by commas: overlaps are marked", max_length=500
                 )
@@ -197,7 +197,7 @@ def _scored(
     name: str,
     paper: str,
     licence: str,
-    parameters: float | None,
+    parameters: str,
     trained_on: str,
     *,
     results: Path,
@@ -208,10 +208,13 @@ def _scored(
         return _wrong("there is no archive yet: add one")
     if not name.strip():
         return _wrong("the method has no name: give it one")
+    count = parameters.replace(",", "").strip()
+    if count and not (count.isascii() and count.isdigit()):
+        return _wrong(f"the number of parameters is a whole number, and {parameters!r} is none")
     sets = tuple(part.strip() for part in trained_on.split(",") if part.strip())
     method = Method(
         name=name.strip(), paper=paper.strip() or None, license=licence.strip() or None, trained_on=sets,
-        parameters=None if parameters is None else int(parameters),
+        parameters=int(count) if count else None,
     )  # fmt: skip
     try:
         path = scoring.score(Path(upload), dataset, protocol, method, _folder(), data_root)

@@ -25,8 +25,10 @@ CSS = """
 #methods, #images { --font-mono: var(--font); font-variant-numeric: tabular-nums; }
 #methods .first-column, #images .first-column { position: sticky; left: 0; z-index: 1; background: inherit; }
 #methods th.first-column, #images th.first-column { background: var(--background-fill-primary); }
-#exports p { margin: 0; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; font-size: .9rem; }
+#exports p { margin: 0; display: flex; flex-wrap: wrap; align-items: baseline; gap: .25rem 1.25rem; font-size: .9rem; }
 #exports a { display: inline-block; padding: .5rem 0; text-decoration: underline; }
+#pictures .grid-wrap { min-height: 0; }
+@media (max-width: 640px) { #pictures .grid-container { grid-template-columns: repeat(2, 1fr) !important; } }
 """
 
 
@@ -68,18 +70,18 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
         """Show another table: all its methods, ranked by the metrics that decide by default."""
         protocols = boards.tables[dataset]
         table = protocols.get(protocol) or next(iter(protocols.values()))
-        names, methods = _metrics(table), _methods(table)
+        names, methods, rivals = _metrics(table), _methods(table), _rivals(table)
         return (
             gr.Dropdown(list(protocols), value=table.protocol),
             gr.CheckboxGroup(names, value=rank.voters(table)),
             gr.Dropdown(licences(table), value=[]),
             gr.CheckboxGroup(value=[]),
-            gr.Dropdown(names, value=names[0] if names else None),
+            gr.Dropdown(names, value=rivals[2]),
             *narrow(dataset, table.protocol, None, rank.voters(table), [], []),
-            gr.Dropdown(methods, value=methods[0]),
-            gr.Dropdown(methods, value=methods[-1]),
-            gr.Dropdown(names, value=names[0] if names else None),
-            *("", _rows([]), None, gr.Dropdown([], value=None)),
+            gr.Dropdown(methods, value=rivals[0]),
+            gr.Dropdown(methods, value=rivals[1]),
+            gr.Dropdown(names, value=rivals[2]),
+            *compare(dataset, table.protocol, *rivals),
         )
 
     def narrow(dataset: str, protocol: str, metric: str | None, *filters: list[str]) -> tuple:
@@ -94,7 +96,7 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
         except ValueError:  # nothing was timed or scored
             return None
 
-    def compare(dataset: str, protocol: str, a: str, b: str, metric: str) -> tuple:
+    def compare(dataset: str, protocol: str, a: str, b: str, metric: str | None) -> tuple:
         """Set two methods side by side, where B loses most first."""
         table = boards.tables[dataset][protocol]
         by_name = {record.method.name: record for record in table.records}
@@ -110,14 +112,15 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
             drawn = picture(figures.scatter(*values, (f"{a} (A)", f"{b} (B)"), metric, found.direction))
         except ValueError:  # no finite value by both
             drawn = None
-        names = [row[0] for row in rows]
-        return text, _rows(rows), drawn, gr.Dropdown(names, value=names[0] if names else None)
+        return text, _rows(rows), drawn, gr.Dropdown([row[0] for row in rows], value=None)
 
-    def look(dataset: str, protocol: str, a: str, b: str, image: str | None) -> tuple[list[tuple], str]:
+    def look(dataset: str, protocol: str, a: str, b: str, image: str | None) -> tuple[gr.Gallery, str]:
+        """Show an image by both methods, as far as there are pictures."""
         if image is None:
-            return [], ""
+            return gr.Gallery([], visible=False), ""
         by_name = {record.method.name: record for record in boards.tables[dataset][protocol].records}
-        return explorer.pictures((by_name[a], by_name[b]), image, restore)
+        found, remark = explorer.pictures((by_name[a], by_name[b]), image, restore)
+        return gr.Gallery(found, visible=bool(found)), remark
 
     def pick(event: gr.SelectData) -> str:
         return event.row_value[0]
@@ -155,26 +158,31 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
             )  # fmt: skip
 
     gr.Markdown("### Image by image\nTwo methods on the same images; those on which B loses most come first.")
-    names = _methods(table)
+    names, rivals = _methods(table), _rivals(table)
+    text, rows, drawn, listed = compare(first, table.protocol, *rivals)
     with gr.Row():
-        a = gr.Dropdown(names, value=names[0], label="A", info="what is compared with", elem_id="a")
-        b = gr.Dropdown(names, value=names[-1], label="B", info="what the verdict is about", elem_id="b")
+        a = gr.Dropdown(names, value=rivals[0], label="A", info="what is compared with", elem_id="a")
+        b = gr.Dropdown(names, value=rivals[1], label="B", info="what the verdict is about", elem_id="b")
         by = gr.Dropdown(_metrics(table), label="Metric", info="that sorts the images", elem_id="by")
-    compared = gr.Button("Compare", elem_id="compare")
-    conclusion = gr.Markdown(elem_id="verdict")
+    conclusion = gr.Markdown(text, elem_id="verdict")
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             images = gr.Dataframe(
-                _rows([]), label="Images", show_label=False, show_search="search", pinned_columns=1, interactive=False,
+                rows, label="Images", show_label=False, show_search="search", pinned_columns=1, interactive=False,
                 buttons=["copy", "fullscreen"], elem_id="images", max_height=420,
             )  # fmt: skip
         with gr.Column(scale=2, min_width=320):
             scatter = gr.Image(
-                label="B against A", alt_text="Each image's score by B against its score by A", show_label=False,
+                drawn, label="B against A", alt_text="Each image's score by B against its score by A", show_label=False,
                 format="png", interactive=False, buttons=["download", "fullscreen"], elem_id="scatter",
             )  # fmt: skip
-    image = gr.Dropdown([], label="Look at an image", info="or click its row", elem_id="image")
-    seen = gr.Gallery(label="Pictures", show_label=False, columns=4, height="auto", elem_id="pictures")
+    image = gr.Dropdown(
+        listed.choices, value=None, label="Look at an image", info="or click its row above", elem_id="image"
+    )
+    seen = gr.Gallery(
+        label="Pictures", show_label=False, columns=4, height="auto", visible=False, interactive=False,
+        elem_id="pictures",
+    )  # fmt: skip
     remark = gr.Markdown(elem_id="remark")
 
     private = {"api_visibility": "private", "trigger_mode": "always_last"}  # what is chosen last counts
@@ -187,7 +195,8 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
         control.input(narrow, [*shown, quality, *filters], [methods, about, links, figure], **private)
     quality.input(draw, [*shown, quality, *filters], figure, **private)
     sides = [*shown, a, b]
-    compared.click(compare, [*sides, by], outputs[-4:], **private)
+    for control in (a, b, by):
+        control.input(compare, [*sides, by], outputs[-4:], **private)
     images.select(pick, None, image, **private)
     image.change(look, [*sides, image], [seen, remark], concurrency_limit=1, **private)
 
@@ -314,6 +323,12 @@ def _metrics(table: Table) -> list[str]:
 
 def _methods(table: Table) -> list[str]:
     return [record.method.name for record in table.records]
+
+
+def _rivals(table: Table) -> tuple[str, str, str | None]:
+    """Return what is compared at first: the second of a table, its first, and its first metric."""
+    methods, names = _methods(table), _metrics(table)
+    return methods[min(1, len(methods) - 1)], methods[0], names[0] if names else None
 
 
 def _rows(rows: list[list[str | float | None]]) -> dict[str, Any]:

@@ -86,10 +86,14 @@ def test_visitor_filters_the_board_and_looks_at_single_images(page):
         page.get_by_role("link", name="CSV").click()
     assert started.value.suggested_filename == "sample-native-v1.csv"
 
-    page.get_by_role("button", name="Compare").click()
-    expect(page.locator("#verdict")).to_contain_text("B (theirs) is better than A (dcp)")
+    expect(page.locator("#verdict")).to_contain_text("B (dcp) is better than A (identity) on 8 of 10 images")
+    page.get_by_label("B", exact=True).click()
+    page.get_by_role("option", name="theirs").click()
+    expect(page.locator("#verdict")).to_contain_text("B (theirs) is better than A (identity) on 5 of 10 images")
     worst = column(page, "#images", 3)
     assert [float(value) for value in worst] == sorted(float(value) for value in worst)
+    expect(page.locator("#pictures")).to_be_hidden()
+    page.locator("#images [role=gridcell]").first.click()
     expect(page.locator("#pictures img")).to_have_count(4)
     expect(page.locator("#remark")).to_contain_text("made now")
     assert not too_wide(page)
@@ -97,9 +101,8 @@ def test_visitor_filters_the_board_and_looks_at_single_images(page):
     page.get_by_label("Data set").first.click()
     page.get_by_role("option", name="harbour").click()
     expect(page.locator("#notes")).to_contain_text("harbour: 10 images")
-    page.get_by_role("button", name="Compare").click()
     expect(page.locator("#verdict")).to_contain_text("is missing")  # no values lie beside this record
-    expect(page.locator("#pictures img")).to_have_count(0)
+    expect(page.locator("#pictures")).to_be_hidden()
 
 
 def test_visitor_hands_in_a_record(page, hub, enter, tmp_path, changed):

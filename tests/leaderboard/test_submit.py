@@ -69,12 +69,13 @@ def test_a_name_that_is_too_long_for_a_file_is_refused(enter, results, uploaded)
 
 
 def test_forms_that_lack_something_are_told(results, uploaded):
-    def scored(upload, name):
-        about = ("sample", "native-v1", name, "", "", None, "")
+    def scored(upload, name, parameters=""):
+        about = ("sample", "native-v1", name, "", "", parameters, "")
         return submit._scored(upload, *about, results=results, data_root=None).findings[0].text
 
     assert "no archive yet" in scored(None, "mine")
     assert "no name" in scored("a.zip", "  ")
+    assert "'1.7 M' is none" in scored("a.zip", "mine", "1.7 M")
 
 
 def test_sets_that_lie_here_are_offered(tmp_path):

@@ -100,19 +100,23 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
         """Set two methods side by side, where B loses most first."""
         table = boards.tables[dataset][protocol]
         by_name = {record.method.name: record for record in table.records}
-        nothing = gr.Dropdown([], value=None)
         try:
             pair = boards.scored(by_name[a]), boards.scored(by_name[b])
             found, rows = explorer.side_by_side(*pair, metric)
             text = explorer.verdict(found, a, b)
         except RecordError as error:
-            return html.escape(str(error).replace(f"{results}/", ""), quote=False), _rows([]), None, nothing
+            return (
+                html.escape(str(error).replace(f"{results}/", ""), quote=False),
+                _rows([]),
+                None,
+                gr.update(choices=[], value=None),
+            )
         try:
             values = [side.values(metric) for side in pair]
             drawn = picture(figures.scatter(*values, (f"{a} (A)", f"{b} (B)"), metric, found.direction))
         except ValueError:  # no finite value by both
             drawn = None
-        return text, _rows(rows), drawn, gr.Dropdown([row[0] for row in rows], value=None)
+        return text, _rows(rows), drawn, gr.update(choices=[row[0] for row in rows], value=None)
 
     def look(dataset: str, protocol: str, a: str, b: str, image: str | None) -> tuple[gr.Gallery, str]:
         """Show an image by both methods, as far as there are pictures."""
@@ -177,7 +181,7 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
                 format="png", interactive=False, buttons=["download", "fullscreen"], elem_id="scatter",
             )  # fmt: skip
     image = gr.Dropdown(
-        listed.choices, value=None, label="Look at an image", info="or click its row above", elem_id="image"
+        listed["choices"], value=None, label="Look at an image", info="or click its row above", elem_id="image"
     )
     seen = gr.Gallery(
         label="Pictures", show_label=False, columns=4, height="auto", visible=False, interactive=False,

@@ -91,6 +91,7 @@ def test_page_shows_records_without_a_time(make, tmp_path):
         view.leaderboard(tmp_path)
     shown = {block.elem_id: block.value for block in page.blocks.values() if isinstance(block, gr.Dataframe | gr.Image)}
     assert "theirs" in str(shown["methods"]) and shown["figure"] is None
+    assert None not in {block.elem_id for block in page.blocks.values() if isinstance(block, gr.Dropdown)}
 
 
 def test_training_sets_that_overlap_are_marked_and_named(make):

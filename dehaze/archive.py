@@ -34,7 +34,7 @@ def members(path: Path) -> list[zipfile.ZipInfo]:
 
 def read(path: Path, member: zipfile.ZipInfo, limit: int) -> bytes:
     """Return what a member of an archive holds, whatever size it claims. Raises ImageError beyond `limit` bytes."""
-    name = member.filename
+    name = "".join(filter(str.isprintable, member.filename))[-100:]
     if member.flag_bits & 1:
         raise ImageError(f"{name} is encrypted. Pack the archive without a password.")
     if member.compress_type not in _PLAIN:

@@ -7,15 +7,12 @@ unpacked to disk: neither names that climb out of a folder nor bombs do harm.
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dehaze import image
+from dehaze import archive, image
 from dehaze.dehazer import Restoration
 from dehaze.errors import DehazeError, ImageError
-
-_MAX_DIRECTORY = 1_000_000  # bytes of an archive's list of members: some 10,000 of them
-_PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack without bound
 
 
 @dataclass(frozen=True)
@@ -40,17 +37,7 @@ class Source:
         """Read the photograph. Raises ImageError."""
         if self.member is None:
             return image.read(self.path, max_megapixels=limits.megapixels)
-        if self.member.flag_bits & 1:
-            raise ImageError(f"{self.name} is encrypted. Pack the archive without a password.")
-        if self.member.compress_type not in _PLAIN:
-            raise ImageError(f"{self.name} is packed in a way that is not taken. Pack the archive as an ordinary zip.")
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
-                data = file.read(limits.photo_bytes + 1)
-        except Exception as error:  # damaged archives are met with every kind of exception
-            raise ImageError(f"{self.name} is damaged in the archive ({error}). Pack it again.") from error
-        if len(data) > limits.photo_bytes:
-            raise ImageError(f"{self.name} has more than {limits.photo_bytes / 1e6:.0f} MB. Make it smaller.")
+        data = archive.read(self.path, self.member, limits.photo_bytes)
         return image.read(data, max_megapixels=limits.megapixels)
 
 
@@ -91,28 +78,10 @@ def find(paths: Iterable[Path], limits: Limits = Limits()) -> list[Source]:
 
 
 def _members(path: Path) -> list[Source]:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 2**16 - 22))
-        tail = file.read()
-    end = len(tail) - 22 if tail[-22:-18] == b"PK\x05\x06" and tail[-2:] == bytes(2) else tail.rfind(b"PK\x05\x06")
-    if end < 0:
-        raise ImageError(f"{path.name} is not a zip archive, or is cut short. Pack it again.")
-    # The list of members is read at once, so its size is looked at before; archives of the 64-bit kind hide it.
-    size, is_64_bit = int.from_bytes(tail[end + 12 : end + 16], "little"), tail[end - 20 : end - 16] == b"PK\x06\x07"
-    if size > _MAX_DIRECTORY or is_64_bit:
-        raise ImageError(f"{path.name} has too many members. Give an archive of photographs alone.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except Exception as error:  # as above
-        raise ImageError(f"{path.name} is damaged ({error}). Pack it again.") from error
-    sources = []
-    for member in members:
-        place = PurePosixPath(member.filename.replace("\\", "/"))
-        hidden = any(part.startswith((".", "__MACOSX")) and part != ".." for part in place.parts)
-        if not member.is_dir() and not hidden:
-            sources.append(Source("".join(filter(str.isprintable, place.name))[-100:], path, member))
-    return sources
+    def name(member: zipfile.ZipInfo) -> str:
+        return "".join(filter(str.isprintable, archive.place(member).name))[-100:]
+
+    return [Source(name(member), path, member) for member in archive.members(path)]
 
 
 def output_name(name: str, photo: image.Photo, suffix: str | None = None) -> str:
@@ -136,14 +105,14 @@ def restore(
     What fails does not stop the rest. The archive is whole once the iterator is done or closed.
     """
     written: set[str] = set()
-    with zipfile.ZipFile(target, "w") as archive, TemporaryDirectory() as folder:
+    with zipfile.ZipFile(target, "w") as results, TemporaryDirectory() as folder:
         for source in sources:
             try:
                 photo = source.read(limits)
                 restoration = restorer(photo)
                 name = _unlike(output_name(source.name, photo, suffix), written)
                 file = restoration.save(Path(folder, name))
-                archive.write(file, name)  # stored: photographs are packed already
+                results.write(file, name)  # stored: photographs are packed already
                 file.unlink()
             except (DehazeError, ValueError) as error:
                 message = str(error).replace(str(source.path), source.name).replace("The data", source.name)

@@ -125,8 +125,8 @@ def form(results: Path = RESULTS, repo: str | None = None, data_root: str | Path
                 archive = gr.File(label="Zip archive", file_types=[".zip"], height=140, elem_id="predictions")
                 with gr.Row():
                     sets = available(data_root)
-                    dataset = gr.Dropdown(sets, value=sets[0], label="Data set", min_width=140)
-                    rules = gr.Dropdown(protocol.names(), value="native-v1", label="Protocol", min_width=140)
+                    dataset = gr.Dropdown(sets, value=sets[0], label="Images of", min_width=140)
+                    rules = gr.Dropdown(protocol.names(), value="native-v1", label="Scored under", min_width=140)
                 name = gr.Textbox(label="Method", max_length=80)
                 paper = gr.Textbox(label="Paper", info="its address; may be left out", max_length=300)
                 with gr.Row():

@@ -98,7 +98,7 @@ def test_bombs_are_refused_before_they_unfold(tmp_path):
 
 
 def test_archives_of_countless_members_are_not_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr(batch, "_MAX_DIRECTORY", 200)
+    monkeypatch.setattr("dehaze.archive._MAX_DIRECTORY", 200)
     many = archive(tmp_path / "a.zip", {f"{i}.png": b"" for i in range(9)})
     monkeypatch.setattr(zipfile, "ZipFile", None)  # it would list them
     with pytest.raises(ImageError, match="too many members"):

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,14 @@ class Halve(nn.Module):
 
 def dehazer(network: nn.Module, **options) -> Dehazer:
     return Dehazer("test", network, torch.device("cpu"), torch.float32, **options)
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """Forget the precision of the run before: accelerate keeps one for the process."""
+    yield
+    if "accelerate.state" in sys.modules:
+        sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

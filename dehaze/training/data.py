@@ -1,7 +1,9 @@
 """Clear photographs with depth, cut and rendered hazy as they are asked for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,27 +91,16 @@ class RealHaze:
         return self._kept[path]
 
 
-class RenderedCrops(Dataset):
-    """Rendered training samples, the i-th of which depends on the seed and on i alone.
+class SeededSamples(Dataset):
+    """Samples made from `sources` as they are asked for, the i-th of which depends on the seed and on i alone.
 
     So a run that resumes at step s goes on with sample s × batch, and any number of workers and processes gives the
-    same data. Scenes come in shuffled order, epoch after epoch. An item is a dictionary of `hazy`, `clear` [3,S,S] and
-    `density` [1,S,S] = 1 − t, all in [0,1], where real haze is given `real` [3,S,S], a crop of such a photograph, and
-    `index`, which an objective may draw its own random numbers from.
+    same data. Sources come in shuffled order, epoch after epoch. An item is what `make` returns, `index`, which an
+    objective may draw its own random numbers from, and, where real haze is given, `real` [3,S,S], a crop of it.
     """
 
-    def __init__(
-        self,
-        scenes: list[Scene],
-        renderer: HazeRenderer,
-        *,
-        size: int,
-        seed: int,
-        start: int,
-        stop: int,
-        real: RealHaze | None = None,
-    ):
-        self.scenes, self.renderer, self.real = scenes, renderer, real
+    def __init__(self, sources: Sequence, *, size: int, seed: int, start: int, stop: int, real: RealHaze | None = None):
+        self.sources, self.real = sources, real
         self.size, self.seed, self.start, self.stop = size, seed, start, stop
 
     def __len__(self) -> int:
@@ -119,15 +110,25 @@ class RenderedCrops(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(index)
         index += self.start
-        epoch, position = divmod(index, len(self.scenes))
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.scenes))
+        epoch, position = divmod(index, len(self.sources))
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.sources))
         generator = torch.Generator().manual_seed((self.seed << 40) + index)
-        clear, depth = random_crop(self.scenes[order[position]], self.size, generator)
-        sample = self.renderer.render(clear, depth, generator)
-        item = {
-            "index": torch.tensor(index),
-            "hazy": sample.hazy,
-            "clear": sample.clear,
-            "density": 1 - sample.transmission,
-        }
+        item = self.make(self.sources[order[position]], generator) | {"index": torch.tensor(index)}
         return item if self.real is None else item | {"real": self.real.crop(self.size, generator)}
+
+    def make(self, source: Any, generator: torch.Generator) -> dict[str, Tensor]:
+        """Make a sample of a source; everything random comes from the generator."""
+        raise NotImplementedError
+
+
+class RenderedCrops(SeededSamples):
+    """Scenes, rendered hazy: `hazy`, `clear` [3,S,S] and `density` [1,S,S] = 1 − t, all in [0,1]."""
+
+    def __init__(self, scenes: list[Scene], renderer: HazeRenderer, **which: Any):
+        super().__init__(scenes, **which)
+        self.renderer = renderer
+
+    def make(self, source: Scene, generator: torch.Generator) -> dict[str, Tensor]:
+        clear, depth = random_crop(source, self.size, generator)
+        sample = self.renderer.render(clear, depth, generator)
+        return {"hazy": sample.hazy, "clear": sample.clear, "density": 1 - sample.transmission}

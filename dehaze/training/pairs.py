@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from dehaze.training.data import RealHaze
+from dehaze.training.data import SeededSamples
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 EVERY = 10  # of the pairs, one in ten stays aside
@@ -46,31 +45,16 @@ def find_pairs(folder: Path) -> tuple[list[Pair], list[Pair]]:
     return [pair for pair in pairs if pair not in validation], validation
 
 
-class PairedCrops(Dataset):
-    """Crops of real pairs, the i-th of which depends on the seed and on i alone, as `RenderedCrops`.
+class PairedCrops(SeededSamples):
+    """Crops of real pairs: `hazy` and `clear` [3,S,S] in [0,1].
 
-    An item is a dictionary of `index`, `hazy` and `clear` [3,S,S] in [0,1], and, where real haze is given, `real`
-    [3,S,S]. There is no `density`: nobody knows it, and a recipe goes without it.
+    There is no `density`: nobody knows it, and a recipe goes without it.
     """
 
-    def __init__(self, pairs: list[Pair], *, size: int, seed: int, start: int, stop: int, real: RealHaze | None = None):
-        self.pairs, self.real = pairs, real
-        self.size, self.seed, self.start, self.stop = size, seed, start, stop
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        index += self.start
-        epoch, position = divmod(index, len(self.pairs))
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.pairs))
-        generator = torch.Generator().manual_seed((self.seed << 40) + index)
-        pair = self.pairs[order[position]]
+    def make(self, source: Pair, generator: torch.Generator) -> dict[str, Tensor]:
         scale, at_x, at_y, mirror = torch.rand(4, generator=generator).tolist()
-        item = {"index": torch.tensor(index)}
-        for name, path in (("hazy", pair.hazy), ("clear", pair.clear)):
+        item = {}
+        for name, path in (("hazy", source.hazy), ("clear", source.clear)):
             with Image.open(path) as photo:
                 side = min(photo.size) * (0.6 + 0.4 * scale)
                 left, top = at_x * (photo.width - side), at_y * (photo.height - side)
@@ -78,4 +62,4 @@ class PairedCrops(Dataset):
                 pixels = np.array(photo.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC, box))
             crop = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
             item[name] = crop.flip(-1) if mirror < 0.5 else crop
-        return item if self.real is None else item | {"real": self.real.crop(self.size, generator)}
+        return item

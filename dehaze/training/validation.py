@@ -18,6 +18,13 @@ def psnr(restored: Tensor, clear: Tensor) -> Tensor:
     return -10 * (restored - clear).square().mean((1, 2, 3)).clamp_min(1e-6).log10()
 
 
+def spearman(a: Tensor, b: Tensor) -> Tensor:
+    """Return the rank correlation of each pair of maps [B,1,H,W], without regard to ties."""
+    ranks = [x.flatten(1).argsort(1).argsort(1).double() for x in (a, b)]
+    x, y = (rank - rank.mean(1, keepdim=True) for rank in ranks)
+    return (x * y).sum(1) / (x.square().sum(1) * y.square().sum(1)).sqrt()
+
+
 @torch.no_grad()
 def validate(network: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
     """Score a dehazing network on batches of `hazy`, `clear` and `density`.

@@ -16,7 +16,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from dehaze.haze import RendererConfig
 from dehaze.haze.generator import HazeGenerator
 from dehaze.training.recipe import Batch, Recipe
-from dehaze.training.validation import psnr
+from dehaze.training.validation import psnr, spearman
 
 IDENTITY, ADVERSARIAL = 1.0, 0.1  # λ₁ and λ₂; the paper's values could not be had
 DENSITY, AIRLIGHT, CYCLE = 1.0, 0.2, 0.2
@@ -100,13 +100,6 @@ def airlight_between(hazy: Tensor, clear: Tensor, density: Tensor) -> tuple[Tens
 def hinge(examples: Tensor, generated: Tensor) -> Tensor:
     """Return the critic's hinge loss from its logits."""
     return F.relu(1 - examples.float()).mean() + F.relu(1 + generated.float()).mean()
-
-
-def spearman(a: Tensor, b: Tensor) -> Tensor:
-    """Return the rank correlation of each pair of maps [B,1,H,W], without regard to ties."""
-    ranks = [x.flatten(1).argsort(1).argsort(1).double() for x in (a, b)]
-    x, y = (rank - rank.mean(1, keepdim=True) for rank in ranks)
-    return (x * y).sum(1) / (x.square().sum(1) * y.square().sum(1)).sqrt()
 
 
 @torch.no_grad()

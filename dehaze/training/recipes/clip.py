@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from dehaze.density import CLEAR, HAZY, HazeDensity, encode_images, encode_texts, haziness, mean_prompts
 from dehaze.haze import RendererConfig
 from dehaze.training.recipe import Batch, Recipe
-from dehaze.training.recipes.ahg import spearman
+from dehaze.training.validation import spearman
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPTokenizer

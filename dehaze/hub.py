@@ -119,18 +119,23 @@ def build_network(name: str, network_class: type[nn.Module], found: Weights) -> 
         network = network_class(network_class.config_class(**_with_tuples(found.config)))
     except TypeError as error:
         raise WeightsError(f"{CONFIG_FILE} beside {found.file} is not of the model {name!r}: {error}") from error
+    read_weights(network, found.file, name)
+    return network.eval()
+
+
+def read_weights(network: nn.Module, file: Path, name: str) -> None:
+    """Read a file into a network; WeightsError says how it does not fit the model `name`, or that it is damaged."""
     try:
-        tensors = load_file(found.file)
+        tensors = load_file(file)
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{found.file} is damaged or not a safetensors file ({error}); download or copy it again"
+            f"{file} is damaged or not a safetensors file ({error}); download or copy it again"
         ) from error
     if differences := _differences(network.state_dict(), tensors):
         raise WeightsError(
-            f"{found.file} does not fit the model {name!r}: it {differences}. Name the model that the file belongs to."
+            f"{file} does not fit the model {name!r}: it {differences}. Name the model that the file belongs to."
         )
     network.load_state_dict(tensors, strict=True)
-    return network.eval()
 
 
 def _with_tuples(value: Any) -> Any:

@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=Path, help="folder with hazy/ and clear/ to train on instead of rendered haze")
     parser.add_argument("--real", type=Path, help="folder of real hazy photographs, for recipes that learn from them")
     parser.add_argument("--features", type=Path, help="safetensors of VGG16, for recipes that compare features")
+    parser.add_argument("--start", type=Path, help="safetensors to begin with: the network's or its backbone's")
     parser.add_argument("--output", type=Path, help="checkpoint, log and weights (default: runs/RECIPE)")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--batch", type=int, help="of all processes together, instead of the recipe's")
@@ -37,6 +38,7 @@ def main() -> None:
             pairs=options.pairs,
             real=options.real,
             features=options.features,
+            start=options.start,
             workers=options.workers,
             precision=options.precision,
             save_every=options.save_every,

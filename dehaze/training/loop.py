@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from dehaze.errors import DehazeError
+from dehaze import hub
+from dehaze.errors import DehazeError, WeightsError
 from dehaze.haze import HazeRenderer
 from dehaze.training.checkpoint import TrainingState
 from dehaze.training.data import RealHaze, RenderedCrops, Scene, find_scenes
@@ -47,6 +48,7 @@ def train(
     pairs: Path | None = None,
     real: Path | None = None,
     features: Path | None = None,
+    start: Path | None = None,
     workers: int = 1,
     precision: str = "bf16",
     save_every: int = 500,
@@ -55,7 +57,8 @@ def train(
 
     `pairs` is a folder of real pairs, as `find_pairs` states, that are trained on instead of rendered haze; validation
     stays rendered. `real` is a folder of real hazy photographs, `features` a file with the weights of a feature
-    backbone, for recipes that use them.
+    backbone, for recipes that use them. `start` is a file with the weights to begin with: the network's own or, in the
+    progressive framework, its backbone's.
     `output` holds `checkpoint.safetensors` (a run that was killed goes on from it), `log.csv`, `recipe.json` and
     `weights/`. `recipe.batch` is the batch of all processes together. Raises FileNotFoundError where `data` is not as
     `find_scenes` states or `real` is empty, WeightsError where the checkpoint is damaged.
@@ -69,7 +72,10 @@ def train(
     training, validation = find_scenes(data)
     real_haze = None if real is None else RealHaze(real)
 
-    network = recipe.network().to(accelerator.device, memory_format=torch.channels_last)
+    network = recipe.network()
+    if start is not None:
+        begin_with(network, start)
+    network = network.to(accelerator.device, memory_format=torch.channels_last)
     average = copy.deepcopy(network).requires_grad_(False).eval()
     objective = recipe.objective(network, average, **({} if features is None else {"features": features})).to(
         accelerator.device
@@ -132,6 +138,17 @@ def train(
         recipe.save(average, output / "weights")
         accelerator.print(f"weights: {output / 'weights'}")
     return output / "weights"
+
+
+def begin_with(network: nn.Module, file: Path) -> None:
+    """Read weights into a network, or into the backbone of a progressive framework; raises WeightsError."""
+    backbone = getattr(network, "backbone", network)
+    try:
+        hub.read_weights(backbone, file, type(backbone).__name__)
+    except WeightsError:
+        if backbone is network:
+            raise
+        hub.read_weights(network, file, type(network).__name__)
 
 
 def channels_last(value: Tensor) -> Tensor:

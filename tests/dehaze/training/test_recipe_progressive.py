@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dehaze.hub import load_network
+from dehaze.errors import WeightsError
+from dehaze.hub import load_network, save_weights
 from dehaze.networks import NETWORKS
-from dehaze.training.loop import train
+from dehaze.training.loop import begin_with, train
 from dehaze.training.recipe import get_recipe
 from dehaze.training.recipes.progressive_api import CONTRAST_FROM, ProgressiveObjective
 from dehaze.training.windows import hazy_windows
@@ -96,3 +97,28 @@ def test_a_short_run_gives_weights_that_load(backbone, part, data, features, tmp
     header, last = (tmp_path / "log.csv").read_text().splitlines()
     assert ("inter" in header) == (part == "")
     assert all(float(value) >= 0 for value in last.split(","))
+
+
+def test_a_run_begins_with_its_own_weights_or_those_of_its_backbone(tmp_path):
+    torch.manual_seed(0)
+    backbone, wrapped = NETWORKS.get("draco")(), NETWORKS.get("progressive:draco")()
+    save_weights(backbone, tmp_path / "backbone")
+    save_weights(wrapped, tmp_path / "wrapped")
+
+    network = NETWORKS.get("progressive:draco")()
+    begin_with(network, tmp_path / "backbone" / "model.safetensors")
+    assert all(torch.equal(value, backbone.state_dict()[key]) for key, value in network.backbone.state_dict().items())
+    begin_with(network, tmp_path / "wrapped" / "model.safetensors")
+    assert all(torch.equal(value, wrapped.state_dict()[key]) for key, value in network.state_dict().items())
+    with pytest.raises(WeightsError, match="has the unknown"):
+        begin_with(NETWORKS.get("draco")(), tmp_path / "wrapped" / "model.safetensors")
+
+
+def test_a_run_that_learns_nothing_keeps_the_weights_it_began_with(data, tmp_path):
+    torch.manual_seed(0)
+    network = NETWORKS.get("draco")()
+    save_weights(network, tmp_path / "begun")
+    recipe = replace(get_recipe("progressive_draco_plain"), steps=1, batch=2, crop=64, learning_rate=0.0)
+    weights = train(recipe, data, tmp_path / "run", start=tmp_path / "begun" / "model.safetensors", workers=0)
+    trained, _ = load_network("draco", weights)
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in trained.state_dict().items())

@@ -3,6 +3,7 @@
 import csv
 import html
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,12 +25,14 @@ except ImportError:
 import gradio as gr
 import numpy as np
 from gradio.utils import get_space, get_upload_folder
+from huggingface_hub import ModelCard
 from PIL import Image
 
 import dehaze
 from bench.record import RESULTS, Record
 from dehaze import batch, hub, image, video
 from dehaze.allowance import Allowance
+from dehaze.density import HazeDensity, load_density
 from dehaze.errors import DehazeError
 from dehaze.kept import Kept
 from dehaze.networks import NETWORKS
@@ -39,8 +42,8 @@ from leaderboard import quality, submit, view
 MAX_MEGAPIXELS = 60
 MIN_SIDE = 16
 MAX_FILE = "100mb"
-# What the memory holds: these many models, one photograph at work, some 4 MB for each visitor whose last result is
-# kept; its pixels are on disk.
+# What the memory holds: these many models, a small CLIP, one photograph at work, some 4 MB for each visitor whose last
+# result is kept; its pixels are on disk.
 MODELS_KEPT = 3
 VISITORS_KEPT = 100
 KEPT_SECONDS = 3600
@@ -50,11 +53,6 @@ PREVIEW_SIDE = 1600  # what the browser is shown; the download has every pixel
 SAMPLE = Path(__file__).parent / "bench" / "sample"
 LIMITS = batch.Limits(megapixels=MAX_MEGAPIXELS)
 
-# What a model does, for people who have never met one.
-INTRODUCTIONS = {
-    "api": "trained network, natural colours",
-    "dcp": "dark channel prior, the classic of 2009, strong contrast",
-}
 # What the errors advise that visitors cannot do.
 NOT_FOR_VISITORS = [
     (", or raise max_megapixels", ""),
@@ -96,6 +94,12 @@ def visitor(request: gr.Request | None) -> str:
 @lru_cache(MODELS_KEPT)
 def dehazer(model: str) -> dehaze.Dehazer:
     return dehaze.load(model)
+
+
+@lru_cache(1)
+def haze_teller() -> HazeDensity | None:
+    """Load the CLIP model that tells the haze of any picture and favours no model; None where none ships."""
+    return load_density() if hub.shipped_folder("clip").is_dir() else None
 
 
 @GPU
@@ -176,7 +180,7 @@ def run(upload: dict | None, model: str, request: gr.Request) -> tuple[Result, t
     with explained("This photograph cannot be restored", path):
         restoration = restore(model, photo, 1.0, request)
     before, after = preview(photo, PREVIEW_SIDE), preview(restoration.photo, PREVIEW_SIDE)
-    density = restoration.density
+    density = haze_density(before, model) if haze_teller() else restoration.density
     result = Result(
         name=path.name,
         model=model,
@@ -184,7 +188,7 @@ def run(upload: dict | None, model: str, request: gr.Request) -> tuple[Result, t
         kept=Kept.of(photo, restoration),
         before=quality.reduced(before),
         after=quality.reduced(after),
-        density=None if density is None else float(density.mean()),
+        density=mean(density),
     )
     pair = saved(before, f"{path.stem}_before.png"), saved(after, f"{path.stem}_after.png")
     if density is None:
@@ -197,19 +201,31 @@ def score(result: Result | None, strength: float | None) -> str:
     if result is None or strength is None:  # the number was deleted, and another is being typed
         return gr.skip()
     after = Image.blend(result.before, result.after, min(max(strength, 0), 1))
-    scores = quality.measure(after) | {quality.DENSITY: mean_density(result.model, after)}
+    left = None if result.density is None else mean(haze_density(after, result.model))
+    scores = quality.measure(after) | {quality.DENSITY: left}
     words = ""
-    if result.density is not None:
-        old, new = quality.in_words(result.density), quality.in_words(scores[quality.DENSITY])
+    if left is not None:
+        old, new = quality.in_words(result.density), quality.in_words(left)
         words = f"<p class='words'>{old.capitalize()} before, {new} after.</p>"
-    return f"{words}{quality.comparison(result.scores_before, scores)}<p>{result.summary}</p>{quality.NOTE}"
+    return f"{words}{quality.comparison(result.scores_before, scores)}<p>{result.summary}</p>{note()}"
 
 
-def mean_density(model: str, picture: Image.Image) -> float | None:
-    """Estimate the haze that is left in a small copy."""
+def haze_density(picture: Image.Image, model: str) -> np.ndarray | None:
+    """Estimate the haze density [H,W] of a small copy: by CLIP where one ships, else by the model, if it can."""
+    photo = image.read(quality.reduced(picture))
     with turn:
-        density = infer(model, image.read(picture)).density
+        if teller := haze_teller():
+            return teller.map(photo.tensor())[0, 0].numpy()
+        return infer(model, photo).density
+
+
+def mean(density: np.ndarray | None) -> float | None:
     return None if density is None else float(density.mean())
+
+
+def note() -> str:
+    told = "told by a CLIP model, whichever model restored" if haze_teller() else "the model's own estimate"
+    return quality.note(told)
 
 
 def prepare(result: Result | None, strength: float | None, form: str) -> Iterator[gr.DownloadButton]:
@@ -233,18 +249,20 @@ def compare(upload: dict | None, models: list[str], request: gr.Request) -> Iter
     before_file = saved(before, f"{path.stem}_before.png")
     offered = [name for _, name in model_choices()]
     pairs: dict[str, Any] = {name: gr.ImageSlider(None, visible=False) for name in offered}
+    common = mean(haze_density(before, models[0])) if haze_teller() else None  # else each model has its own estimate
     rows = [quality.Row("photograph", quality.measure(before))]
     for name in models:
         yield [f"<p class='words'>{html.escape(name)} is at work …</p>{quality.ranking(rows)}", *pairs.values()]
         with explained("This photograph cannot be restored", path):
             restoration = restore(name, photo, 1.0, request)
         after = preview(restoration.photo, PREVIEW_SIDE)
-        density = None if restoration.density is None else float(restoration.density.mean())
-        scores = quality.measure(after) | {quality.DENSITY: mean_density(name, quality.reduced(after))}
+        density = mean(restoration.density) if common is None else common
+        left = None if density is None else mean(haze_density(after, name))
+        scores = quality.measure(after) | {quality.DENSITY: left}
         rows.append(quality.Row(name, scores, density, restoration.seconds))
         pair = before_file, saved(after, f"{path.stem}_{name}.png")
         pairs = dict.fromkeys(offered, gr.skip()) | {name: gr.ImageSlider(pair, visible=True)}
-    yield [f"{quality.ranking(rows)}{quality.NOTE}", *pairs.values()]
+    yield [f"{quality.ranking(rows)}{note()}", *pairs.values()]
 
 
 def restore_batch(uploads: list[dict] | None, model: str, strength: float, form: str, request: gr.Request) -> Iterator:
@@ -358,10 +376,12 @@ Several photographs, or a zip archive of them: up to {LIMITS.photos}, each of at
 cannot be read is named and left out; the others go on.
 """
 VIDEO_HINT = f"""
-An MP4, MOV or WebM clip of at most {video.MAX_SECONDS} seconds. The result is a WebM clip without sound, at most
-{video.MAX_SIDE} pixels wide or high. What the model estimates follows the picture slowly, so that nothing flickers.
+An MP4, MOV or WebM clip of at most {video.MAX_SECONDS} seconds, even one that this browser cannot play. The result is a
+WebM clip without sound, at most {video.MAX_SIDE} pixels wide or high. What the model estimates follows the picture
+slowly, so that nothing flickers.
 """
 WAITING = "<p>Scores before and after appear here.</p>"
+STOPPED = "<p class='words' role=status>Stopped.</p>"
 CSS = """
 .gradio-container { width: 100%; min-width: 0; }
 .gradio-container > .main { width: 100%; max-width: 1280px !important; }
@@ -372,6 +392,8 @@ footer .divider { display: none; }
 #intro p { margin: 0; color: var(--body-text-color-subdued); }
 #footer p { max-width: 60rem; font-size: .85rem; color: var(--body-text-color-subdued); }
 .model label { width: 100%; }
+.model label span { white-space: pre-line; font-size: .85rem; color: var(--body-text-color-subdued); }
+.model label span::first-line { font-size: var(--text-md); color: var(--body-text-color); }
 #credits p, #credits a { margin: 0; padding: 0; font-size: .85rem; color: var(--body-text-color-subdued); }
 #slider img.fixed:not(.hidden) { opacity: var(--strength, 1); }
 .before-after [data-testid=slider]:focus-visible { outline: 3px solid var(--color-accent); }
@@ -397,11 +419,13 @@ footer .divider { display: none; }
 .scores .better { color: #15803d; } .dark .scores .better { color: #4ade80; }
 .scores .worse { color: #b45309; } .dark .scores .worse { color: #fbbf24; }
 #clip [aria-label^=Trim] { display: none; } /* it would fetch a program from elsewhere */
-@media (min-width: 641px) { #scores { min-height: 21rem; } } /* what comes below does not jump */
+#frames { min-height: 3.25rem; } /* what comes below does not jump */
+@media (min-width: 641px) { #scores { min-height: 26rem; } }
 @media (max-width: 640px) {
   .before-after { height: 75vw !important; }
   .before-after img { max-height: 75vw !important; }
   #ranking { font-size: .875rem; }
+  #ranking th { overflow-wrap: anywhere; }
 }
 """
 # A phone shows the result below the button.
@@ -466,19 +490,24 @@ def theme() -> gr.themes.Base:
 
 @lru_cache(1)
 def model_choices() -> list[tuple[str, str]]:
-    """List the models worth offering, each with a line of what it is, without loading one."""
-    speeds, choices = quality.seconds_per_megapixel(), []
-    for name in dehaze.list_models():
-        if name == "identity":  # returns its input: a floor for tables, of no use to visitors
-            continue
-        card = hub.read_card(hub.SHIPPED / name)
-        facts = [card.get("license", "apache-2.0")]
-        facts.append(f"trained on {', '.join(card['datasets'])}" if card.get("datasets") else "not trained")
-        if name in speeds:
-            facts.append(f"{speeds[name]:.2f} s a megapixel on a CPU")
-        what = INTRODUCTIONS.get(name) or NETWORKS.get(name).__doc__.splitlines()[0].rstrip(".")
-        choices.append((f"{name}: {what}; {', '.join(facts)}", name))
-    return choices
+    """List the models worth offering, each with its introduction, without loading one."""
+    speeds = quality.seconds_per_megapixel()
+    # identity returns its input: a floor for tables, of no use to visitors
+    return [(introduction(name, speeds.get(name)), name) for name in dehaze.list_models() if name != "identity"]
+
+
+def introduction(name: str, speed: float | None) -> str:
+    """Say, in a line below its name, what a model is, by its card's title or its network's docstring, and takes."""
+    file = hub.shipped_folder(name) / hub.CARD_FILE
+    card = ModelCard.load(file) if file.is_file() else None
+    facts = card.data.to_dict() if card else {}
+    title = re.match(r"\s*# .+?: (.+)", card.text) if card else None
+    what = title[1] if title else NETWORKS.get(name).__doc__.splitlines()[0].partition(":")[0].rstrip(".")
+    trained_on = ", ".join(facts.get("datasets", ()))
+    takes = [facts.get("license", "apache-2.0"), f"trained on {trained_on}" if trained_on else "not trained"]
+    if speed is not None:
+        takes.append(f"{speed:.2f} s a megapixel on a CPU")
+    return f"{name}\n{what.replace('`', '')}; {', '.join(takes)}"
 
 
 def build(results: Path = RESULTS) -> gr.Blocks:
@@ -608,7 +637,7 @@ def batch_tab() -> None:
     running = button.click(
         restore_batch, [files, *settings], [state, download], show_progress="minimal", show_progress_on=state, **LASTING
     )
-    stop.click(None, cancels=running, api_visibility="private")
+    stop.click(lambda: STOPPED, None, state, cancels=running, **SHOWING)
 
 
 def video_tab() -> None:
@@ -628,7 +657,7 @@ def video_tab() -> None:
     running = button.click(
         restore_video, [clip, *settings], [state, restored], show_progress="minimal", show_progress_on=state, **LASTING
     )
-    stop.click(None, cancels=running, api_visibility="private")
+    stop.click(lambda: STOPPED, None, state, cancels=running, **SHOWING)
 
 
 def example_sources() -> list[dict[str, str]]:

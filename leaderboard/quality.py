@@ -19,11 +19,6 @@ SIDE = 800  # px; photographs are scored on copies of at most this long side
 # Lower is better in both.
 METRICS = {"niqe": ("NIQE", "how unnatural it looks"), "fade_refit": ("FADE, refitted", "how foggy it looks")}
 DENSITY = "density"  # among the scores: the mean of the haze density that a model estimates, in [0,1]
-NOTE = f"""
-<p>↓ lower is better. Measured on copies with a long side of at most {SIDE} pixels, without knowing the clear scene:
-hints, no more, so trust your eyes. FADE is computed with statistics refitted by this project (<b>fade_refit</b>) and is
-not comparable with published FADE. The haze density is the model's own estimate.</p>
-"""
 # The mean density below which a word holds; ours.
 _WORDS = {0.1: "hardly any haze", 0.25: "light haze", 0.45: "moderate haze", 0.65: "dense haze", 2: "very dense haze"}
 
@@ -52,6 +47,15 @@ def measure(picture: Image.Image) -> Scores:
 def in_words(density: float) -> str:
     """Say what a mean haze density in [0,1] means."""
     return next(word for limit, word in _WORDS.items() if density < limit)
+
+
+def note(density: str) -> str:
+    """Say of what the scores are, and whose estimate the haze `density` is."""
+    return (
+        f"<p>↓ lower is better. Measured on copies with a long side of at most {SIDE} pixels, without knowing the "
+        "clear scene: hints, no more, so trust your eyes. FADE is computed with statistics refitted by this project "
+        f"(<b>fade_refit</b>) and is not comparable with published FADE. The haze density is {density}.</p>"
+    )
 
 
 def comparison(before: Scores, after: Scores) -> str:
@@ -98,13 +102,13 @@ class Row(NamedTuple):
 
 def ranking(rows: list[Row]) -> str:
     """Render several results of one photograph as an HTML table."""
-    headings = ["result", *(f"{title} ↓" for title, _ in METRICS.values()), "density ↓", "seconds"]
+    headings = ["result", *(f"{title} ↓" for title, _ in METRICS.values()), "density ↓", "time"]
     body = []
     for row in rows:
         texts = ["–" if row.scores[name] is None else f"{row.scores[name]:.2f}" for name in METRICS]
         left = row.scores.get(DENSITY)
         texts.append("" if left is None or row.density is None else f"{row.density:.0%} → {left:.0%}")
-        texts.append("" if row.seconds is None else f"{row.seconds:.1f}")
+        texts.append("" if row.seconds is None else f"{row.seconds:.1f} s")
         cells = "".join(f"<td>{text}</td>" for text in texts)
         body.append(f"<tr><th scope=row>{html.escape(row.name)}</th>{cells}</tr>")
     absent = [f"{METRICS[name][0]} {_absence(name)}." for name in METRICS if rows and rows[0].scores[name] is None]

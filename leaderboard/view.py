@@ -28,6 +28,7 @@ CSS = """
 #exports p { margin: 0; display: flex; flex-wrap: wrap; align-items: baseline; gap: .25rem 1.25rem; font-size: .9rem; }
 #exports a { display: inline-block; padding: .5rem 0; text-decoration: underline; }
 #pictures .grid-wrap { min-height: 0; }
+.dark #figure img, .dark #scatter img { filter: invert() hue-rotate(180deg); mix-blend-mode: screen; }
 @media (max-width: 640px) { #pictures .grid-container { grid-template-columns: repeat(2, 1fr) !important; } }
 """
 
@@ -184,8 +185,8 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
         listed["choices"], value=None, label="Look at an image", info="or click its row above", elem_id="image"
     )
     seen = gr.Gallery(
-        label="Pictures", show_label=False, columns=4, height="auto", visible=False, interactive=False,
-        elem_id="pictures",
+        label="Pictures", show_label=False, columns=4, height="auto", object_fit="contain", visible=False,
+        interactive=False, elem_id="pictures",
     )  # fmt: skip
     remark = gr.Markdown(elem_id="remark")
 

@@ -8,6 +8,7 @@ from urllib.parse import urlparse
 
 import numpy as np
 import pytest
+import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image, ImageCms
@@ -17,8 +18,9 @@ import app
 import dehaze
 from bench import metrics
 from bench.record import DatasetInfo, Method, Record, Speed, Summary
-from dehaze import image, video
+from dehaze import hub, image, video
 from dehaze.allowance import Allowance
+from dehaze.density import load_density
 from leaderboard import quality
 
 SIZE = (240, 180)
@@ -517,17 +519,47 @@ def test_results_keep_what_the_file_says_in_either_format(hazy, tmp_path):
         assert taken.info["icc_profile"] == profile
 
 
-def test_panel_tells_of_the_strength_that_is_shown(hazy, tmp_path):
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A small CLIP of random weights, in the folder of the weights that ship."""
+    from dehaze.training.recipes.clip import make_clip, save_clip
+
+    folder = tmp_path_factory.mktemp("weights") / "clip"
+    torch.manual_seed(0)
+    save_clip(make_clip(width=32, layers=1), folder)
+    return folder
+
+
+@pytest.mark.parametrize("by_clip", [False, True])
+def test_panel_tells_of_the_strength_that_is_shown(hazy, tmp_path, clip, monkeypatch, by_clip):
+    """The density is CLIP's where one ships, else the model's."""
+    teller = load_density(clip) if by_clip else None
+    monkeypatch.setattr(app, "haze_teller", lambda: teller)
+
+    def density(picture):
+        if by_clip:
+            return teller.map(image.read(picture).tensor()).mean().item()
+        return dehaze.load("api")(picture).density.mean()
+
     hazy.save(path := tmp_path / "temple.png")
     result, _, _ = app.run({"path": str(path)}, "api", None)
-    restored = dehaze.load("api")(path)
-    half = Image.blend(hazy, Image.fromarray(restored.pixels), 0.5)
+    restored = Image.fromarray(dehaze.load("api")(path).pixels)
+    half = Image.blend(hazy, restored, 0.5)
     table = app.score(result, 0.5)
     for name, value in quality.measure(half).items():
         assert f"<td>{result.scores_before[name]:.2f}</td><td>{value:.2f}</td>" in table
-    left = dehaze.load("api")(half).density.mean()
-    assert f"<td>{restored.density.mean():.0%}</td><td>{left:.0%}</td>" in table
-    assert quality.in_words(left) in table
+    assert f"<td>{density(hazy):.0%}</td><td>{density(half):.0%}</td>" in table
+    assert quality.in_words(density(half)) in table and ("CLIP" in table) == by_clip
+    *_, (table, *_) = app.compare({"path": str(path)}, ["api"], None)
+    assert f"<td>{density(hazy):.0%} → {density(restored):.0%}</td>" in table
+
+
+def test_clip_tells_the_haze_as_soon_as_it_ships(clip, tmp_path, monkeypatch):
+    for folder, ships in ((tmp_path, False), (clip.parent, True)):
+        monkeypatch.setattr(hub, "SHIPPED", folder)
+        app.haze_teller.cache_clear()
+        assert (app.haze_teller() is not None) == ships
+    app.haze_teller.cache_clear()
 
 
 def test_a_number_that_is_being_typed_changes_nothing():
@@ -540,8 +572,18 @@ def test_models_are_introduced_without_being_loaded(monkeypatch):
     app.model_choices.cache_clear()
     lines = {name: line for line, name in app.model_choices()}
     assert set(lines) == set(dehaze.list_models()) - {"identity"}
-    assert re.fullmatch(r"api: .*; apache-2.0, trained on .*, \d+\.\d\d s a megapixel on a CPU", lines["api"])
-    assert "not trained" in lines["dcp"]
+    assert re.fullmatch(r"api\n[\w -]+; apache-2.0, trained on .*, \d+\.\d\d s a megapixel on a CPU", lines["api"])
+    assert re.fullmatch(r"dcp\nRestore by the dark channel prior; apache-2.0, not trained, .*", lines["dcp"])
+
+
+def test_a_card_introduces_its_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "SHIPPED", tmp_path)
+    (tmp_path / "progressive_api").mkdir()
+    card = "---\nlicense: mit\ndatasets: [SUN]\n---\n\n# `progressive:api`: `api` in two rounds\n\nText: more.\n"
+    (tmp_path / "progressive_api" / "README.md").write_text(card)
+    assert app.introduction("progressive:api", 0.5) == (
+        "progressive:api\napi in two rounds; mit, trained on SUN, 0.50 s a megapixel on a CPU"
+    )
 
 
 def test_comparison_shows_every_chosen_model(hazy, tmp_path):

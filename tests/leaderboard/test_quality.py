@@ -59,7 +59,7 @@ def test_rankings_name_every_result():
     rows.append(quality.Row("api", {"niqe": 3.0, "fade_refit": 0.5, "density": 0.25}, 0.75, 1.25))
     table = quality.ranking(rows)
     assert "&lt;before&gt;" in table and "<td>4.00</td><td>–</td><td></td><td></td>" in table
-    assert "<td>3.00</td><td>0.50</td><td>75% → 25%</td><td>1.2</td>" in table
+    assert "<td>3.00</td><td>0.50</td><td>75% → 25%</td><td>1.2 s</td>" in table
 
 
 def test_speed_is_the_median_over_records(make, tmp_path):

@@ -4,6 +4,7 @@ The leaderboard reads records and makes none. A process of its own also keeps th
 can be stopped.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,5 +57,6 @@ def score(
     if not records:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["it ended without a word"]
         told = next((line for line in said if line.startswith("error: ")), said[-1]).removeprefix("error: ")
-        raise SubmissionError(told.replace(f"{predictions.absolute()}", predictions.name))
+        # Without the folders: the archive's, and the one that it was unpacked to, which has its name.
+        raise SubmissionError(re.sub(rf"\S*/{re.escape(predictions.name)}", lambda _: predictions.name, told))
     return records[0]

@@ -4,11 +4,14 @@ import socket
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlparse
 
 import numpy as np
 import pytest
 import torch
+from gradio.mcp import GradioMCPServer
+from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image, ImageCms
@@ -239,6 +242,28 @@ def test_api_is_one_documented_function(client):
     assert set(parameters[1]["type"]["enum"]) == set(dehaze.list_models()) - {"identity"}
 
 
+def test_agents_are_told_how_to_call_it(tmp_path):
+    """The tool as gradio describes it over MCP; serving it needs one package more, describing it does not."""
+    server = object.__new__(GradioMCPServer)
+    server.blocks, server.tool_prefix = app.build(tmp_path), ""
+    server.api_info = server.blocks.get_api_info()
+    server.tool_to_endpoint = server.get_tool_to_endpoint()
+    assert server.tool_to_endpoint == {"remove_haze": "/dehaze"}
+    endpoint = server.get_block_fn_from_endpoint_name("/dehaze")
+    description, parameters = server.get_fn_description(endpoint, "remove_haze")
+    assert description.startswith("Remove haze from a photograph. Returns the restored photograph")
+    schema, files = server.get_input_schema("remove_haze", parameters)
+    assert (files, schema["required"]) == ([["photo"]], ["photo"])
+    for name, kind, words in (
+        ("photo", "string", "up to 60 megapixels"),
+        ("model", "string", "name of the model"),
+        ("strength", "number", "restores it in full"),
+    ):
+        told = schema["properties"].pop(name)
+        assert told["type"] == kind and words in told["description"]
+    assert not schema["properties"]
+
+
 # For people
 
 
@@ -419,6 +444,44 @@ def test_visitor_restores_many(visit, hazy, tmp_path):
     with zipfile.ZipFile(download(page, tmp_path, "#download-all")) as archive:
         assert archive.namelist() == ["a_dehazed.jpg", "b_dehazed.jpg"]
         assert Image.open(archive.open("b_dehazed.jpg")).size == SIZE
+
+
+@pytest.fixture(scope="module")
+def clips(hazy, tmp_path_factory):
+    """A long clip and a short one, as MP4 that Chromium plays."""
+    cv2 = pytest.importorskip("cv2")
+    frame, folder = cv2.cvtColor(np.asarray(hazy), cv2.COLOR_RGB2BGR), tmp_path_factory.mktemp("clips")
+    for name, count in (("long", 240), ("short", 4)):
+        path = str(folder / f"{name}.mp4")
+        writer = cv2.VideoWriter(path, cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"vp09"), 30, SIZE)
+        for _ in range(count):
+            writer.write(frame)
+        writer.release()
+    return folder
+
+
+def test_visitor_restores_a_clip_and_stops_another(visit, clips):
+    page = visit()
+    page.get_by_role("tab", name="Video").click()
+    state, start = page.locator("#frames"), page.get_by_role("button", name="Remove haze from the clip")
+
+    def give(name):
+        page.locator("#clip input[type=file]").first.set_input_files(clips / name)
+        page.locator("#clip video").wait_for()
+        start.click()
+
+    give("long.mp4")
+    expect(state).to_contain_text("of about 240 frames")
+    page.get_by_role("button", name="Stop").last.click()
+    expect(state).to_have_text("Stopped.")
+    page.locator("#clip").get_by_label("Clear").click()
+
+    give("short.mp4")  # what was stopped holds nothing up
+    expect(state).to_contain_text("4 frames restored")
+    page.wait_for_function("() => document.querySelector('#restored-clip video')?.readyState >= 2")
+    assert page.locator("#restored-clip video").evaluate("e => [e.videoWidth, e.videoHeight]") == list(SIZE)
+    served = get_upload_folder()
+    assert [path.name for path in Path(served).rglob("*_dehazed.webm")] == ["short_dehazed.webm"]
 
 
 def test_visitor_tries_an_example(visit):

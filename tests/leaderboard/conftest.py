@@ -1,7 +1,10 @@
+import io
+import zipfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bench import datasets, metrics, protocol
 from bench.record import Method, Record, Row, Summary, write_rows
@@ -70,6 +73,38 @@ def results(tmp_path, enter):
     enter(folder, "identity", {"psnr": lambda i: 12 + 0.5 * i, "niqe": lambda i: 4 + 0.25 * (i % 5)}, parameters=0)
     enter(folder, "dcp", {"psnr": lambda i: 14 + 0.25 * i, "niqe": lambda i: 3.5 + 0.5 * (i % 3)}, parameters=0)
     return folder
+
+
+def png(seed, low=0):
+    """A picture with structure, large enough for every default metric."""
+    small = np.random.default_rng(seed).integers(low, 256, (26, 26, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(small).resize((208, 208), Image.Resampling.BICUBIC).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    """A set of two small pairs."""
+    folder = tmp_path_factory.mktemp("data") / "set"
+    for kind, low in (("hazy", 128), ("clear", 0)):
+        (folder / kind).mkdir(parents=True)
+        for name in "ab":
+            (folder / kind / f"{name}.png").write_bytes(png(ord(name), low))
+    return f"folder:{folder}"
+
+
+@pytest.fixture(scope="session")
+def pack():
+    """Write an archive of predictions for the set, of another method for each `low`."""
+
+    def write(path, low, names="ab"):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(f"restored/{name}.png", png(ord(name), low))
+        return path
+
+    return write
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
 """The leaderboard and the form, driven as a visitor does, in front of a Hub on this machine."""
 
+import shutil
 from urllib.parse import urlparse
 
 import gradio as gr
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
+from typer.testing import CliRunner
 
+from bench import cli as bench
 from leaderboard import submit, view
 from tests.hub import HubServer
 
@@ -22,9 +25,20 @@ def hub(tmp_path_factory):
         yield server
 
 
+@pytest.fixture(scope="module")
+def scored(dataset, pack, tmp_path_factory):
+    """The folder of a record of the small set."""
+    folder = tmp_path_factory.mktemp("scored")
+    options = ["--predictions", str(pack(folder / "first.zip", 96)), "--dataset", dataset, "--method", "First"]
+    assert CliRunner().invoke(bench.app, ["score", *options, "--output", str(folder / "results")]).exit_code == 0
+    return folder / "results"
+
+
 @pytest.fixture
-def url(hub, results, enter, changed, make, tmp_path, monkeypatch):
-    """Serve both tabs, with methods on the sample set and one on another."""
+def url(hub, results, dataset, scored, enter, changed, make, tmp_path, monkeypatch):
+    """Serve both tabs, with methods on the sample set and one on each of two others."""
+    shutil.copytree(scored, results, dirs_exist_ok=True)
+    monkeypatch.setattr(submit, "available", lambda data_root: [dataset])
     more = {"psnr": lambda i: 13 + 0.3 * i, "niqe": lambda i: 3 + 0.5 * (i % 2)}
     enter(results, "theirs", more, license="MIT", record=changed(contaminated=("sample",)))
     make("dcp", {"psnr": 20.0}, dataset="harbour").write(results)
@@ -128,4 +142,30 @@ def test_visitor_hands_in_a_record(page, hub, enter, tmp_path, changed):
     assert "results/mine__sample__native-v1.parquet" in hub.files("dataset", REPO, "refs/pr/1")
     assert set(hub.files("dataset", REPO)) == {"README.md"}
     expect(page.locator("#send")).to_be_disabled()
+    assert not too_wide(page)
+
+
+def test_visitor_has_restored_images_scored(page, hub, pack, tmp_path):
+    page.get_by_role("tab", name="Submit").click()
+    page.get_by_role("tab", name="Restored images").click()
+    page.get_by_label("Method", exact=True).fill("Second")
+
+    def hand_in(path):
+        page.locator("#predictions input[type=file]").set_input_files(path)
+        expect(page.locator("#predictions")).to_contain_text("zip")
+        page.get_by_role("button", name="Score and check").click()
+
+    hand_in(pack(tmp_path / "half.zip", 64, "a"))
+    expect(page.locator("#findings .wrong")).to_contain_text("half.zip has no restored image for b")
+    expect(page.locator("#send")).to_be_disabled()
+
+    page.locator("#predictions").get_by_label("Clear").first.click()
+    hand_in(pack(tmp_path / "whole.zip", 64))
+    expect(page.locator("#findings")).to_contain_text("Second__folder-set__native-v1.json")
+    expect(page.locator("#findings .wrong")).to_have_count(0)
+    expect(page.locator("#checked")).to_contain_text("parquet")
+    before = len(hub.files("dataset", REPO))
+    page.locator("#send").click()
+    expect(page.locator("#answer")).to_contain_text("Proposed")
+    assert len(hub.files("dataset", REPO)) == before
     assert not too_wide(page)

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 CHUNK = 32  # on CPUs a step of training takes half as long again with 64, and more than twice as long with 16
 
+PART = 4096  # tokens of all images together, at least; with fewer the calls themselves take longer than what they do
+
 
 def scan(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, chunk: int = CHUNK) -> Tensor:
     """Return y_t = c_t·h_t of the recurrence h_t = exp(log_decay_t)·h_{t−1} + b_t ⊗ x_t, with h_0 = 0.
@@ -19,8 +21,9 @@ def scan(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, chunk: int = CHUNK)
     """
     state = x.new_zeros(len(x), 1, x.shape[2], b.shape[-1], x.shape[3])
     results = []
-    # A chunk of chunks at a time: what lies between fits the processor's cache, and memory does not grow with L.
-    for part in zip(*(value.split(chunk**2, 1) for value in (x, log_decay, b, c)), strict=True):
+    # Some chunks at a time: what lies between fits the processor's cache, and memory does not grow with L.
+    tokens = chunk * max(chunk, PART // (len(x) * chunk))
+    for part in zip(*(value.split(tokens, 1) for value in (x, log_decay, b, c)), strict=True):
         y, state = _scan_chunks(*part, state, chunk)
         results.append(y)
     return torch.cat(results, 1)
@@ -74,8 +77,8 @@ class SS2D(nn.Module):
     def __init__(self, channels: int, heads: int, state: int = 16):
         super().__init__()
         self.heads, self.state = heads, state
-        self.inward = nn.Linear(channels, 2 * channels)
-        self.controls = nn.Linear(channels, 4 * (2 * state + heads), bias=False)
+        self.value, self.gate = nn.Linear(channels, channels), nn.Linear(channels, channels)
+        self.controls = nn.ModuleList(nn.Linear(channels, 2 * state + heads, bias=False) for _ in range(4))
         # As in Mamba: steps between 0.001 and 0.1, and states that decay at different rates.
         steps = torch.logspace(-3, -1, 4 * heads + 2)[1:-1].view(heads, 4).T.contiguous()
         self.step = nn.Parameter(steps.expm1().log())  # the inverse of softplus
@@ -85,22 +88,24 @@ class SS2D(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.inward(x).chunk(2, -1)
-        value = F.silu(value)
-        # Steps and decays multiply up over thousands of tokens: in float32 whatever the precision around them.
-        controls = self.controls(value).unflatten(-1, (4, -1)).float()
-        heads = value.unflatten(-1, (self.heads, -1))
+        value = F.silu(self.value(x))
         y = value * self.through
         for direction in range(4):  # one after the other: together they would take four times the memory
-            b, c, step = controls[..., direction, :].split([self.state, self.state, self.heads], -1)
-            step = F.softplus(step + self.step[direction])
-            log_decay = -step * self.log_rate[direction].exp()
-            taken = heads * step[..., None].to(heads.dtype)
-            sequences = (_as_sequence(part, direction) for part in (taken, log_decay, b, c))
-            with torch.autocast(x.device.type, enabled=False):
-                scanned = scan(*(sequence.float() for sequence in sequences))
-            y = y + _as_image(scanned.flatten(2), direction, x.shape[1:3]).to(y.dtype)
-        return self.out(self.norm(y) * F.silu(gate))
+            y = y + self._pass(value, direction).to(y.dtype)
+        return self.out(self.norm(y) * F.silu(self.gate(x)))
+
+    def _pass(self, value: Tensor, direction: int) -> Tensor:
+        """Scan [B,H,W,C] in one direction, to the same."""
+        # Steps and decays multiply up over thousands of tokens: in float32 whatever the precision around them.
+        b, c, step = self.controls[direction](value).float().split([self.state, self.state, self.heads], -1)
+        step = F.softplus(step + self.step[direction])
+        log_decay = -step * self.log_rate[direction].exp()
+        taken = value.unflatten(-1, (self.heads, -1)) * step[..., None].to(value.dtype)
+        sequences = [_as_sequence(part, direction).float() for part in (taken, log_decay, b, c)]
+        del taken, log_decay, b, c  # large photographs fill the memory
+        with torch.autocast(value.device.type, enabled=False):
+            scanned = scan(*sequences)
+        return _as_image(scanned.flatten(2), direction, value.shape[1:3])
 
 
 def _as_sequence(x: Tensor, direction: int) -> Tensor:

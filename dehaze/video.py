@@ -1,7 +1,8 @@
 """A clip restored frame by frame, with maps that change slowly, so that it does not flicker.
 
-OpenCV reads and writes the clips and is needed for nothing else. The result is VP8 in a WebM file, which every browser
-plays and needs no licence; it has no sound.
+OpenCV reads and writes the clips and is needed for nothing else. PyAV would keep the sound, but nothing here depends on
+it, while the metrics bring OpenCV along. The result is VP8 in a WebM file, which every browser plays and needs no
+licence; it has no sound.
 """
 
 from collections.abc import Callable, Iterator

@@ -143,9 +143,9 @@ def bomb(width, height):
     return bytes(data)
 
 
-def zipped(members):
+def zipped(members, compression=zipfile.ZIP_STORED):
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(file, "w", compression) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     return file.getvalue()
@@ -671,6 +671,28 @@ def test_batch_tells_of_each_and_packs_what_there_is(hazy, bad, tmp_path):
         assert archive.namelist() == ["a_dehazed.jpg", "b_dehazed.jpg"]
     with pytest.raises(app.gr.Error, match="no photograph yet"):
         next(app.restore_batch(None, "dcp", 1, "JPEG", None))
+
+
+def test_archives_that_mean_harm_are_explained(hazy, tmp_path):
+    """What they do to the reader of archives itself is looked at in the tests of `dehaze.batch`."""
+    hazy.save(photo := tmp_path / "a.png")
+    kinds = {
+        "climbing.zip": (zipped({"../../b.png": photo.read_bytes()}), "b.png"),
+        "bomb.zip": (zipped({"b.png": bytes(150_000_000)}, zipfile.ZIP_DEFLATED), "more than 100 MB"),
+        "nested.zip": (zipped({"b.zip": zipped({"c.png": b"c"})}), "b.zip is not an image"),
+        "damaged.zip": (zipped({"b.png": b"b"})[:-30], "damaged.zip"),
+        "letter.zip": (b"Dear Sir or Madam", "letter.zip"),
+    }
+    for name, (data, words) in kinds.items():
+        (tmp_path / name).write_bytes(data)
+        uploads = [{"path": str(path)} for path in (tmp_path / name, photo)]
+        try:
+            *_, told, _ = (state for state, _ in app.restore_batch(uploads, "dcp", 1, "as it came", None))
+            assert "2 of 2 done" in told
+        except app.gr.Error as error:
+            told = error.message
+        assert words in told and str(tmp_path) not in told, name
+    assert not (tmp_path.parent / "b_dehazed.png").exists()
 
 
 def test_video_tells_how_far_it_is_and_explains(hazy, tmp_path):

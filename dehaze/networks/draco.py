@@ -68,7 +68,8 @@ class DRACO(nn.Module, PyTorchModelHubMixin):
 
     DDIRB, three inverted residuals with squeeze and excitation, gives K₁ and so J₁; ATTDRN, dilated convolutions with
     attention, adds to it for K₂ and J₂. Both keep the full resolution, at 32 and 96 channels, and neither is
-    normalised. Weights start as Keras draws them.
+    normalised. Weights start as Keras draws them, but for the heads, which start small and above zero (ours): as drawn,
+    some of their rectified channels are shut for all images, and stay so.
     """
 
     config_class = DRACOConfig
@@ -90,6 +91,10 @@ class DRACO(nn.Module, PyTorchModelHubMixin):
             if isinstance(layer, nn.Conv2d):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            for head in (self.head1, self.head2):
+                head.weight *= 0.1
+                head.bias += 0.25
 
     def stages(self, hazy: Tensor) -> list[Tensor]:
         """Return J₁ and J₂ of `hazy` [B,3,H,W] in [0,1], each of the same shape and range."""

@@ -23,12 +23,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--batch", type=int, help="of all processes together, instead of the recipe's")
     parser.add_argument("--crop", type=int, help="side of the crops in px, instead of the recipe's")
+    parser.add_argument("--learning-rate", type=float, help="instead of the recipe's")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
     parser.add_argument("--workers", type=int, default=1, help="rendering processes beside each training process")
     parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], default="bf16")
     parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
     options = parser.parse_args()
-    instead = {key: getattr(options, key) for key in ("steps", "batch", "crop", "seed")}
+    instead = {key: getattr(options, key) for key in ("steps", "batch", "crop", "learning_rate", "seed")}
     given = {key: value for key, value in instead.items() if value is not None}
     try:
         train(

@@ -99,7 +99,7 @@ def dehazer(model: str) -> dehaze.Dehazer:
 @lru_cache(1)
 def haze_teller() -> HazeDensity | None:
     """Load the CLIP model that tells the haze of any picture and favours no model; None where none ships."""
-    return load_density() if hub.shipped_folder("clip").is_dir() else None
+    return load_density() if hub.shipped("clip") else None
 
 
 @GPU

@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,17 +14,20 @@ from bench.report.table import ARROWS, Table, tables
 from leaderboard.view import score_text
 
 SHIPPED = RESULTS.parents[1] / "dehaze" / "weights"
+# What stands between these two lines of a card gives way to the figures of the records, so that none is there twice.
+PLACE = re.compile(r"<!-- figures -->\n.*?<!-- /figures -->\n", re.DOTALL)
 
 
 def with_figures(name: str, records: Sequence[Record], folder: Path | None = None) -> str:
-    """Return the card in `folder` with the figures of the model `name`: a table at its end, and `model-index`.
+    """Return the card in `folder` with the figures of the model `name`: a table at its PLACE, and `model-index`.
 
-    `folder` (default: the shipped weights) holds the card beside the weights, whose hash the records must name. Raises
-    RecordError if there is no such record, or one is of other weights.
+    `folder` (default: the shipped weights) holds the card beside the weights, whose hash the records must name. A card
+    without a PLACE gets a section at its end. Raises RecordError if there is no record of the model, or one is of other
+    weights.
     """
     from huggingface_hub import EvalResult, ModelCard
 
-    folder = folder or SHIPPED / name
+    folder = folder or SHIPPED / name.replace(":", "_")
     card, weights = folder / "README.md", folder / "model.safetensors"
     for path in (card, weights):
         if not path.is_file():
@@ -52,15 +56,15 @@ def with_figures(name: str, records: Sequence[Record], folder: Path | None = Non
         for metric, summary in record.metrics.items()
         if summary.mean is not None
     ]
-    made.text = f"{made.text.rstrip()}\n\n{_section(tables(own))}"
+    figures = _figures(tables(own))
+    text, found = PLACE.subn(lambda _: figures, made.text)
+    made.text = text if found else f"{text.rstrip()}\n\n## Figures from the records\n\n{figures}"
     return str(made)
 
 
-def _section(found: list[Table]) -> str:
+def _figures(found: list[Table]) -> str:
     columns = {column.name: column for table in found for column in table.columns}
     lines = [
-        "## Figures from the records",
-        "",
         "The mean over all images of a set [95 % bootstrap interval]; ↑ higher or ↓ lower is better. Numbers under",
         "different protocols are never comparable. † marks a set that training data of this model overlaps.",
         "",

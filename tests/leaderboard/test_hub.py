@@ -199,6 +199,15 @@ def test_a_card_has_the_figures_of_the_records(enter, results, weights):
     assert f"| sample | native-v1 | 18 | {score} | " in made.text and niqe.metric_name == "niqe ↓"
 
 
+def test_figures_of_the_records_take_the_place_of_typed_ones(enter, results, weights):
+    record = read(enter(results, source="model", weights_sha256=WEIGHTS))
+    text = "# Mine\n\nBefore.\n\n<!-- figures -->\n| psnr |\n| 99.99 |\n<!-- /figures -->\n\nAfter.\n"
+    (weights / "README.md").write_text(f"---\nlicense: mit\n---\n{text}")
+    made = card.with_figures("mine", [record], weights)
+    assert "99.99" not in made and "Figures from the records" not in made
+    assert made.index("Before.") < made.index("| sample | native-v1 | 18 |") < made.index("After.")
+
+
 def test_a_card_takes_no_figures_of_other_weights(enter, results, weights):
     records = list(read_folder(results)[0].values())
     with pytest.raises(RecordError, match="there is no record of the model mine"):

@@ -66,6 +66,10 @@ def run(
         typer.Option("--dataset", help="A name from list, folder:PATH or hub:…; may be repeated. Default: sample."),
     ] = None,
     data_root: DataRoot = None,
+    weights: Annotated[
+        str, typer.Option(help="Of the one model given: a .safetensors file, a folder or a Hub id.")
+    ] = "shipped",
+    method: Annotated[str | None, typer.Option(help="What records call that model; default: its name.")] = None,
     metric: Metrics = None,
     protocol_name: ProtocolName = "native-v1",
     fade_stats: FadeStats = None,
@@ -88,6 +92,8 @@ def run(
     """
     with _clean_errors():
         models = _once(models or dehaze.list_models())
+        if len(models) > 1 and (method or weights != "shipped"):
+            raise RunError("--weights and --method are of one model: give it with --model, and no other")
         for model in models:  # a misspelt last one is told now, not after hours
             NETWORKS.get(model)
         if name is not None and len(sets or []) > 1:
@@ -103,7 +109,7 @@ def run(
         how = {"options": options, "resume": resume, "pictures": save_images, "processes": processes}
         records = []
         for model in models:
-            restorer = _load(model, processes.device(device))
+            restorer = _load(model, weights, processes.device(device), method)
             records += [_run(restorer, dataset, rules, scores, output, **how) for dataset in loaded]
     if processes.is_main:
         _finish(records, output, missing)
@@ -280,9 +286,9 @@ def _dataset(spec: str, **options: Any) -> datasets.Dataset:
     return dataset
 
 
-def _load(model: str, device: str | None) -> Model:
+def _load(model: str, weights: str, device: str | None, method: str | None) -> Model:
     try:
-        return Model(dehaze.load(model, device=device))
+        return Model(dehaze.load(model, weights, device), method)
     except ValueError as error:  # a device that is not there
         raise RunError(str(error)) from None
 

@@ -41,20 +41,20 @@ class Restorer(Interface):
 
 
 class Model:
-    """Restore with a model of this project.
+    """Restore with a model of this project, which records call `name`, or as it is called.
 
     Where memory runs out, the image is restored in tiles, halved until they fit; a model that must see the whole image
     fails on it instead, since tiles would make it another method.
     """
 
-    def __init__(self, dehazer: Dehazer):
+    def __init__(self, dehazer: Dehazer, name: str | None = None):
         self._dehazer = dehazer
         self.device = str(dehazer.device)
         self.dtype = str(dehazer.dtype).removeprefix("torch.")
         card = dehazer.card
         trained_on = card.get("datasets") or ()
         self.method = Method(
-            name=dehazer.name,
+            name=name or dehazer.name,
             revision=dehazer.revision,
             weights_sha256=dehazer.weights_sha256,
             parameters=sum(parameter.numel() for parameter in dehazer.network.parameters()),

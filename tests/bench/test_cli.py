@@ -1,12 +1,16 @@
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from bench import cli, record, runner
 from bench.metrics import MetricError
+from dehaze.hub import save_weights
+from dehaze.networks.draco import DRACO
 
 ROOT = Path(cli.__file__).parents[1]
 
@@ -71,6 +75,19 @@ def test_name_limit_and_protocol_go_into_the_record(bench, pairs, tmp_path):
     assert made.dataset.samples == 2
 
 
+def test_weights_of_ones_own_are_scored_under_a_name_of_ones_own(bench, pairs, tmp_path):
+    torch.manual_seed(0)
+    save_weights(DRACO(), tmp_path / "weights")
+    digest = sha256((tmp_path / "weights" / "model.safetensors").read_bytes()).hexdigest()
+    given = ["--model", "draco", "--weights", tmp_path / "weights", "--method", "mine", "--dataset", pairs]
+    result = bench("run", *given, "--metric", "psnr", "--output", tmp_path / "out", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    (path,) = (tmp_path / "out").glob("*.json")
+    assert path.name == "mine__folder-set__native-v1.json"
+    made = record.read(path).method
+    assert (made.name, made.weights_sha256) == ("mine", digest)
+
+
 def test_failures_are_listed_and_the_exit_code_is_1(bench, pairs, tmp_path):
     (tmp_path / "set/hazy/1.png").write_bytes(b"[red]not an image")
     result = bench("run", "--model", "identity", "--dataset", pairs, "--metric", "psnr", "--output", tmp_path / "out")
@@ -91,6 +108,8 @@ def test_failures_are_listed_and_the_exit_code_is_1(bench, pairs, tmp_path):
         (["--fade-stats", "."], "add --metric fade"),
         (["--metric", "fade", "--fade-stats", "/nowhere"], "/nowhere, given by --fade-stats, does not exist"),
         (["--device", "cuda:99"], "cuda:99"),
+        (["--model", "draco", "--weights", "/nowhere"], "there are no weights at /nowhere"),
+        (["--model", "dcp", "--model", "draco", "--weights", "own.safetensors"], "--weights and --method are of one"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(bench, pairs, tmp_path, arguments, message):

@@ -50,7 +50,7 @@ class HazeDensity(nn.Module):
     """Tell how hazy images are, and where, by what a CLIP model finds nearer: prompts of haze or of clear air.
 
     The score compares the image's embedding with the mean of either set, at the model's own temperature (100 in
-    OpenAI's); the density does so for each patch. `embedding` is the image's, less its component along the direction
+    OpenAI's); the density does so for each patch and those around it. `embedding` is the image's, less its component along the direction
     from clear to hazy, of length 1 again. Images of any size are brought to about as many pixels as the model was
     trained with, in whole patches. Gradients reach images that ask for them.
     """
@@ -72,11 +72,13 @@ class HazeDensity(nn.Module):
         """Return density, score and embedding of `image` [B,3,H,W] in [0,1] from one pass."""
         with torch.autocast(image.device.type, enabled=False):  # at a temperature of 100 rounding would show
             patches, whole = encode_images(self.model, image.float())
-            density, score = (haziness(self.model, x, self.prompts).sigmoid() for x in (patches, whole))
+            local, score = (haziness(self.model, x, self.prompts) for x in (patches, whole))
+            # Haze is smooth and single patches err: each is averaged with those around it.
+            density = F.avg_pool2d(local[:, None], 3, stride=1, padding=1, count_include_pad=False).sigmoid()
             direction = F.normalize(self.prompts[0] - self.prompts[1], dim=0)
             embedding = F.normalize(whole - (whole @ direction)[:, None] * direction, dim=-1)
-        density = F.interpolate(density[:, None], size=image.shape[-2:], mode="bilinear", align_corners=False)
-        return Haze(density, score, embedding)
+        density = F.interpolate(density, size=image.shape[-2:], mode="bilinear", align_corners=False)
+        return Haze(density, score.sigmoid(), embedding)
 
     def map(self, image: Tensor) -> Tensor:
         """Return the haze density [B,1,H,W] in [0,1] of `image` [B,3,H,W] in [0,1]."""

@@ -9,10 +9,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from dehaze import density, hub
+from dehaze import density, hub, image
 from dehaze.density import CLEAR, HAZY, HazeDensity, encode_images, load_density
 from dehaze.errors import WeightsError
+from dehaze.haze.scattering import scatter, transmission
+from dehaze.training.data import Scene, random_crop
+from dehaze.training.validation import spearman
 from tests.hub import HubServer, impatient
+
+SAMPLE = Path(__file__).parents[2] / "bench" / "sample"
+AIRLIGHT = torch.tensor([0.8, 0.82, 0.85]).view(3, 1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -84,15 +90,15 @@ def test_patches_attend_by_their_values(haze, images):
         last.self_attn.v_proj.weight,
         last.self_attn.v_proj.bias,
     )
-    for image, row, column in product(range(2), range(4), range(4)):
+    for i, row, column in product(range(2), range(4), range(4)):
         heads = []
-        for head in values[image].split(8, -1):
+        for head in values[i].split(8, -1):
             weights = (head @ head[1 + 4 * row + column] / 8**0.5).softmax(0)
             heads.append(weights @ head)
         place = 1 + 4 * row + column
-        token = given[0][image, place] + last.self_attn.out_proj(torch.cat(heads))
+        token = given[0][i, place] + last.self_attn.out_proj(torch.cat(heads))
         expected = model.visual_projection(model.vision_model.post_layernorm(token))
-        torch.testing.assert_close(patches[image, row, column], F.normalize(expected, dim=0), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(patches[i, row, column], F.normalize(expected, dim=0), atol=1e-5, rtol=1e-4)
 
 
 def test_prompts_are_means_of_their_sets(haze):
@@ -103,9 +109,13 @@ def test_prompts_are_means_of_their_sets(haze):
     torch.testing.assert_close(haze.prompts, torch.stack([mean(HAZY), mean(CLEAR)]))
 
 
-def test_the_map_is_the_patches_answer_brought_to_the_images_size(haze, images):
+def test_the_map_is_the_answer_around_each_patch_brought_to_the_images_size(haze, images):
     patches, _ = encode_images(haze.model, images)
-    expected = (100 * patches @ haze.prompts.T).softmax(-1)[..., 0]
+    hazy, clear = (100 * patches @ haze.prompts.T).unbind(-1)
+    expected = torch.empty_like(hazy)
+    for row, column in product(range(4), range(4)):
+        around = slice(max(0, row - 1), row + 2), slice(max(0, column - 1), column + 2)
+        expected[:, row, column] = (hazy - clear)[:, *around].mean((1, 2)).sigmoid()
     haze.model.logit_scale.fill_(torch.tensor(100.0).log())
     map_ = haze.map(images)
     assert map_.shape == (2, 1, 32, 32)
@@ -225,3 +235,43 @@ class TestLoading:
         file.write_bytes((clip / "model.safetensors").read_bytes()[:1000])
         with pytest.raises(WeightsError, match="no CLIP model can be had"):
             load_density(tmp_path)
+
+
+class TestShipped:
+    """The CLIP model that ships, on the scenes of the sample set: none of them was trained on."""
+
+    @pytest.fixture(scope="class")
+    def haze(self) -> HazeDensity:
+        return load_density()
+
+    @pytest.fixture(scope="class")
+    def scenes(self) -> list[tuple[Tensor, Tensor]]:
+        """Return clear scenes [3,256,256] in [0,1] with their depth [256,256], 1 being far."""
+        scenes = [
+            Scene(photo, SAMPLE / "depth" / f"{photo.stem}.png") for photo in sorted((SAMPLE / "clear").iterdir())
+        ]
+        return [random_crop(scene, 256, torch.Generator().manual_seed(0)) for scene in scenes]
+
+    def test_it_is_small(self, haze):
+        assert sum(parameter.numel() for parameter in haze.model.parameters()) <= 8_000_000
+        assert sum(file.stat().st_size for file in hub.shipped_folder("clip").iterdir()) <= 20e6
+
+    def test_denser_haze_of_a_scene_scores_higher(self, haze, scenes):
+        betas = torch.linspace(0, 3, 7)
+        for clear, depth in scenes:
+            graded = [scatter(clear, transmission(beta * (0.2 + 0.8 * depth[None])), AIRLIGHT) for beta in betas]
+            scores = haze.score(torch.stack(graded))
+            assert spearman(scores[None], betas[None]) >= 0.95
+
+    def test_the_map_shows_where_haze_lies(self, haze, scenes):
+        """From a clear corner to a hazy one, over any scene."""
+        fog = torch.linspace(0, 2, 256) + torch.linspace(0, 0.7, 256)[None, :, None]
+        hazy = torch.stack([scatter(clear, transmission(fog), AIRLIGHT) for clear, _ in scenes])
+        density = F.avg_pool2d(haze.map(hazy), 16)
+        truth = F.avg_pool2d((1 - transmission(fog))[None], 16).expand_as(density)
+        assert spearman(density, truth).mean() >= 0.6
+
+    def test_real_haze_scores_above_clear_scenes(self, haze, scenes):
+        clear = haze.score(torch.stack([scene for scene, _ in scenes]))
+        real = torch.cat([haze.score(image.read(photo).tensor()) for photo in sorted((SAMPLE / "real").iterdir())])
+        assert (real[:, None] > clear).double().mean() >= 0.95

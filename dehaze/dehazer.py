@@ -203,10 +203,14 @@ class Dehazer:
 
 
 def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, Tensor]]:
-    """Cover `length` pixels with tiles: each one's start, and its weights, which sum to 1 at every pixel."""
+    """Cover `length` pixels with tiles: each one's start, and its weights, which sum to 1 at every pixel.
+
+    There are as few as can be, all of the same length, and that no longer than it must be.
+    """
     if length <= tile:
         return [(0, torch.ones(length))]
     count = -(-(length - overlap) // (tile - overlap))
+    tile = -(-(length + (count - 1) * overlap) // count)
     starts = [round(i * (length - tile) / (count - 1)) for i in range(count)]
     total = torch.zeros(length)
     ramps = []

@@ -1,6 +1,9 @@
 import io
+import os
 import re
 import socket
+import subprocess
+import sys
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -718,6 +721,20 @@ def test_polyglots_come_out_as_pictures_alone(hazy, tmp_path):
     result, _, _ = app.run({"path": str(path)}, "dcp", None)
     *_, button = app.prepare(result, 1, "as it came")
     assert not zipfile.is_zipfile(button.value["path"])
+
+
+def test_a_zerogpu_space_lends_its_gpu_to_what_infers(tmp_path):
+    """Where `spaces` is installed, its decorator is taken, and comes before torch."""
+    (tmp_path / "spaces.py").write_text(
+        "import sys\nassert 'torch' not in sys.modules\nlent = []\n"
+        "def GPU(function):\n    lent.append(function.__name__)\n    return function\n"
+    )
+    command = "import app, spaces; print(*spaces.lent)"
+    path = os.pathsep.join([str(tmp_path), str(Path(app.__file__).parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", command], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["infer", "infer_clip"], done.stderr
 
 
 def test_only_a_few_models_stay_in_memory():

@@ -4,9 +4,9 @@ The paper gives the two modules, an efficient one that restores first and an exc
 and that together they close the gap between hazy and clear by steps; every layer here is ours.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import cache
-from math import lcm
 from typing import Any, ClassVar
 
 import torch
@@ -52,26 +52,28 @@ class PRM(nn.Module):
 
 
 class Gate(nn.Module):
-    """Mix the hazy image with what was restored last, by a share that changes from place to place; ½ at first."""
+    """Mix two images by the share of the second, which changes from place to place and is `share` at first."""
 
-    def __init__(self):
+    def __init__(self, share: float):
         super().__init__()
         self.layers = nn.Sequential(nn.Conv2d(6, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 1, 3, padding=1))
         nn.init.zeros_(self.layers[-1].weight)
-        nn.init.zeros_(self.layers[-1].bias)
+        nn.init.constant_(self.layers[-1].bias, math.log(share / (1 - share)))
 
-    def forward(self, hazy: Tensor, restored: Tensor) -> Tensor:
-        share = torch.sigmoid(self.layers(F.avg_pool2d(torch.cat([hazy, restored], 1), 4)))
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        share = torch.sigmoid(self.layers(F.avg_pool2d(torch.cat([first, second], 1), 4)))
         share = F.interpolate(share, scale_factor=4.0, mode="bilinear", align_corners=False)
-        return hazy + share * (restored - hazy)
+        return first + share * (second - first)
 
 
 class Progressive(nn.Module, PyTorchModelHubMixin):
     """Remove haze by steps around an exchangeable network, the backbone.
 
     PRM gives a first result J₀. Then the backbone, with the same weights, runs for T rounds: odd ones restore from a
-    gated mix of the hazy image and the last result, even ones refine the last result. `progressive` makes the class for
-    a backbone.
+    gated mix of the hazy image and the last result, even ones refine the last result. Each round's result is accepted
+    by a gate of its own, place by place; where it is not, the result before stays. At first the gates let all of the
+    first round pass and little of the others, so that the framework starts as the backbone alone. `progressive` makes
+    the class for a backbone.
     """
 
     backbone_class: ClassVar[type[nn.Module]]
@@ -93,7 +95,8 @@ class Progressive(nn.Module, PyTorchModelHubMixin):
             config = replace(config, backbone=own)
         self.config = config
         self.prm = PRM(config.width)
-        self.gate = Gate()
+        self.mix = Gate(0.5)
+        self.accept = nn.ModuleList(Gate(0.1 if number else 0.98) for number in range(config.rounds))
 
     @property
     def threshold(self) -> Tensor:
@@ -102,9 +105,9 @@ class Progressive(nn.Module, PyTorchModelHubMixin):
     def stages(self, hazy: Tensor) -> list[Tensor]:
         """Return J₀, J₁, …, J_T of `hazy` [B,3,H,W] in [0,1], each of the same shape and range."""
         results = [self.prm(hazy)]
-        for number in range(1, self.config.rounds + 1):
+        for number, accept in enumerate(self.accept):
             last = results[-1]
-            results.append(self.backbone(self.gate(hazy, last) if number % 2 else last))
+            results.append(accept(last, self.backbone(last if number % 2 else self.mix(hazy, last))))
         return results
 
     def forward(self, hazy: Tensor) -> Tensor:
@@ -115,7 +118,7 @@ class Progressive(nn.Module, PyTorchModelHubMixin):
 @cache
 def progressive(backbone: type[nn.Module]) -> type[Progressive]:
     """Return the progressive framework around a class of networks."""
-    multiple_of = lcm(backbone.multiple_of, 4)  # PRM works at 1/2, the gate at 1/4 of the resolution
+    multiple_of = math.lcm(backbone.multiple_of, 4)  # PRM works at 1/2, the gate at 1/4 of the resolution
     size = {"multiple_of": multiple_of, "min_size": -(-backbone.min_size // multiple_of) * multiple_of}
     advice = {"margin": backbone.margin, "tile_size": backbone.tile_size}
     about = {"__doc__": Progressive.__doc__, "__module__": Progressive.__module__, "backbone_class": backbone}

@@ -49,11 +49,22 @@ def test_rounds_alternate_between_the_mix_and_the_last_result():
     torch.testing.assert_close(first, (hazy + stages[0]) / 2)
     assert torch.equal(second, stages[1])
     torch.testing.assert_close(third, (hazy + stages[2]) / 2)
-    assert all(torch.equal(stage, 0.9 * seen) for stage, seen in zip(stages[1:], network.backbone.seen, strict=True))
+    for number, seen in enumerate(network.backbone.seen):  # almost all of the first round passes, a tenth of the others
+        accepted = torch.lerp(stages[number], 0.9 * seen, 0.1 if number else 0.98)
+        torch.testing.assert_close(stages[number + 1], accepted)
+
+
+def test_it_starts_as_the_backbone_alone():
+    torch.manual_seed(0)
+    network = NETWORKS.get("progressive:draco")()
+    hazy = torch.rand(1, 3, 32, 32)
+    first, second = network.stages(hazy)[1:]
+    torch.testing.assert_close(first, network.backbone(hazy), atol=0.03, rtol=0)
+    torch.testing.assert_close(second, first, atol=0.11, rtol=0)
 
 
 def test_the_gate_may_differ_from_place_to_place():
-    gate = Gate()
+    gate = Gate(0.5)
     nn.init.zeros_(gate.layers[0].weight), nn.init.zeros_(gate.layers[0].bias)
     nn.init.constant_(gate.layers[0].weight[:, 0, 1, 1].data, 1.0)  # sees red at its own place
     nn.init.constant_(gate.layers[-1].weight[:, :, 1, 1].data, 20.0)
@@ -83,7 +94,7 @@ def test_every_part_learns_from_the_last_stage():
             nn.init.normal_(parameter, std=0.1)
     hazy = 0.3 + 0.4 * torch.rand(2, 3, 64, 64)
     F.l1_loss(network(hazy), torch.rand_like(hazy)).backward()
-    for part in (network.prm, network.gate, network.backbone.head):
+    for part in (network.prm, network.mix, *network.accept, network.backbone.head):
         for name, parameter in part.named_parameters():
             assert parameter.grad.abs().sum() > 0, name
 

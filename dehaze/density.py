@@ -50,9 +50,9 @@ class HazeDensity(nn.Module):
     """Tell how hazy images are, and where, by what a CLIP model finds nearer: prompts of haze or of clear air.
 
     The score compares the image's embedding with the mean of either set, at the model's own temperature (100 in
-    OpenAI's); the density does so for each patch and those around it. `embedding` is the image's, less its component along the direction
-    from clear to hazy, of length 1 again. Images of any size are brought to about as many pixels as the model was
-    trained with, in whole patches. Gradients reach images that ask for them.
+    OpenAI's); the density does so for each patch and those around it. `embedding` is the image's, less its component
+    along the direction from clear to hazy, of length 1 again. Images of any size are brought to about as many pixels as
+    the model was trained with, in whole patches. Gradients reach images that ask for them.
     """
 
     def __init__(

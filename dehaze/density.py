@@ -5,7 +5,8 @@ CLIP Surgery (Li et al. 2023).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -155,9 +156,10 @@ def load_density(clip: str | Path = "shipped") -> HazeDensity:
     source, revision = (folder, None) if folder.is_dir() else hub_id.groups()
     revision = revision or "main"
     try:
-        model, report = CLIPModel.from_pretrained(
-            source, revision=revision, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
+        with _without_progress_bar():
+            model, report = CLIPModel.from_pretrained(
+                source, revision=revision, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
         tokenizer = CLIPTokenizer.from_pretrained(source, revision=revision)
     except Exception as error:  # the clients' own kinds, those of the HTTP library and of safetensors
         reason = str(error).strip().partition("\n")[0]
@@ -173,3 +175,17 @@ def load_density(clip: str | Path = "shipped") -> HazeDensity:
     if len(tokenizer) > model.config.text_config.vocab_size:
         raise WeightsError(f"the tokenizer of {clip} is of another model: it knows more words; copy it anew")
     return HazeDensity(model.eval().requires_grad_(False), tokenizer)
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar for what takes no time."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -93,7 +93,7 @@ def visitor(request: gr.Request | None) -> str:
 
 @lru_cache(MODELS_KEPT)
 def dehazer(model: str) -> dehaze.Dehazer:
-    return dehaze.load(model)
+    return dehaze.load(model, fast=True)  # a large photograph shall not keep the others waiting for minutes
 
 
 @lru_cache(1)

@@ -424,7 +424,8 @@ footer .divider { display: none; }
 @media (max-width: 640px) {
   .before-after { height: 75vw !important; }
   .before-after img { max-height: 75vw !important; }
-  #ranking { font-size: .875rem; }
+  #ranking { font-size: .8rem; }
+  #ranking td { white-space: nowrap; padding-right: .35rem; }
   #ranking th { overflow-wrap: anywhere; }
 }
 """

@@ -433,6 +433,12 @@ footer .divider { display: none; }
 SCROLL = "() => { if (innerWidth < 700) document.querySelector('#slider').scrollIntoView({behavior: 'smooth'}) }"
 # The restored picture lies over the hazy one: its opacity is the strength, at once and without the server.
 STRENGTH = "strength => document.documentElement.style.setProperty('--strength', strength ?? 1)"
+# Gradio builds the page piece by piece, and each moves those below it: nothing shows before all has stood still for a
+# moment (see SCRIPT), or, should the script fail, for long.
+HEAD = """<style>
+@keyframes appear { to { visibility: visible; } }
+html:not(.built) gradio-app { visibility: hidden; animation: appear 0s 8s forwards; }
+</style>"""
 # Gradio leaves these pictures without a text, and the divider between before and after to the mouse.
 SCRIPT = """() => {
   const dress = slider => {
@@ -467,7 +473,14 @@ SCRIPT = """() => {
       picture.alt = picture.src.split('/').pop().split('.')[0].replaceAll('-', ' ');
     });
   };
-  new MutationObserver(look).observe(document.body, {childList: true, subtree: true});
+  const show = () => document.documentElement.classList.add('built');
+  let still = setTimeout(show, 250);
+  const changed = () => {
+    look();
+    clearTimeout(still);
+    still = setTimeout(show, 250);
+  };
+  new MutationObserver(changed).observe(document.body, {childList: true, subtree: true});
   look();
 }"""
 
@@ -688,7 +701,7 @@ def launch(results: Path = RESULTS, **options: Any) -> gr.Blocks:
     """Build the page and serve it; `options` go to gradio's launch."""
     page = build(results)
     page.launch(
-        theme=theme(), css=CSS + view.CSS + submit.CSS, js=SCRIPT, max_file_size=MAX_FILE,
+        theme=theme(), css=CSS + view.CSS + submit.CSS, js=SCRIPT, head=HEAD, max_file_size=MAX_FILE,
         state_session_capacity=VISITORS_KEPT, allowed_paths=[], footer_links=["api"], run_history=False, **options,
     )  # fmt: skip
     return page

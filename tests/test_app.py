@@ -352,6 +352,18 @@ def download(page, folder, button="#download"):
     return path
 
 
+@pytest.mark.parametrize("size", [(1280, 900), (390, 844)])
+def test_nothing_jumps_while_the_page_opens(visit, size):
+    page = visit(*size)
+    page.wait_for_timeout(1000)
+    moved = """() => new Promise(tell => new PerformanceObserver(list => {
+      tell(list.getEntries().reduce((sum, shift) => sum + shift.value, 0));
+    }).observe({type: 'layout-shift', buffered: true}))"""
+    # An observer is told of no shift if there was none: then a shift of our own is all that it sees.
+    page.evaluate("document.querySelector('#intro').style.marginTop = '10px'")
+    assert 0 < page.evaluate(moved) < 0.05
+
+
 def test_visitor_restores_compares_and_downloads(visit, hazy, tmp_path, monkeypatch):
     restorations = []
     original = app.restore

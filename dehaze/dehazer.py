@@ -16,9 +16,9 @@ from dehaze.networks import NETWORKS
 from dehaze.networks.dcp import guided_coefficients
 
 FAST_PIXELS = 1_000_000
-# Pixels of the copy: first the surroundings, which texture follows that the copy has lost, then what is left of it,
-# nearby. A larger ε would blur faint texture in dense haze.
-GUIDE_RADII, GUIDE_EPSILON = (16, 2), 1e-5
+# Pixels of the copy. A smaller radius would follow the bright rims that networks draw along edges, and enlarge them; a
+# larger ε would blur faint texture in dense haze.
+GUIDE_RADIUS, GUIDE_EPSILON = 16, 1e-5
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ class Dehazer:
         """Restore a copy of about as many pixels, and do to the photograph what was done to the copy.
 
         A network that applies a smooth map to its input makes each channel, from place to place, a multiple of what it
-        was plus a constant. Guided filters find both on the copy, and they are brought up to full size (the fast guided
-        filter, He, Sun 2015); so edges and texture are the photograph's own.
+        was plus a constant. A guided filter finds both on the copy, and they are brought up to full size (the fast
+        guided filter, He, Sun 2015); so edges and texture are the photograph's own.
         """
         height, width = hazy.shape[-2:]
         shrink = (pixels / (height * width)) ** 0.5
@@ -158,11 +158,7 @@ class Dehazer:
 
         for channel in range(3):  # one by one: maps of all at the size of a large photograph would fill the memory
             at = (slice(None), slice(channel, channel + 1))
-            factor = offset = torch.zeros_like(small[at])
-            for radius in GUIDE_RADII:
-                left = copy[at] - (factor * small[at] + offset)
-                more, higher = guided_coefficients(small[at], left, radius, GUIDE_EPSILON)
-                factor, offset = factor + more, offset + higher
+            factor, offset = guided_coefficients(small[at], copy[at], GUIDE_RADIUS, GUIDE_EPSILON)
             restored[at] = restored[at].mul_(at_full_size(factor)).add_(at_full_size(offset))
         return restored.clamp_(0, 1), None if density is None else at_full_size(density)
 

@@ -221,18 +221,18 @@ class Rising(torch.nn.Module):
 @pytest.fixture
 def textured() -> torch.Tensor:
     """Fine stripes on a bright and on a dark half, between which there is a sharp edge."""
-    hazy = 0.3 + 0.4 * (torch.arange(400) >= 203) + 0.05 * (torch.arange(400) % 4 >= 2)
-    return (hazy + 0.1 * torch.linspace(0, 1, 300)[:, None]).expand(1, 3, 300, 400).contiguous()
+    hazy = 0.3 + 0.4 * (torch.arange(1200) >= 603) + 0.05 * (torch.arange(1200) % 4 >= 2)
+    return (hazy + 0.1 * torch.linspace(0, 1, 900)[:, None]).expand(1, 3, 900, 1200).contiguous()
 
 
 def test_fast_follows_a_reduced_copy_and_keeps_edges_and_texture(textured, monkeypatch):
-    monkeypatch.setattr("dehaze.dehazer.FAST_PIXELS", 100 * 134)
+    monkeypatch.setattr("dehaze.dehazer.FAST_PIXELS", 300 * 400)
     exact = dehaze.Dehazer("rising", Rising(), torch.device("cpu"), torch.float32)
     whole, _ = exact.restore(textured)
     followed, density = replace(exact, fast=True).restore(textured)
     assert density is None
     assert followed.shape == whole.shape
-    enlarged = F.interpolate(F.interpolate(whole, size=(100, 134), mode="area"), size=(300, 400), mode="bilinear")
+    enlarged = F.interpolate(F.interpolate(whole, size=(300, 400), mode="area"), size=(900, 1200), mode="bilinear")
     error, error_enlarged = (followed - whole).square().mean(), (enlarged - whole).square().mean()
     assert error < 0.02 * error_enlarged
     assert (followed - whole).abs().max() < 0.02

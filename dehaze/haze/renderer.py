@@ -1,5 +1,6 @@
 """The physical renderer: a clear photograph and its depth in, a hazy one and its ground truth out."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +16,9 @@ class RendererConfig:
     """Ranges of uniform draws and shares (probabilities) of what is rendered.
 
     The range of β is CORUN's, a little wider; noise and JPEG are RIDCP's, milder; the base haze, ramps, coloured
-    airlight, airlight maps, clear samples and linear light are ours, and so is a gamma that brightens as often as it
-    darkens: with RIDCP's, which only darkens, a network learns to brighten every photograph.
+    airlight, airlight maps, clear samples and linear light are ours, and so is a gamma that brightens as well: with
+    RIDCP's, which only darkens, a network learns to brighten every photograph. The exposure is ours, too: without it
+    dark scenes are restored too bright and bright ones too dark, for most photographs are neither.
     """
 
     beta: tuple[float, float] = (0.2, 3.2)  # scattering coefficient times a depth in [0,1]
@@ -28,6 +30,7 @@ class RendererConfig:
     airlight_warmth: float = 0.15  # red up and blue down, or the reverse
     airlight_unevenness: tuple[float, float] = (0.1, 0.6)  # of an airlight map: lit haze glows here and is dim there
     gamma: tuple[float, float] = (0.75, 1.6)  # of the scene before the haze
+    exposure: tuple[float, float] = (0.6, 2.0)  # a gamma of the scene and of its ground truth alike
     noise: tuple[float, float] = (0.5 / 255, 3 / 255)
     jpeg_quality: tuple[float, float] = (75, 95)
 
@@ -41,6 +44,7 @@ class RendererConfig:
     airlight_map_share: float = 0.2
     linear_share: float = 0.15  # scattering in linear light, as physics has it, instead of in sRGB values
     gamma_share: float = 0.3
+    exposure_share: float = 0.0
     noise_share: float = 0.2
     jpeg_share: float = 0.3
 
@@ -97,6 +101,9 @@ class HazeRenderer:
     def render(self, clear: Tensor, depth: Tensor, generator: torch.Generator) -> Rendered:
         """Render haze onto `clear` [3,H,W] in [0,1] with `depth` [H,W] in [0,1], where 1 is far and the sky is 1."""
         config = self.config
+        # Drawn only where it is wanted, so that the haze of other configurations stays what it was.
+        if config.exposure_share and torch.rand((), generator=generator) < config.exposure_share:
+            clear = clear ** math.exp(uniform(*map(math.log, config.exposure), generator))
         as_clear, in_linear, darkened, noisy, compressed = torch.rand(5, generator=generator).tolist()
         airlight = self.airlight(*depth.shape, generator)
         if as_clear < config.clear_share:

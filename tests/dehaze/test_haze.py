@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -72,6 +73,21 @@ class TestRenderer:
             sample = HazeRenderer(PURE).render(clear, depth, seeded(seed))
             torch.testing.assert_close(sample.hazy, scatter(clear, sample.transmission, sample.airlight))
             assert torch.equal(sample.clear, clear)
+
+    def test_exposure_changes_the_scene_and_its_truth_alike(self, scene):
+        clear, depth = scene
+        renderer = HazeRenderer(replace(PURE, exposure_share=0.5))
+        samples = [renderer.render(clear, depth, seeded(seed)) for seed in range(200)]
+        gammas = torch.tensor([(sample.clear.log().sum() / clear.log().sum()).item() for sample in samples])
+        for sample, gamma in zip(samples, gammas, strict=True):
+            torch.testing.assert_close(sample.clear, clear**gamma)
+            torch.testing.assert_close(sample.hazy, scatter(sample.clear, sample.transmission, sample.airlight))
+        changed = gammas[gammas != 1]
+        assert 70 < len(changed) < 130
+        assert 0.6 <= changed.min() < 0.7
+        assert 1.7 < changed.max() <= 2.0
+        # Even in the logarithm: as far from 1 as the range's geometric mean.
+        assert changed.log().mean().item() == pytest.approx(math.log(0.6 * 2.0) / 2, abs=0.1)
 
     def test_haze_grows_with_depth_and_beta(self, scene):
         clear, depth = scene

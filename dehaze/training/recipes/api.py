@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dehaze.haze import RendererConfig
 from dehaze.networks.api import API
 from dehaze.training.recipe import Batch, Recipe
 from dehaze.training.windows import hazy_windows
@@ -97,4 +98,8 @@ class APIObjective(nn.Module):
         return self.contrast(restored[chosen][window], clear, negatives)
 
 
-RECIPE = Recipe(network=API, objective=APIObjective, steps=8_000, learning_rate=5e-4)
+# How bright the scene is has to be seen through the haze: half of the scenes are darker or brighter than they were
+# taken, and none is to be brightened.
+RENDERER = RendererConfig(exposure_share=0.5, gamma_share=0)
+
+RECIPE = Recipe(network=API, objective=APIObjective, renderer=RENDERER, steps=8_000, learning_rate=5e-4)

@@ -49,21 +49,23 @@ BASE = CLIPHazeConfig(widths=(48, 96, 192), blocks=(4, 4, 8, 4, 4))
 class Aggregation(nn.Module):
     """CAM: mix local and global features [B,H,W,C] by a weight of each pixel and channel, then scale and shift.
 
-    `out = w ⊙ local + (1 − w) ⊙ global`, `w = σ(conv([local, global, density]))`; scale and shift come from the
-    embedding, and without one there are none.
+    `out = 2(w ⊙ local + (1 − w) ⊙ global)`, `w = σ(conv([local, global, density]))`; scale and shift come from the
+    embedding, and without one there are none. At first `w` is ½ everywhere and nothing is scaled or shifted: the plain
+    sum of both, from which CAM learns to depart (ours, as the factor 2 is).
     """
 
     def __init__(self, channels: int, embedding: int | None):
         super().__init__()
         self.weigh = nn.Linear(2 * channels + 1, channels)  # a 1×1 convolution
         self.modulate = None if embedding is None else nn.Linear(embedding, 2 * channels)
-        if self.modulate is not None:
-            nn.init.zeros_(self.modulate.weight)  # every image is treated alike at first
-            nn.init.zeros_(self.modulate.bias)
+        for layer in (self.weigh, self.modulate):
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, local: Tensor, global_: Tensor, density: Tensor, embedding: Tensor) -> Tensor:
         weight = self.weigh(torch.cat([local, global_, density.to(local.dtype)], -1)).sigmoid()
-        mixed = torch.lerp(global_, local, weight)
+        mixed = 2 * torch.lerp(global_, local, weight)
         if self.modulate is None:
             return mixed
         # Of length 1 in many dimensions, the embedding's numbers are small.

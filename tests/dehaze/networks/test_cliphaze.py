@@ -130,14 +130,16 @@ def test_tiles_are_told_what_the_whole_shows(tiny_clip):
 def test_cam_is_its_formula():
     torch.manual_seed(0)
     cam = Aggregation(6, 5)
-    nn.init.normal_(cam.modulate.weight)
     local, global_, density = torch.rand(2, 3, 4, 6), torch.rand(2, 3, 4, 6), torch.rand(2, 3, 4, 1)
     embedding = F.normalize(torch.rand(2, 5), dim=1)
+    torch.testing.assert_close(cam(local, global_, density, embedding), local + global_)  # as it starts
+    nn.init.normal_(cam.weigh.weight)
+    nn.init.normal_(cam.modulate.weight)
     mixed = cam(local, global_, density, embedding)
     scale, shift = (cam.modulate.weight @ embedding[1] * 5**0.5).split(6)
     at = (1, 2, 3)
     w = torch.sigmoid(cam.weigh.weight @ torch.cat([local[at], global_[at], density[at]]) + cam.weigh.bias)
-    torch.testing.assert_close(mixed[at], (w * local[at] + (1 - w) * global_[at]) * (1 + scale) + shift)
+    torch.testing.assert_close(mixed[at], 2 * (w * local[at] + (1 - w) * global_[at]) * (1 + scale) + shift)
 
 
 @torch.no_grad()

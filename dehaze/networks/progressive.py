@@ -29,14 +29,29 @@ class ProgressiveConfig:
     backbone: Any = None
 
 
+class Context(nn.Module):
+    """Add to features [B,C,h,w] what their mean over the whole image says, which a convolution alone cannot see."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.layer = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.layer(x.mean((2, 3), keepdim=True)))
+
+
 class PRM(nn.Module):
-    """Restore roughly: dilated convolutions at half the resolution give a map K, and `J₀ = clip(K·I − K + 1)`."""
+    """Restore roughly: dilated convolutions at half the resolution, which know of the whole image, give a map K.
+
+    `J₀ = clip(K·I − K + 1)`.
+    """
 
     def __init__(self, width: int):
         super().__init__()
         self.stem = nn.Conv2d(12, width, 3, padding=1)
         self.layers = nn.ModuleList(
-            nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation) for dilation in (1, 2, 4, 8)
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation), Context(width))
+            for dilation in (1, 2, 4, 8)
         )
         self.head = nn.Conv2d(width, 3, 3, padding=1)
         nn.init.zeros_(self.head.weight)  # untrained, it returns its input
@@ -46,7 +61,7 @@ class PRM(nn.Module):
         x = F.pixel_unshuffle(hazy - 0.5, 2).contiguous(memory_format=torch.channels_last)
         x = F.relu(self.stem(x))
         for layer in self.layers:
-            x = x + F.relu(layer(x))
+            x = x + layer(x)
         k = 1 + F.interpolate(self.head(x), scale_factor=2.0, mode="bilinear", align_corners=False)
         return (k * hazy - k + 1).clamp(0, 1)
 
@@ -56,7 +71,9 @@ class Gate(nn.Module):
 
     def __init__(self, share: float):
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(6, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 1, 3, padding=1))
+        self.layers = nn.Sequential(
+            nn.Conv2d(6, 16, 3, padding=1), nn.ReLU(), Context(16), nn.Conv2d(16, 1, 3, padding=1)
+        )
         nn.init.zeros_(self.layers[-1].weight)
         nn.init.constant_(self.layers[-1].bias, math.log(share / (1 - share)))
 
@@ -95,7 +112,7 @@ class Progressive(nn.Module, PyTorchModelHubMixin):
             config = replace(config, backbone=own)
         self.config = config
         self.prm = PRM(config.width)
-        self.mix = Gate(0.5)
+        self.mix = Gate(0.05)
         self.accept = nn.ModuleList(Gate(0.1 if number else 0.98) for number in range(config.rounds))
 
     @property

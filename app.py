@@ -6,9 +6,10 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import takewhile
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -265,37 +266,63 @@ def compare(upload: dict | None, models: list[str], request: gr.Request) -> Iter
     yield [f"{quality.ranking(rows)}{note()}", *pairs.values()]
 
 
+class Stop:
+    """What a stop button asks of the run of its page: to end after the photograph or frame at hand.
+
+    Where gradio cancels a run instead, the page closes its stream of messages, and those of what it runs next may be
+    lost with it.
+    """
+
+    def __init__(self) -> None:
+        self._pages: set[str | None] = set()
+
+    def ask(self, request: gr.Request) -> None:
+        self._pages.add(request.session_hash)
+
+    def withdraw(self, request: gr.Request) -> None:
+        self._pages.discard(request.session_hash)
+
+    def asked(self, request: gr.Request) -> bool:
+        return request.session_hash in self._pages
+
+
+stop_batch, stop_video = Stop(), Stop()
+
+
 def restore_batch(uploads: list[dict] | None, model: str, strength: float, form: str, request: gr.Request) -> Iterator:
-    """Restore many photographs; give the status of each, and at last all results in one archive."""
+    """Restore many photographs; give the status of each, and at last all results, or those so far, in one archive."""
     paths = [Path(upload["path"]) for upload in given(uploads, "photograph")]
     with explained("These photographs cannot be taken", paths[0]):
         sources = batch.find(paths, LIMITS)
     target, outcomes = in_cache("dehazed.zip"), []
     yield status(sources, outcomes), gr.DownloadButton("Download all", interactive=False)
     results = batch.restore(
-        sources, lambda photo: restore(model, photo, strength, request), target, FORMATS[form], LIMITS
-    )
+        takewhile(lambda _: not stop_batch.asked(request), sources),
+        lambda photo: restore(model, photo, strength, request), target, FORMATS[form], LIMITS,
+    )  # fmt: skip
     for outcome in results:
         outcomes.append(outcome)
         yield status(sources, outcomes), gr.skip()
+    if len(outcomes) < len(sources):
+        yield status(sources, outcomes, stopped=True), gr.skip()
     if count := sum(outcome.written is not None for outcome in outcomes):
         label = f"Download {count} photographs, {target.stat().st_size / 1e6:.1f} MB"
         yield gr.skip(), gr.DownloadButton(label, target, interactive=True)
 
 
-def status(sources: list[batch.Source], outcomes: list[batch.Outcome]) -> str:
+def status(sources: list[batch.Source], outcomes: list[batch.Outcome], stopped: bool = False) -> str:
     """Render how far a batch has come, and what became of each photograph."""
     rows = []
     for i, source in enumerate(sources):
         if i >= len(outcomes):
-            kind, text = "", "at work …" if i == len(outcomes) else "waiting"
+            kind, text = "", "not restored" if stopped else "at work …" if i == len(outcomes) else "waiting"
         elif error := outcomes[i].error:
             kind, text = "worse", html.escape(for_visitors(error), quote=False)
         else:
             kind, text = "better", f"{outcomes[i].megapixels:.1f} megapixels in {outcomes[i].seconds:.1f} s"
         rows.append(f"<tr><th scope=row>{html.escape(source.name)}</th><td class='{kind}'>{text}</td></tr>")
     failed = sum(outcome.error is not None for outcome in outcomes)
-    words = f"{len(outcomes)} of {len(sources)} done" + (f", {failed} failed" if failed else "")
+    words = f"{'Stopped: ' * stopped}{len(outcomes)} of {len(sources)} done" + (f", {failed} failed" if failed else "")
     return f"{bar(len(outcomes), len(sources), words)}<table><tbody>{''.join(rows)}</tbody></table>"
 
 
@@ -313,10 +340,14 @@ def restore_video(upload: dict | None, model: str, strength: float, request: gr.
         clip = video.probe(path)
         shrink = min(1, video.MAX_SIDE / max(clip.width, clip.height))
         allowance.take(visitor(request), clip.count * clip.width * clip.height * shrink**2 / 1e6)
-        for done in infer_clip(model, clip, target, strength):
-            spent = time.perf_counter() - began
-            words = f"{done} of about {clip.count} frames, {spent:.0f} s"
-            yield bar(done, max(done, clip.count), words), gr.skip()
+        with closing(infer_clip(model, clip, target, strength)) as frames:
+            for done in frames:
+                if stop_video.asked(request):
+                    yield STOPPED, gr.skip()
+                    return
+                spent = time.perf_counter() - began
+                words = f"{done} of about {clip.count} frames, {spent:.0f} s"
+                yield bar(done, max(done, clip.count), words), gr.skip()
     yield bar(done, done, f"{done} frames restored in {time.perf_counter() - began:.0f} s"), target
 
 
@@ -548,6 +579,7 @@ def build(results: Path = RESULTS) -> gr.Blocks:
 PRIVATE = {"preprocess": False, "api_visibility": "private"}
 RESTORING = {"concurrency_id": "restoring", "concurrency_limit": 1}
 LASTING = PRIVATE | {"concurrency_id": "lasting", "concurrency_limit": 1}
+AT_ONCE = PRIVATE | {"queue": False}
 SHOWING = PRIVATE | {"concurrency_id": "showing", "concurrency_limit": 2}
 
 
@@ -648,10 +680,10 @@ def batch_tab() -> None:
             state = gr.HTML(
                 "<p>What becomes of each appears here.</p>", elem_classes="scores", elem_id="batch", padding=False
             )
-    running = button.click(
+    button.click(stop_batch.withdraw, **AT_ONCE).success(
         restore_batch, [files, *settings], [state, download], show_progress="minimal", show_progress_on=state, **LASTING
     )
-    stop.click(lambda: STOPPED, None, state, cancels=running, **SHOWING)
+    stop.click(stop_batch.ask, **AT_ONCE)
 
 
 def video_tab() -> None:
@@ -668,10 +700,10 @@ def video_tab() -> None:
             restored = gr.Video(
                 label="Restored", interactive=False, height=480, buttons=["download"], elem_id="restored-clip"
             )
-    running = button.click(
+    button.click(stop_video.withdraw, **AT_ONCE).success(
         restore_video, [clip, *settings], [state, restored], show_progress="minimal", show_progress_on=state, **LASTING
     )
-    stop.click(lambda: STOPPED, None, state, cancels=running, **SHOWING)
+    stop.click(stop_video.ask, **AT_ONCE)
 
 
 def example_sources() -> list[dict[str, str]]:

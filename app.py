@@ -457,7 +457,6 @@ footer .divider { display: none; }
   .before-after img { max-height: 75vw !important; }
   #ranking { font-size: .8rem; }
   #ranking td { white-space: nowrap; padding-right: .35rem; }
-  #ranking th { overflow-wrap: anywhere; }
 }
 """
 # A phone shows the result below the button.

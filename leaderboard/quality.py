@@ -4,6 +4,7 @@ The page imports no `bench`; this is its door to the metrics that need no clear 
 """
 
 import html
+import re
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -110,7 +111,8 @@ def ranking(rows: list[Row]) -> str:
         texts.append("" if left is None or row.density is None else f"{row.density:.0%} → {left:.0%}")
         texts.append("" if row.seconds is None else f"{row.seconds:.1f} s")
         cells = "".join(f"<td>{text}</td>" for text in texts)
-        body.append(f"<tr><th scope=row>{html.escape(row.name)}</th>{cells}</tr>")
+        name = re.sub("([:_])", r"\1<wbr>", html.escape(row.name))  # where long ones may break on a phone
+        body.append(f"<tr><th scope=row>{name}</th>{cells}</tr>")
     absent = [f"{METRICS[name][0]} {_absence(name)}." for name in METRICS if rows and rows[0].scores[name] is None]
     return (
         f"<table><thead><tr>{''.join(f'<th>{text}</th>' for text in headings)}</tr></thead>"

@@ -62,6 +62,11 @@ def test_rankings_name_every_result():
     assert "<td>3.00</td><td>0.50</td><td>75% → 25%</td><td>1.2 s</td>" in table
 
 
+def test_long_names_may_break_between_their_words():
+    scores = dict.fromkeys(quality.METRICS)
+    assert "progressive:<wbr>a_<wbr>b&lt;" in quality.ranking([quality.Row("progressive:a_b<", scores)])
+
+
 def test_speed_is_the_median_over_records(make, tmp_path):
     for dataset, seconds in (("a", 0.48), ("b", 0.96), ("c", 4.8)):
         make("api", {"psnr": 20.0}, dataset=dataset, seconds=seconds).write(tmp_path)

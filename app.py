@@ -404,7 +404,7 @@ else, and deleted within two hours. Free software under the Apache License 2.0.<
 """
 BATCH_HINT = f"""
 Several photographs, or a zip archive of them: up to {LIMITS.photos}, each of at most {MAX_MEGAPIXELS} megapixels. What
-cannot be read is named and left out; the others go on.
+cannot be read is named and left out; the others go on. When you stop, what is done is kept.
 """
 VIDEO_HINT = f"""
 An MP4, MOV or WebM clip of at most {video.MAX_SECONDS} seconds, even one that this browser cannot play. The result is a

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dehaze.density import HazeDensity
 
 HEAD = 24  # channels for each head of the state-space model
+HAZE_MARGIN = 0.02  # from 0 and 1, that the density keeps: its logit stays within ±3.9
 Mix = Literal["local", "global", "sum", "density", "full"]
 INSTRUCTIONS = {"density": ("density",), "full": ("density", "embedding")}  # what CLIP has to say for a mix
 
@@ -49,28 +50,30 @@ BASE = CLIPHazeConfig(widths=(48, 96, 192), blocks=(4, 4, 8, 4, 4))
 class Aggregation(nn.Module):
     """CAM: mix local and global features [B,H,W,C] by a weight of each pixel and channel, then scale and shift.
 
-    `out = 2(w ⊙ local + (1 − w) ⊙ global)`, `w = σ(conv([local, global, density]))`; scale and shift come from the
-    embedding, and without one there are none. At first `w` is ½ everywhere and nothing is scaled or shifted: the plain
-    sum of both, from which CAM learns to depart (ours, as the factor 2 is).
+    `out = 2(w ⊙ local + (1 − w) ⊙ global)`, `w = σ(conv([local, global, density]))`; scale and shift are sums of what
+    the density, at each pixel, and the embedding, where there is one, have to say. The density enters as its logit, in
+    which haze that hides nearly all stays apart from haze that hides all. At first `w` is ½ everywhere and nothing is
+    scaled or shifted: the plain sum of both, from which CAM learns to depart (ours, as the factor 2, the logit and what
+    the density scales and shifts).
     """
 
     def __init__(self, channels: int, embedding: int | None):
         super().__init__()
         self.weigh = nn.Linear(2 * channels + 1, channels)  # a 1×1 convolution
-        self.modulate = None if embedding is None else nn.Linear(embedding, 2 * channels)
-        for layer in (self.weigh, self.modulate):
-            if layer is not None:
-                nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)
+        self.by_density = nn.Linear(1, 2 * channels)
+        self.by_embedding = None if embedding is None else nn.Linear(embedding, 2 * channels, bias=False)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, local: Tensor, global_: Tensor, density: Tensor, embedding: Tensor) -> Tensor:
-        weight = self.weigh(torch.cat([local, global_, density.to(local.dtype)], -1)).sigmoid()
-        mixed = 2 * torch.lerp(global_, local, weight)
-        if self.modulate is None:
-            return mixed
-        # Of length 1 in many dimensions, the embedding's numbers are small.
-        scale, shift = self.modulate(embedding * embedding.shape[-1] ** 0.5)[:, None, None].chunk(2, -1)
-        return mixed * (1 + scale) + shift
+        haze = density.logit(HAZE_MARGIN).to(local.dtype)
+        weight = self.weigh(torch.cat([local, global_, haze], -1)).sigmoid()
+        change = self.by_density(haze)
+        if self.by_embedding is not None:
+            # Of length 1 in many dimensions, the embedding's numbers are small.
+            change = change + self.by_embedding(embedding * embedding.shape[-1] ** 0.5)[:, None, None]
+        scale, shift = change.chunk(2, -1)
+        return 2 * torch.lerp(global_, local, weight) * (1 + scale) + shift
 
 
 class TrambaDA(nn.Module):

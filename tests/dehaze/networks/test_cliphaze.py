@@ -133,12 +133,16 @@ def test_cam_is_its_formula():
     local, global_, density = torch.rand(2, 3, 4, 6), torch.rand(2, 3, 4, 6), torch.rand(2, 3, 4, 1)
     embedding = F.normalize(torch.rand(2, 5), dim=1)
     torch.testing.assert_close(cam(local, global_, density, embedding), local + global_)  # as it starts
-    nn.init.normal_(cam.weigh.weight)
-    nn.init.normal_(cam.modulate.weight)
-    mixed = cam(local, global_, density, embedding)
-    scale, shift = (cam.modulate.weight @ embedding[1] * 5**0.5).split(6)
+    for parameter in cam.parameters():
+        nn.init.normal_(parameter)
     at = (1, 2, 3)
-    w = torch.sigmoid(cam.weigh.weight @ torch.cat([local[at], global_[at], density[at]]) + cam.weigh.bias)
+    haze = density[at].logit()
+    density[0], density[1, 0] = 0, 1  # whose logit is kept finite
+    mixed = cam(local, global_, density, embedding)
+    assert mixed.isfinite().all()
+    change = cam.by_density.weight[:, 0] * haze + cam.by_density.bias + cam.by_embedding.weight @ embedding[1] * 5**0.5
+    scale, shift = change.split(6)
+    w = torch.sigmoid(cam.weigh.weight @ torch.cat([local[at], global_[at], haze]) + cam.weigh.bias)
     torch.testing.assert_close(mixed[at], 2 * (w * local[at] + (1 - w) * global_[at]) * (1 + scale) + shift)
 
 

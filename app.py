@@ -282,8 +282,8 @@ class Stop:
     def withdraw(self, request: gr.Request) -> None:
         self._pages.discard(request.session_hash)
 
-    def asked(self, request: gr.Request) -> bool:
-        return request.session_hash in self._pages
+    def asked(self, request: gr.Request | None) -> bool:
+        return request is not None and request.session_hash in self._pages
 
 
 stop_batch, stop_video = Stop(), Stop()

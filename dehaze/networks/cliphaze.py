@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dehaze.errors import WeightsError
+from dehaze.networks.blocks.rows import by_rows
 from dehaze.networks.blocks.ss2d import SS2D
 from dehaze.networks.blocks.window_attention import WindowAttention
 
@@ -65,15 +66,18 @@ class Aggregation(nn.Module):
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, local: Tensor, global_: Tensor, density: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, local: Tensor, global_: Tensor, density: Tensor, embedding: Tensor | None) -> Tensor:
         haze = density.logit(HAZE_MARGIN).to(local.dtype)
         weight = self.weigh(torch.cat([local, global_, haze], -1)).sigmoid()
-        change = self.by_density(haze)
+        said = self.by_density.bias
         if self.by_embedding is not None:
             # Of length 1 in many dimensions, the embedding's numbers are small.
-            change = change + self.by_embedding(embedding * embedding.shape[-1] ** 0.5)[:, None, None]
-        scale, shift = change.chunk(2, -1)
-        return 2 * torch.lerp(global_, local, weight) * (1 + scale) + shift
+            said = said + self.by_embedding(embedding * embedding.shape[-1] ** 0.5)[:, None, None]
+        scale, shift = said.chunk(2, -1)
+        # By hand, for the density is one number a pixel: a linear layer's map of twice the channels would take longer.
+        rows = zip((1 + scale, shift), self.by_density.weight[:, 0].chunk(2), strict=True)
+        factor, shift = (torch.addcmul(row.to(haze.dtype), haze, step.to(haze.dtype)) for row, step in rows)
+        return torch.addcmul(shift, 2 * torch.lerp(global_, local, weight), factor)
 
 
 class TrambaDA(nn.Module):
@@ -92,7 +96,11 @@ class TrambaDA(nn.Module):
     def forward(self, x: Tensor, density: Tensor | None, embedding: Tensor | None) -> Tensor:
         y = self.norm1(x)
         seen = [path(y) for path in (self.local, self.global_) if path is not None]
-        x = x + (sum(seen) if self.cam is None else self.cam(*seen, density, embedding))
+        if self.cam is None:
+            return by_rows(lambda x, *seen: self._finish(x + sum(seen)), x, *seen)
+        return by_rows(lambda x, *given: self._finish(x + self.cam(*given, embedding)), x, *seen, density)
+
+    def _finish(self, x: Tensor) -> Tensor:
         return x + self.mlp(self.norm2(x))
 
 

@@ -4,13 +4,19 @@ The recurrence is computed in the chunked matrix form of state-space duality (Ma
 GPU alike spend their time in matrix products, and time is linear in the number of tokens.
 """
 
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dehaze.networks.blocks.rows import TOKENS, by_rows, in_parts
+
 CHUNK = 32  # on CPUs a step of training takes half as long again with 64, and more than twice as long with 16
 
-PART = 4096  # tokens of all images together, at least; with fewer the calls themselves take longer than what they do
+# On CPUs exp takes up to twenty times as long where its result is near 0, as it is after strong decay; exp2 does not.
+LOG2_E = 1 / math.log(2)
 
 
 def scan(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, chunk: int = CHUNK) -> Tensor:
@@ -19,35 +25,48 @@ def scan(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, chunk: int = CHUNK)
     `x` [B,L,H,P] holds H heads of P values, each head with its own `log_decay` [B,L,H] ≤ 0; `b` and `c` [B,L,N] are
     shared by the heads. Any L ≥ 1. Returns [B,L,H,P].
     """
-    state = x.new_zeros(len(x), 1, x.shape[2], b.shape[-1], x.shape[3])
-    results = []
-    # Some chunks at a time: what lies between fits the processor's cache, and memory does not grow with L.
-    tokens = chunk * max(chunk, PART // (len(x) * chunk))
-    for part in zip(*(value.split(tokens, 1) for value in (x, log_decay, b, c)), strict=True):
-        y, state = _scan_chunks(*part, state, chunk)
-        results.append(y)
-    return torch.cat(results, 1)
+    tokens = chunk * max(chunk, TOKENS // (len(x) * chunk))
+    parts = zip(*(value.split(tokens, 1) for value in (x, log_decay, b, c)), strict=True)
+    return torch.cat(list(_scan_parts(parts, chunk)), 1)
+
+
+def _scan_parts(parts: Iterable[Sequence[Tensor]], chunk: int = CHUNK) -> Iterator[Tensor]:
+    """Scan a sequence part by part, each being what `scan` takes; yield their results.
+
+    What lies between fits the processor's cache, and memory does not grow with the length.
+    """
+    state = None
+    for x, log_decay, b, c in parts:
+        with torch.autocast(x.device.type, enabled=False):
+            y, state = _scan_chunks(x, log_decay, b, c, state, chunk)
+        yield y
 
 
 def _scan_chunks(
-    x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, state: Tensor, chunk: int
+    x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, state: Tensor | None, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """Scan from a state [B,1,H,N,P] on; return y, as `scan` does, and the state at the end."""
-    length = x.shape[1]
+    """Scan from a state [B,H,1,N·P] on, or from 0; return y, as `scan` does, and the state at the end."""
+    batch, length, heads, size = x.shape
     x, log_decay, b, c = (_in_chunks(value, chunk) for value in (x, log_decay, b, c))
-    x, decayed = x.transpose(2, 3), log_decay.cumsum(2).transpose(2, 3)  # [B,K,H,T,P], [B,K,H,T]
+    x, decayed = x.transpose(2, 3), (log_decay * LOG2_E).transpose(2, 3).cumsum(-1)  # [B,K,H,T,P], [B,K,H,T]
+    b, c = b[:, :, None], c[:, :, None]
+    each = x.shape[:3]
 
-    # Within a chunk each token sees those before it directly, as in attention without a softmax.
-    y = ((c @ b.transpose(-1, -2))[:, :, None] * _decay_matrix(decayed)) @ x
+    # What each chunk adds to the state, and the states before all of them and after the last.
+    left = (decayed[..., -1:] - decayed).exp2()
+    added = ((b * left[..., None]).transpose(-1, -2) @ x).flatten(3).transpose(1, 2)  # [B,H,K,N·P]
+    kept = _decay_matrix(F.pad(decayed[..., -1].transpose(1, 2).cumsum(2), (1, 0)))
+    states = kept[..., 1:] @ added  # [B,H,K+1,N·P]
+    if state is not None:
+        states = states + kept[..., :1] * state
+    before = states[:, :, :-1].transpose(1, 2).unflatten(3, (-1, size))
 
-    # What came before the chunk it sees in the state at its beginning, to which all earlier chunks have added.
-    left = (decayed[..., -1:] - decayed).exp()
-    added = b.transpose(-1, -2)[:, :, None] @ (x * left[..., None])  # [B,K,H,N,P]
-    added = torch.cat([state, added], 1).transpose(1, 2)
-    whole = F.pad(decayed[..., -1].transpose(1, 2).cumsum(2), (1, 0))
-    states = (_decay_matrix(whole) @ added.flatten(3)).unflatten(3, added.shape[3:]).transpose(1, 2)
-    y = y + (c[:, :, None] @ states[:, :-1]) * decayed.exp()[..., None]
-    return y.transpose(2, 3).flatten(1, 2)[:, :length], states[:, -1:]
+    # A token sees the state before its chunk, and the tokens before it in the chunk directly, as in attention without a
+    # softmax.
+    within = (c @ b.transpose(-1, -2)) * _decay_matrix(decayed)
+    y = (c * decayed.exp2()[..., None]) @ before
+    y = torch.baddbmm(y.flatten(0, 2), within.flatten(0, 2), x.flatten(0, 2)).unflatten(0, each)
+    return y.transpose(2, 3).flatten(1, 2)[:, :length], states[:, :, -1:]
 
 
 def _in_chunks(x: Tensor, chunk: int) -> Tensor:
@@ -61,10 +80,10 @@ def _in_chunks(x: Tensor, chunk: int) -> Tensor:
 
 
 def _decay_matrix(decayed: Tensor) -> Tensor:
-    """Return exp(d_t − d_u) for u ≤ t and 0 above the diagonal, from the sums d [...,T] of the logarithms."""
-    above = torch.ones(decayed.shape[-1], decayed.shape[-1], dtype=torch.bool, device=decayed.device).triu(1)
-    # Masked before the exponential: above the diagonal it would overflow.
-    return (decayed[..., :, None] - decayed[..., None, :]).masked_fill(above, float("-inf")).exp()
+    """Return 2^(d_t − d_u) for u ≤ t and 0 above the diagonal, from the sums d [...,T] of the logarithms to base 2."""
+    above = torch.full(decayed.shape[-1:] * 2, float("-inf"), dtype=decayed.dtype, device=decayed.device).triu(1)
+    # Hidden before the exponential: above the diagonal it would overflow.
+    return (decayed[..., :, None] - decayed[..., None, :]).add_(above).exp2_()
 
 
 class SS2D(nn.Module):
@@ -88,34 +107,28 @@ class SS2D(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        value = F.silu(self.value(x))
-        y = value * self.through
-        for direction in range(4):  # one after the other: together they would take four times the memory
-            y = y + self._pass(value, direction).to(y.dtype)
+        value = by_rows(lambda x: F.silu(self.value(x)), x)
+        along_rows = self._both_ways(value, 0)
+        along_columns = self._both_ways(value.transpose(1, 2), 1).transpose(1, 2)
+        return by_rows(self._gather, x, value, along_rows, along_columns)
+
+    def _gather(self, x: Tensor, value: Tensor, along_rows: Tensor, along_columns: Tensor) -> Tensor:
+        y = value * self.through + along_rows + along_columns
         return self.out(self.norm(y) * F.silu(self.gate(x)))
 
-    def _pass(self, value: Tensor, direction: int) -> Tensor:
-        """Scan [B,H,W,C] in one direction, to the same."""
+    def _both_ways(self, lines: Tensor, direction: int) -> Tensor:
+        """Scan [B,R,S,C] line by line, forwards in this direction and backwards in the one two further; add both."""
+        parts = [part.flatten(1, 2) for part in in_parts(lines)]
+        forwards = _scan_parts(self._controlled(part, direction) for part in parts)
+        backwards = _scan_parts(self._controlled(part.flip(1), direction + 2) for part in reversed(parts))
+        returned = [part.flip(1) for part in backwards][::-1]
+        both = torch.cat([a + b for a, b in zip(forwards, returned, strict=True)], 1)
+        return both.to(lines.dtype).view(lines.shape)
+
+    def _controlled(self, value: Tensor, direction: int) -> tuple[Tensor, ...]:
+        """Return what `scan` takes, as tokens [B,L,C] say it."""
         # Steps and decays multiply up over thousands of tokens: in float32 whatever the precision around them.
         b, c, step = self.controls[direction](value).float().split([self.state, self.state, self.heads], -1)
         step = F.softplus(step + self.step[direction])
-        log_decay = -step * self.log_rate[direction].exp()
-        taken = value.unflatten(-1, (self.heads, -1)) * step[..., None].to(value.dtype)
-        sequences = [_as_sequence(part, direction).float() for part in (taken, log_decay, b, c)]
-        del taken, log_decay, b, c  # large photographs fill the memory
-        with torch.autocast(value.device.type, enabled=False):
-            scanned = scan(*sequences)
-        return _as_image(scanned.flatten(2), direction, value.shape[1:3])
-
-
-def _as_sequence(x: Tensor, direction: int) -> Tensor:
-    """Read [B,H,W,…] as [B,L,…]: by rows (0), by columns (1), and both backwards (2, 3)."""
-    x = (x.transpose(1, 2) if direction % 2 else x).flatten(1, 2)
-    return x.flip(1) if direction > 1 else x
-
-
-def _as_image(x: Tensor, direction: int, size: tuple[int, int]) -> Tensor:
-    """Undo `_as_sequence` for an image of `size` (height, width)."""
-    x = x.flip(1) if direction > 1 else x
-    height, width = size
-    return x.unflatten(1, (width, height)).transpose(1, 2) if direction % 2 else x.unflatten(1, (height, width))
+        taken = value.float().unflatten(-1, (self.heads, -1)) * step[..., None]
+        return taken, -step * self.log_rate[direction].exp(), b, c

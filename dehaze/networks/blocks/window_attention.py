@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dehaze.networks.blocks.rows import in_parts
+
 WINDOW = 8
 
 
@@ -32,11 +34,18 @@ class WindowAttention(nn.Module):
         if shift:
             x = F.pad(x.permute(0, 3, 1, 2), (shift,) * 4, mode="reflect").permute(0, 2, 3, 1)
         rows, columns = x.shape[1] // WINDOW, x.shape[2] // WINDOW
-        x = x.reshape(batch, rows, WINDOW, columns, WINDOW, channels).transpose(2, 3)
-        query, key, value = self.qkv(x.reshape(-1, WINDOW**2, channels)).chunk(3, -1)
-        # Written out: on CPUs the fused attention's backward pass is several times slower for so few tokens.
-        scores = query @ key.transpose(-1, -2) * self.scale + self.bias(self.distance)[..., 0]
-        x = self.out(scores.softmax(-1).to(value.dtype) @ value)
-        x = x.view(batch, rows, columns, WINDOW, WINDOW, channels).transpose(2, 3)
-        x = x.reshape(batch, rows * WINDOW, columns * WINDOW, channels)
+        bias = self.bias(self.distance)[..., 0]
+        x = x.reshape(batch, rows, WINDOW, columns, WINDOW, channels)
+        # Scores that fit the processor's cache take a third of the time.
+        x = torch.cat([self._attend(part, bias) for part in in_parts(x)], 1)
+        x = x.view(batch, rows * WINDOW, columns * WINDOW, channels)
         return x[:, shift : shift + height, shift : shift + width]
+
+    def _attend(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Attend within some rows of windows [B,R,8,W,8,C], to the same."""
+        windows = x.transpose(2, 3)
+        query, key, value = self.qkv(windows.reshape(-1, WINDOW**2, x.shape[-1])).chunk(3, -1)
+        # Written out: on CPUs the fused attention's backward pass is several times slower for so few tokens.
+        scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=self.scale)
+        seen = self.out(scores.softmax(-1).to(value.dtype) @ value)
+        return seen.view(windows.shape).transpose(2, 3)

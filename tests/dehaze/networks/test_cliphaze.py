@@ -101,6 +101,14 @@ def test_what_is_not_given_comes_from_clip(hazy, tiny_clip):
     assert awake(replace(TINY, clip="nowhere", mix="sum")).instruct(hazy) == {}
 
 
+@torch.no_grad()
+def test_how_many_rows_are_worked_on_at_a_time_changes_nothing(hazy, told, monkeypatch):
+    network = awake()
+    expected = network(hazy, **told)
+    monkeypatch.setattr("dehaze.networks.blocks.rows.TOKENS", 1)
+    torch.testing.assert_close(network(hazy, **told), expected, atol=1e-5, rtol=1e-4)
+
+
 def test_clip_is_no_part_of_the_weights(hazy, tiny_clip):
     network = awake(replace(TINY, clip=str(tiny_clip)))
     names = network.state_dict().keys()

@@ -1,9 +1,10 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from dehaze.networks.blocks.ss2d import SS2D, _as_image, _as_sequence, scan
+from dehaze.networks.blocks.ss2d import SS2D, scan
 
 
 def recurrence(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -48,12 +49,25 @@ def test_the_chunk_changes_nothing(chunk):
     torch.testing.assert_close(scan(*values, chunk), recurrence(*values), atol=1e-12, rtol=1e-10)
 
 
-def test_directions_are_rows_columns_and_both_backwards():
-    x = torch.arange(6.0).view(1, 2, 3, 1)
-    read = [_as_sequence(x, direction).flatten().tolist() for direction in range(4)]
-    assert read == [[0, 1, 2, 3, 4, 5], [0, 3, 1, 4, 2, 5], [5, 4, 3, 2, 1, 0], [5, 2, 4, 1, 3, 0]]
-    for direction in range(4):
-        assert torch.equal(_as_image(_as_sequence(x, direction), direction, (2, 3)), x)
+@pytest.mark.parametrize("tokens", [1, 12, 4096])
+@torch.no_grad()
+def test_directions_are_rows_columns_and_both_backwards(tokens, monkeypatch):
+    """Against the recurrence in four orders written out, whether few tokens or many are worked on at a time."""
+    monkeypatch.setattr("dehaze.networks.blocks.rows.TOKENS", tokens)
+    torch.manual_seed(0)
+    block, x = SS2D(8, heads=2, state=4), torch.rand(2, 5, 7, 8)
+    rows = torch.arange(35)
+    columns = rows.view(5, 7).T.flatten()
+    value = F.silu(block.value(x))
+    total = value.flatten(1, 2) * block.through
+    for direction, order in enumerate([rows, columns, rows.flip(0), columns.flip(0)]):
+        read = value.flatten(1, 2)[:, order]
+        b, c, step = block.controls[direction](read).split([4, 4, 2], -1)
+        step = F.softplus(step + block.step[direction])
+        decay = -step * block.log_rate[direction].exp()
+        total[:, order] += recurrence(read.unflatten(-1, (2, 4)) * step[..., None], decay, b, c).flatten(2)
+    expected = block.out(block.norm(total.view_as(x)) * F.silu(block.gate(x)))
+    torch.testing.assert_close(block(x), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_every_token_reaches_every_other():

@@ -13,12 +13,9 @@ from torch.nn import functional as F
 
 from dehaze import hub, image
 from dehaze.networks import NETWORKS
-from dehaze.networks.dcp import guided_coefficients
+from dehaze.networks.blocks.guided_filter import follow
 
 FAST_PIXELS = 1_000_000
-# Pixels of the copy. A smaller radius would follow the bright rims that networks draw along edges, and enlarge them; a
-# larger ε would blur faint texture in dense haze.
-GUIDE_RADIUS, GUIDE_EPSILON = 16, 1e-5
 
 
 @dataclass(frozen=True)
@@ -142,25 +139,17 @@ class Dehazer:
     def _follow_reduced_copy(self, hazy: Tensor, pixels: int) -> tuple[Tensor, Tensor | None]:
         """Restore a copy of about as many pixels, and do to the photograph what was done to the copy.
 
-        A network that applies a smooth map to its input makes each channel, from place to place, a multiple of what it
-        was plus a constant. A guided filter finds both on the copy, and they are brought up to full size (the fast
-        guided filter, He, Sun 2015); so edges and texture are the photograph's own.
+        Edges and texture are thus the photograph's own: see `follow`.
         """
         height, width = hazy.shape[-2:]
         shrink = (pixels / (height * width)) ** 0.5
         size = tuple(max(1, round(length * shrink)) for length in (height, width))
         small = F.interpolate(hazy, size=size, mode="area")
         copy, density = replace(self, fast=False).restore(small)
-        small, restored = small.float().cpu(), hazy.float().cpu().clone()
-
-        def at_full_size(map_: Tensor) -> Tensor:
-            return F.interpolate(map_, size=(height, width), mode="bilinear", align_corners=False)
-
-        for channel in range(3):  # one by one: maps of all at the size of a large photograph would fill the memory
-            at = (slice(None), slice(channel, channel + 1))
-            factor, offset = guided_coefficients(small[at], copy[at], GUIDE_RADIUS, GUIDE_EPSILON)
-            restored[at] = restored[at].mul_(at_full_size(factor)).add_(at_full_size(offset))
-        return restored.clamp_(0, 1), None if density is None else at_full_size(density)
+        restored = follow(hazy.float().cpu(), small.float().cpu(), copy).clamp_(0, 1)
+        if density is not None:
+            density = F.interpolate(density, size=(height, width), mode="bilinear", align_corners=False)
+        return restored, density
 
     @torch.inference_mode()
     def maps(self, hazy: Tensor, pixels: int) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dehaze.networks.blocks.guided_filter import guided_coefficients
+
 
 def _minimum_along(x: Tensor, window: int) -> Tensor:
     """Take the sliding minimum along the last dimension (van Herk 1992; Gil, Werman 1993)."""
@@ -24,42 +26,6 @@ def minimum_filter(x: Tensor, window: int) -> Tensor:
     The time does not depend on the window.
     """
     return _minimum_along(_minimum_along(x, window).mT.contiguous(), window).mT
-
-
-def _mean_along(x: Tensor, radius: int) -> Tensor:
-    length = x.shape[-1]
-    radius = min(radius, length - 1)
-    # float64: a running sum over thousands of pixels loses the small differences that variances are made of.
-    sums = x.cumsum(-1, dtype=torch.float64)
-    means = torch.empty_like(sums)
-    means[..., : length - radius] = sums[..., radius:]
-    means[..., length - radius :] = sums[..., -1:]
-    means[..., radius + 1 :] -= sums[..., : length - radius - 1]
-    position = torch.arange(length, dtype=torch.float64, device=x.device)
-    count = (position + radius).clamp_max(length - 1) - (position - radius).clamp_min(0) + 1
-    return means.div_(count)
-
-
-def box_filter(x: Tensor, radius: int) -> Tensor:
-    """Return the mean over (2·radius + 1)² neighbourhoods, cut off at the borders, of [..., H, W], as float64.
-
-    The time does not depend on the radius.
-    """
-    return _mean_along(_mean_along(x, radius).mT.contiguous(), radius).mT
-
-
-def guided_coefficients(guide: Tensor, x: Tensor, radius: int, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return the guided filter's mean coefficients (a, b), so that the filtered image is `a·guide + b`.
-
-    `guide` and `x` [..., H, W] in [0,1]. He, Sun, Tang 2010, equations 5, 6 and 8.
-    """
-    guide, x = guide.double(), x.double()
-    mean_guide, mean_x = box_filter(guide, radius), box_filter(x, radius)
-    covariance = box_filter(guide * x, radius).addcmul_(mean_guide, mean_x, value=-1)
-    variance = box_filter(guide * guide, radius).addcmul_(mean_guide, mean_guide, value=-1)
-    a = covariance.div_(variance.add_(epsilon))
-    b = mean_x.addcmul_(a, mean_guide, value=-1)
-    return box_filter(a, radius).float(), box_filter(b, radius).float()
 
 
 class DCP(nn.Module):

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dehaze import density
 from dehaze.networks import NETWORKS
 from dehaze.networks.api import API, APIConfig, faded
-from dehaze.networks.dcp import DCP, box_filter, guided_coefficients, minimum_filter
+from dehaze.networks.dcp import DCP, minimum_filter
 
 # Composed names are many and alike: one whose backbone routes patches, and one of any size.
 NAMES = [name for name in NETWORKS.names() if ":" not in name] + ["progressive:api", "progressive:draco"]
@@ -181,14 +181,6 @@ class TestDCP:
         expected = ndimage.minimum_filter(x[0, 0].numpy(), 15, mode="constant", cval=np.inf)
         assert np.array_equal(minimum_filter(x, 15)[0, 0].numpy(), expected)
 
-    @pytest.mark.parametrize("shape", [(40, 70), (9, 9), (3, 100), (1, 1)])
-    def test_box_filter_equals_a_plain_mean(self, shape):
-        x = np.random.default_rng(0).random(shape)
-        expected = [
-            [x[max(0, i - 4) : i + 5, max(0, j - 4) : j + 5].mean() for j in range(shape[1])] for i in range(shape[0])
-        ]
-        np.testing.assert_allclose(box_filter(torch.from_numpy(x), 4), expected, atol=1e-12)
-
     def test_restoration_equals_the_papers_formulas_in_numpy(self):
         generator = np.random.default_rng(1)
         hazy = ndimage.gaussian_filter(generator.random((60, 90, 3)), (2, 2, 0)) * 2 - 0.5
@@ -218,8 +210,3 @@ class TestDCP:
         expected = DCP()(small).repeat_interleave(2, 2).repeat_interleave(2, 3)
         monkeypatch.setattr(DCP, "largest_exact", 30 * 40)
         torch.testing.assert_close(DCP()(large), expected, atol=0.02, rtol=0)
-
-    def test_guided_filter_keeps_its_guide_when_epsilon_is_small(self):
-        guide = torch.rand(1, 1, 50, 50)
-        a, b = guided_coefficients(guide, guide, radius=5, epsilon=1e-9)
-        torch.testing.assert_close(a * guide + b, guide, atol=1e-4, rtol=0)

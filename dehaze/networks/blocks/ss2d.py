@@ -46,7 +46,7 @@ def _scan_chunks(
     x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, state: Tensor | None, chunk: int
 ) -> tuple[Tensor, Tensor]:
     """Scan from a state [B,H,1,N·P] on, or from 0; return y, as `scan` does, and the state at the end."""
-    batch, length, heads, size = x.shape
+    length, size = x.shape[1], x.shape[-1]
     x, log_decay, b, c = (_in_chunks(value, chunk) for value in (x, log_decay, b, c))
     x, decayed = x.transpose(2, 3), (log_decay * LOG2_E).transpose(2, 3).cumsum(-1)  # [B,K,H,T,P], [B,K,H,T]
     b, c = b[:, :, None], c[:, :, None]

@@ -1,0 +1,63 @@
+"""The guided filter (He, Sun, Tang 2010; fast: He, Sun 2015)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# The radius is in pixels of the copy. A smaller one would follow the bright rims that networks draw along edges, and
+# enlarge them; a larger ε would blur faint texture in dense haze.
+RADIUS, EPSILON = 16, 1e-5
+
+
+def _mean_along(x: Tensor, radius: int) -> Tensor:
+    length = x.shape[-1]
+    radius = min(radius, length - 1)
+    # float64: a running sum over thousands of pixels loses the small differences that variances are made of.
+    sums = x.cumsum(-1, dtype=torch.float64)
+    means = torch.empty_like(sums)
+    means[..., : length - radius] = sums[..., radius:]
+    means[..., length - radius :] = sums[..., -1:]
+    means[..., radius + 1 :] -= sums[..., : length - radius - 1]
+    position = torch.arange(length, dtype=torch.float64, device=x.device)
+    count = (position + radius).clamp_max(length - 1) - (position - radius).clamp_min(0) + 1
+    return means.div_(count)
+
+
+def box_filter(x: Tensor, radius: int) -> Tensor:
+    """Return the mean over (2·radius + 1)² neighbourhoods, cut off at the borders, of [..., H, W], as float64.
+
+    The time does not depend on the radius.
+    """
+    return _mean_along(_mean_along(x, radius).mT.contiguous(), radius).mT
+
+
+def guided_coefficients(guide: Tensor, x: Tensor, radius: int, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return the guided filter's mean coefficients (a, b), so that the filtered image is `a·guide + b`.
+
+    `guide` and `x` [..., H, W] in [0,1]. He, Sun, Tang 2010, equations 5, 6 and 8.
+    """
+    guide, x = guide.double(), x.double()
+    mean_guide, mean_x = box_filter(guide, radius), box_filter(x, radius)
+    covariance = box_filter(guide * x, radius).addcmul_(mean_guide, mean_x, value=-1)
+    variance = box_filter(guide * guide, radius).addcmul_(mean_guide, mean_guide, value=-1)
+    a = covariance.div_(variance.add_(epsilon))
+    b = mean_x.addcmul_(a, mean_guide, value=-1)
+    return box_filter(a, radius).float(), box_filter(b, radius).float()
+
+
+def follow(image: Tensor, copy: Tensor, restored: Tensor) -> Tensor:
+    """Do to `image` [B,3,H,W] in [0,1] what was done to a smaller copy of it, from `copy` to `restored` [B,3,h,w].
+
+    A network that applies a smooth map to its input makes each channel, from place to place, a multiple of what it was
+    plus a constant. A guided filter finds both on the copy, and they are brought up to full size (the fast guided
+    filter, He, Sun 2015); so edges and texture are the image's own. Returns [B,3,H,W], not clipped.
+    """
+    followed = torch.empty_like(image)
+    for channel in range(3):  # one by one: maps of all at the size of a large photograph would fill the memory
+        at = (slice(None), slice(channel, channel + 1))
+        factor, offset = (
+            F.interpolate(map_, size=image.shape[-2:], mode="bilinear", align_corners=False)
+            for map_ in guided_coefficients(copy[at], restored[at], RADIUS, EPSILON)
+        )
+        followed[at] = torch.addcmul(offset, image[at], factor)
+    return followed

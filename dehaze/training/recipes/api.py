@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from dehaze.haze import RendererConfig
 from dehaze.networks.api import API
+from dehaze.training.learned_haze import with_learned_haze
 from dehaze.training.recipe import Batch, Recipe
 from dehaze.training.windows import hazy_windows
 
-GENERATED_FROM, GENERATED_SHARE = 0.5, 0.25
+GENERATED_FROM = 0.5
 CONTRAST_FROM, CONTRAST_SHARE, CONTRAST_SIZE = 0.8, 0.25, 96
 CONTRAST = 0.002  # of either half; more lowers PSNR, and clear photographs are harmed
 REHAZED = 3  # negatives from the generator
@@ -54,7 +55,7 @@ class APIObjective(nn.Module):
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         draws = torch.Generator().manual_seed(int(batch["index"][0]))  # so that a resumed run draws the same
         if self.generator is not None and progress >= GENERATED_FROM:
-            batch = self._with_generated_haze(batch, draws)
+            batch = with_learned_haze(batch, self.generator, draws)
         hazy, clear = batch["hazy"], batch["clear"]
         maps, importance = self.network.predict(hazy)
         restored, density = self.network.apply_maps(hazy, maps)
@@ -71,18 +72,6 @@ class APIObjective(nn.Module):
             if progress >= CONTRAST_FROM:
                 terms |= self._contrast(restored, batch, draws)
         return terms
-
-    @torch.no_grad()
-    def _with_generated_haze(self, batch: Batch, draws: torch.Generator) -> Batch:
-        """Replace the haze of the first samples by the generator's, its density taken from real haze where given."""
-        count = max(1, round(GENERATED_SHARE * len(batch["clear"])))
-        source = batch.get("real", batch["hazy"])[-count:]  # never of the same scene, unless there is but one
-        hazy, density = self.generator.rehaze(batch["clear"][:count], source, draws)
-        replaced = {"hazy": hazy, "density": density}
-        return {
-            key: torch.cat([replaced[key].to(value.dtype), value[count:]]) if key in replaced else value
-            for key, value in batch.items()
-        }
 
     def _contrast(self, restored: Tensor, batch: Batch, draws: torch.Generator) -> dict[str, Tensor]:
         """Contrast some of the hazy samples, in windows, where there are any."""

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from dehaze.haze.generator import HazeGenerator
+from dehaze.haze.generator import HazeGenerator, load_generator
 from dehaze.networks.api import API, APIConfig
+from dehaze.training.learned_haze import with_learned_haze
 from dehaze.training.recipe import get_recipe
 from dehaze.training.recipes.api import CONTRAST_FROM, GENERATED_FROM, APIObjective
 
@@ -72,10 +73,8 @@ def test_clear_samples_are_not_contrasted(batch, features):
     assert objective(mixed, 1.0)["spatial"] == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_only_the_first_samples_get_generated_haze(batch):
-    network = untrained()
-    objective = APIObjective(network, network, contrast=False)
-    changed = objective._with_generated_haze(batch, torch.Generator().manual_seed(0))
+def test_only_the_first_samples_get_learned_haze(batch):
+    changed = with_learned_haze(batch, load_generator(), torch.Generator().manual_seed(0))
     for key in ("hazy", "density"):
         differs = (changed[key] - batch[key]).abs().amax((1, 2, 3)) > 0
         assert differs.tolist() == [True, False, False, False], key

@@ -14,6 +14,8 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dehaze.networks.blocks.guided_filter import follow
+
 
 @dataclass(frozen=True)
 class ProgressiveConfig:
@@ -86,19 +88,16 @@ class Gate(nn.Module):
 class Progressive(nn.Module, PyTorchModelHubMixin):
     """Remove haze by steps around an exchangeable network, the backbone.
 
-    PRM gives a first result J₀. Then the backbone, with the same weights, runs for T rounds: odd ones restore from a
-    gated mix of the hazy image and the last result, even ones refine the last result. Each round's result is accepted
-    by a gate of its own, place by place; where it is not, the result before stays. At first the gates let all of the
-    first round pass and little of the others, so that the framework starts as the backbone alone. `progressive` makes
-    the class for a backbone.
+    PRM gives a first result J₀. Then the backbone restores a gated mix of the hazy image and J₀ in T rounds, with the
+    same weights, from coarse to fine: the last round is at full size, and each one before it on a copy of half the size
+    of the next, where the backbone sees twice as far. Each round's result is accepted by a gate of its own, place by
+    place; where it is not, the result before stays. At first the mix is the hazy image nearly alone, nearly all of the
+    first round is accepted and half of each other: with two rounds the framework starts as the mean of the backbone at
+    both sizes. `progressive` makes the class for a backbone.
     """
 
     backbone_class: ClassVar[type[nn.Module]]
     config_class = ProgressiveConfig
-    multiple_of: ClassVar[int]
-    min_size: ClassVar[int]
-    margin: ClassVar[int]
-    tile_size: ClassVar[int | None]
 
     def __init__(self, config: ProgressiveConfig | None = None):
         super().__init__()
@@ -111,9 +110,14 @@ class Progressive(nn.Module, PyTorchModelHubMixin):
             self.backbone = self.backbone_class(own)
             config = replace(config, backbone=own)
         self.config = config
+        # PRM works at 1/2, the gates at 1/4 of the resolution.
+        coarsest = 2 ** (config.rounds - 1)
+        self.multiple_of = math.lcm(coarsest * self.backbone.multiple_of, 4)
+        self.min_size = -(-coarsest * self.backbone.min_size // self.multiple_of) * self.multiple_of
+        self.margin, self.tile_size = self.backbone.margin, self.backbone.tile_size
         self.prm = PRM(config.width)
-        self.mix = Gate(0.05)
-        self.accept = nn.ModuleList(Gate(0.1 if number else 0.98) for number in range(config.rounds))
+        self.mix = Gate(0.02)
+        self.accept = nn.ModuleList(Gate(0.5 if number else 0.98) for number in range(config.rounds))
 
     @property
     def threshold(self) -> Tensor:
@@ -122,10 +126,17 @@ class Progressive(nn.Module, PyTorchModelHubMixin):
     def stages(self, hazy: Tensor) -> list[Tensor]:
         """Return J₀, J₁, …, J_T of `hazy` [B,3,H,W] in [0,1], each of the same shape and range."""
         results = [self.prm(hazy)]
-        for number, accept in enumerate(self.accept):
-            last = results[-1]
-            results.append(accept(last, self.backbone(last if number % 2 else self.mix(hazy, last))))
+        mixed = self.mix(hazy, results[0])
+        for number, accept in enumerate(self.accept, 1):
+            results.append(accept(results[-1], self._restore(mixed, shrink=2 ** (len(self.accept) - number))))
         return results
+
+    def _restore(self, image: Tensor, shrink: int) -> Tensor:
+        """Restore an image, or a copy of it that is smaller by this factor, and do to it what was done to the copy."""
+        if shrink == 1:
+            return self.backbone(image)
+        copy = F.avg_pool2d(image, shrink)
+        return follow(image, copy.detach(), self.backbone(copy).float()).clamp(0, 1)
 
     def forward(self, hazy: Tensor) -> Tensor:
         """Restore `hazy` [B,3,H,W] in [0,1]; return J_T, of the same shape and range."""
@@ -135,8 +146,5 @@ class Progressive(nn.Module, PyTorchModelHubMixin):
 @cache
 def progressive(backbone: type[nn.Module]) -> type[Progressive]:
     """Return the progressive framework around a class of networks."""
-    multiple_of = math.lcm(backbone.multiple_of, 4)  # PRM works at 1/2, the gate at 1/4 of the resolution
-    size = {"multiple_of": multiple_of, "min_size": -(-backbone.min_size // multiple_of) * multiple_of}
-    advice = {"margin": backbone.margin, "tile_size": backbone.tile_size}
     about = {"__doc__": Progressive.__doc__, "__module__": Progressive.__module__, "backbone_class": backbone}
-    return type(f"Progressive{backbone.__name__}", (Progressive,), about | size | advice)
+    return type(f"Progressive{backbone.__name__}", (Progressive,), about)

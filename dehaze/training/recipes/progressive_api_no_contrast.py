@@ -6,4 +6,4 @@ from functools import partial
 from dehaze.training.recipes.progressive_api import RECIPE as FULL
 from dehaze.training.recipes.progressive_api import ProgressiveObjective
 
-RECIPE = replace(FULL, objective=partial(ProgressiveObjective, contrast=False))
+RECIPE = replace(FULL, objective=partial(ProgressiveObjective, generator=True, contrast=False))

@@ -11,6 +11,7 @@ from dehaze.errors import UnknownModelError, WeightsError
 from dehaze.hub import load_network, save_weights, shipped_folder
 from dehaze.networks import NETWORKS
 from dehaze.networks.api import APIConfig
+from dehaze.networks.blocks.guided_filter import follow
 from dehaze.networks.draco import DRACO, DRACOConfig
 from dehaze.networks.progressive import PRM, Gate, Progressive, ProgressiveConfig, progressive
 
@@ -50,29 +51,32 @@ def test_prm_and_gates_know_of_the_whole_image():
         assert not torch.equal(part(*seen)[..., -8:], part(*touched)[..., -8:])
 
 
-def test_rounds_alternate_between_the_mix_and_the_last_result():
-    network = progressive(Darken)(ProgressiveConfig(rounds=3))
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_rounds_go_from_coarse_to_fine(rounds):
+    network = progressive(Darken)(ProgressiveConfig(rounds=rounds))
     nn.init.constant_(network.prm.head.bias, 0.5)  # K = 1.5
-    hazy = torch.rand(1, 3, 12, 24)
+    hazy = torch.rand(1, 3, 48, 96)
     stages = network.stages(hazy)
-    assert len(stages) == 4
+    assert len(stages) == rounds + 1
     torch.testing.assert_close(stages[0], (1.5 * hazy - 0.5).clamp(0, 1))
-    first, second, third = network.backbone.seen
-    torch.testing.assert_close(first, torch.lerp(hazy, stages[0], 0.05))
-    assert torch.equal(second, stages[1])
-    torch.testing.assert_close(third, torch.lerp(hazy, stages[2], 0.05))
-    for number, seen in enumerate(network.backbone.seen):  # almost all of the first round passes, a tenth of the others
-        accepted = torch.lerp(stages[number], 0.9 * seen, 0.1 if number else 0.98)
-        torch.testing.assert_close(stages[number + 1], accepted)
+    mixed = torch.lerp(hazy, stages[0], 0.02)
+    for number, seen in enumerate(network.backbone.seen):
+        torch.testing.assert_close(seen, F.avg_pool2d(mixed, 2 ** (rounds - 1 - number)))
+        # Almost all of the first round's result is accepted, and half of the others'.
+        accepted = torch.lerp(stages[number], 0.9 * mixed, 0.5 if number else 0.98)
+        torch.testing.assert_close(stages[number + 1], accepted, atol=2e-3, rtol=0)
 
 
-def test_it_starts_as_the_backbone_alone():
+@torch.no_grad()
+def test_it_starts_as_the_mean_of_the_backbone_at_both_sizes():
     torch.manual_seed(0)
     network = NETWORKS.get("progressive:draco")()
-    hazy = torch.rand(1, 3, 32, 32)
+    hazy = torch.rand(1, 3, 64, 64)
+    copy = F.avg_pool2d(hazy, 2)
+    by_copy, whole = follow(hazy, copy, network.backbone(copy)).clamp(0, 1), network.backbone(hazy)
     first, second = network.stages(hazy)[1:]
-    torch.testing.assert_close(first, network.backbone(hazy), atol=0.03, rtol=0)
-    torch.testing.assert_close(second, first, atol=0.11, rtol=0)
+    torch.testing.assert_close(first, by_copy, atol=0.03, rtol=0)
+    torch.testing.assert_close(second, (by_copy + whole) / 2, atol=0.03, rtol=0)
 
 
 def test_the_gate_may_differ_from_place_to_place():
@@ -88,10 +92,12 @@ def test_the_gate_may_differ_from_place_to_place():
     torch.testing.assert_close(mixed[..., 20:], restored[..., 20:])
 
 
-def test_the_wrapper_asks_for_sizes_that_suit_both():
-    network = progressive(Darken)
-    assert (network.multiple_of, network.min_size, network.margin, network.tile_size) == (12, 24, 5, 300)
-    restored, density = dehaze.Dehazer("test", network(), torch.device("cpu"), torch.float32).restore(
+@pytest.mark.parametrize(("rounds", "multiple_of", "min_size"), [(1, 12, 24), (2, 12, 36), (3, 24, 72)])
+def test_the_wrapper_asks_for_sizes_that_suit_all_rounds(rounds, multiple_of, min_size):
+    network = progressive(Darken)(ProgressiveConfig(rounds=rounds))
+    advice = network.multiple_of, network.min_size, network.margin, network.tile_size
+    assert advice == (multiple_of, min_size, 5, 300)
+    restored, density = dehaze.Dehazer("test", network, torch.device("cpu"), torch.float32).restore(
         torch.rand(1, 3, 13, 27)
     )
     assert restored.shape == (1, 3, 13, 27)
@@ -130,7 +136,7 @@ def test_what_is_saved_is_loaded_with_the_backbones_configuration(tmp_path):
         loaded, _ = load_network(name, tmp_path / name.replace(":", "_"))
         assert loaded.config == network.config
         assert loaded.config.backbone == backbone
-        hazy = torch.rand(1, 3, 32, 32)
+        hazy = torch.rand(1, 3, 64, 64)
         assert torch.equal(loaded(hazy), network(hazy))
 
 

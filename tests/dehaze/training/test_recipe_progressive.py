@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dehaze.errors import WeightsError
-from dehaze.hub import load_network, save_weights
+from dehaze.hub import load_network, save_weights, shipped_folder
 from dehaze.networks import NETWORKS
 from dehaze.training.loop import begin_with, train
 from dehaze.training.recipe import get_recipe
@@ -43,6 +43,18 @@ def test_a_single_stage_counts_in_full(batch):
     network = Steps()
     network.stages = lambda hazy: [hazy - 0.2]
     assert ProgressiveObjective(network, None, contrast=False)(batch, 0.0)["l1"].item() == pytest.approx(0.2, rel=1e-4)
+
+
+def test_learned_haze_replaces_the_first_sample(batch):
+    """Learned haze is none that a subtraction undoes: the error of that sample alone changes."""
+    physical, learned = (
+        ProgressiveObjective(Steps(), None, generator=generator, contrast=False)(batch, 0.0)["l1"].item()
+        for generator in (False, True)
+    )
+    assert learned != pytest.approx(physical, rel=1e-3)
+    for backbone, expected in {"api": True, "draco": False}.items():
+        objective = get_recipe(f"progressive_{backbone}").objective(Steps(), None, contrast=False)
+        assert (objective.generator is not None) == expected
 
 
 def test_contrast_joins_halfway_and_reaches_the_network(batch, features):
@@ -112,6 +124,19 @@ def test_a_run_begins_with_its_own_weights_or_those_of_its_backbone(tmp_path):
     assert all(torch.equal(value, wrapped.state_dict()[key]) for key, value in network.state_dict().items())
     with pytest.raises(WeightsError, match="has the unknown"):
         begin_with(NETWORKS.get("draco")(), tmp_path / "wrapped" / "model.safetensors")
+
+
+@pytest.mark.parametrize("part", ["", "_no_contrast"])
+def test_a_frozen_backbone_stays_as_it_is(part, data, features, tmp_path):
+    """Its weights, and the threshold by which it routes, which training would move."""
+    recipe = replace(get_recipe(f"progressive_api_frozen{part}"), steps=2, batch=2, crop=64, warmup=1)
+    start = shipped_folder("api") / "model.safetensors"
+    weights = train(recipe, data, tmp_path, features=features, start=start, workers=0)
+    trained, _ = load_network("progressive:api", weights)
+    kept = load_network("api", start.parent)[0].state_dict()
+    assert all(torch.equal(value, kept[key]) for key, value in trained.backbone.state_dict().items())
+    untrained = recipe.network().state_dict()
+    assert any(not torch.equal(value, untrained[f"prm.{key}"]) for key, value in trained.prm.state_dict().items())
 
 
 def test_a_run_that_learns_nothing_keeps_the_weights_it_began_with(data, tmp_path):

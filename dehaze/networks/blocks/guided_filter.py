@@ -36,13 +36,16 @@ def guided_coefficients(guide: Tensor, x: Tensor, radius: int, epsilon: float) -
 
     `guide` and `x` [..., H, W] in [0,1]. He, Sun, Tang 2010, equations 5, 6 and 8.
     """
+    device = guide.device
+    if device.type == "mps":  # which has no float64
+        guide, x = guide.cpu(), x.cpu()
     guide, x = guide.double(), x.double()
     mean_guide, mean_x = box_filter(guide, radius), box_filter(x, radius)
     covariance = box_filter(guide * x, radius).addcmul_(mean_guide, mean_x, value=-1)
     variance = box_filter(guide * guide, radius).addcmul_(mean_guide, mean_guide, value=-1)
     a = covariance.div_(variance.add_(epsilon))
     b = mean_x.addcmul_(a, mean_guide, value=-1)
-    return box_filter(a, radius).float(), box_filter(b, radius).float()
+    return tuple(box_filter(map_, radius).float().to(device) for map_ in (a, b))
 
 
 def follow(image: Tensor, copy: Tensor, restored: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The progressive framework around `api`: L1 on every stage, and inter and intra contrast in the second half.
 
 Weights of the stages and of the contrasts are ours, and so is the late start: a contrast with stages that are all near
-the hazy image says little. So is the learned haze in a quarter of the samples: without it `api` forgets what it taught.
+the hazy image says little. So is the learned haze in a quarter of the samples, as `api` has it.
 """
 
 from dataclasses import replace

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from functools import partial
 
-from dehaze.training.recipes.progressive_api_frozen import OBJECTIVE
 from dehaze.training.recipes.progressive_api_frozen import RECIPE as FULL
 
-RECIPE = replace(FULL, objective=partial(OBJECTIVE, contrast=False))
+RECIPE = replace(FULL, objective=partial(FULL.objective, contrast=False))

@@ -4,6 +4,5 @@ from dataclasses import replace
 from functools import partial
 
 from dehaze.training.recipes.progressive_api import RECIPE as FULL
-from dehaze.training.recipes.progressive_api import ProgressiveObjective
 
-RECIPE = replace(FULL, objective=partial(ProgressiveObjective, generator=True, contrast=False))
+RECIPE = replace(FULL, objective=partial(FULL.objective, contrast=False))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dehaze.networks.blocks.rows import TOKENS, by_rows, in_parts
+from dehaze.networks.blocks.rows import TOKENS, by_rows, in_parts, joined
 
 CHUNK = 32  # on CPUs a step of training takes half as long again with 64, and more than twice as long with 16
 
@@ -27,7 +27,7 @@ def scan(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, chunk: int = CHUNK)
     """
     tokens = chunk * max(chunk, TOKENS // (len(x) * chunk))
     parts = zip(*(value.split(tokens, 1) for value in (x, log_decay, b, c)), strict=True)
-    return torch.cat(list(_scan_parts(parts, chunk)), 1)
+    return joined(_scan_parts(parts, chunk), x.shape[1])
 
 
 def _scan_parts(parts: Iterable[Sequence[Tensor]], chunk: int = CHUNK) -> Iterator[Tensor]:
@@ -122,7 +122,7 @@ class SS2D(nn.Module):
         forwards = _scan_parts(self._controlled(part, direction) for part in parts)
         backwards = _scan_parts(self._controlled(part.flip(1), direction + 2) for part in reversed(parts))
         returned = [part.flip(1) for part in backwards][::-1]
-        both = torch.cat([a + b for a, b in zip(forwards, returned, strict=True)], 1)
+        both = joined((a + b for a, b in zip(forwards, returned, strict=True)), lines.shape[1] * lines.shape[2])
         return both.to(lines.dtype).view(lines.shape)
 
     def _controlled(self, value: Tensor, direction: int) -> tuple[Tensor, ...]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dehaze.networks.blocks.rows import in_parts
+from dehaze.networks.blocks.rows import in_parts, joined
 
 WINDOW = 8
 
@@ -37,7 +37,7 @@ class WindowAttention(nn.Module):
         bias = self.bias(self.distance)[..., 0]
         x = x.reshape(batch, rows, WINDOW, columns, WINDOW, channels)
         # Scores that fit the processor's cache take a third of the time.
-        x = torch.cat([self._attend(part, bias) for part in in_parts(x)], 1)
+        x = joined((self._attend(part, bias) for part in in_parts(x)), rows)
         x = x.view(batch, rows * WINDOW, columns * WINDOW, channels)
         return x[:, shift : shift + height, shift : shift + width]
 

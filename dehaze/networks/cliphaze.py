@@ -130,7 +130,7 @@ class CLIPHaze(nn.Module, PyTorchModelHubMixin):
     config_class = CLIPHazeConfig
     multiple_of: ClassVar[int] = 64
     min_size: ClassVar[int] = 64
-    margin: ClassVar[int] = 32
+    margin: ClassVar[int] = 24
     tile_size: ClassVar[int] = 1024
 
     def __init__(self, config: CLIPHazeConfig | None = None):

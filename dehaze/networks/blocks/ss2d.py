@@ -117,18 +117,37 @@ class SS2D(nn.Module):
         return self.out(self.norm(y) * F.silu(self.gate(x)))
 
     def _both_ways(self, lines: Tensor, direction: int) -> Tensor:
-        """Scan [B,R,S,C] line by line, forwards in this direction and backwards in the one two further; add both."""
-        parts = [part.flatten(1, 2) for part in in_parts(lines)]
-        forwards = _scan_parts(self._controlled(part, direction) for part in parts)
-        backwards = _scan_parts(self._controlled(part.flip(1), direction + 2) for part in reversed(parts))
-        returned = [part.flip(1) for part in backwards][::-1]
-        both = joined((a + b for a, b in zip(forwards, returned, strict=True)), lines.shape[1] * lines.shape[2])
-        return both.to(lines.dtype).view(lines.shape)
+        """Scan [B,R,S,C] line by line, forwards in this direction and backwards in the one two further; add both.
 
-    def _controlled(self, value: Tensor, direction: int) -> tuple[Tensor, ...]:
-        """Return what `scan` takes, as tokens [B,L,C] say it."""
-        # Steps and decays multiply up over thousands of tokens: in float32 whatever the precision around them.
-        b, c, step = self.controls[direction](value).float().split([self.state, self.state, self.heads], -1)
-        step = F.softplus(step + self.step[direction])
-        taken = value.float().unflatten(-1, (self.heads, -1)) * step[..., None]
-        return taken, -step * self.log_rate[direction].exp(), b, c
+        Both are one scan, the way back being the second half of its batch: half as many calls do.
+        """
+        tokens, returned = lines.flatten(1, 2), []
+
+        def forwards() -> Iterator[Tensor]:
+            for both in _scan_parts(self._controlled(tokens, direction)):
+                forward, backward = both.chunk(2)
+                returned.append(backward.flip(1))
+                yield forward
+
+        result = joined(forwards(), tokens.shape[1])
+        result = result + joined(reversed(returned), tokens.shape[1])
+        return result.to(lines.dtype).view(lines.shape)
+
+    def _controlled(self, tokens: Tensor, direction: int) -> Iterator[tuple[Tensor, ...]]:
+        """Yield what `scan` takes, part by part: of B sequences the way through tokens [B,L,C], of B more the way back.
+
+        What is taken and how all decays is as the tokens say.
+        """
+        weight = torch.stack([control.weight.T for control in self.controls[direction::2]])
+        bias, rate = (value[direction::2, None, None] for value in (self.step, self.log_rate.exp()))
+        end = tokens.shape[1]
+        for forward in in_parts(tokens):
+            start = end - forward.shape[1]
+            value = torch.stack([forward, tokens[:, start:end].flip(1)])  # [2,B,l,C]
+            end = start
+            # Steps and decays multiply up over thousands of tokens: in float32 whatever the precision around them.
+            said = (value.flatten(1, 2) @ weight).float().view(*value.shape[:3], -1)
+            b, c, step = said.split([self.state, self.state, self.heads], -1)
+            step = F.softplus(step + bias)
+            taken = value.float().unflatten(-1, (self.heads, -1)) * step[..., None]
+            yield tuple(part.flatten(0, 1) for part in (taken, -step * rate, b, c))

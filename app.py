@@ -36,6 +36,7 @@ from dehaze.allowance import Allowance
 from dehaze.density import HazeDensity, load_density
 from dehaze.errors import DehazeError
 from dehaze.kept import Kept
+from dehaze.memory import keep_freed_memory
 from dehaze.networks import NETWORKS
 from dehaze.preview import colour_table, density_map, preview
 from leaderboard import quality, submit, view
@@ -739,4 +740,5 @@ def launch(results: Path = RESULTS, **options: Any) -> gr.Blocks:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     launch()

@@ -26,6 +26,7 @@ from bench.datasets import SAMPLE
 from bench.errors import RunError
 from bench.record import write_atomic
 from dehaze.cost import multiply_adds
+from dehaze.memory import keep_freed_memory
 
 PHOTO = SAMPLE / "real" / "rio-corcovado.jpg"
 MEGAPIXELS = (0.25, 1.0, 4.0, 12.0, 24.0)
@@ -77,7 +78,7 @@ class Cost:
 def measure_apart(job: Job) -> Cost:
     """Measure in a process of its own; what goes wrong there, be it the end of that process, is the row's failure."""
     nothing = Cost(job.model, job.megapixels, device=job.device, dtype=job.dtype, threads=job.threads)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=keep_freed_memory) as pool:
         try:
             return pool.submit(measure, job).result()
         except BrokenProcessPool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dehaze.errors import DehazeError
+from dehaze.memory import keep_freed_memory
 from dehaze.training.loop import train
 from dehaze.training.recipe import get_recipe, recipe_names
 
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], default="bf16")
     parser.add_argument("--save-every", type=int, default=500, help="steps between checkpoints")
     options = parser.parse_args()
+    keep_freed_memory()
     instead = {key: getattr(options, key) for key in ("steps", "batch", "crop", "learning_rate", "seed")}
     given = {key: value for key, value in instead.items() if value is not None}
     try:

@@ -87,8 +87,10 @@ class APIObjective(nn.Module):
         return self.contrast(restored[chosen][window], clear, negatives)
 
 
-# How bright the scene is has to be seen through the haze: half of the scenes are darker or brighter than they were
-# taken, and none is to be brightened.
-RENDERER = RendererConfig(exposure_share=0.5, gamma_share=0)
+# How bright the scene is has to be seen through the haze: most scenes are darker or brighter than they were taken, as
+# dark as rooms are, and none is to be brightened. Airlights are as strongly coloured as dust and lamps make them.
+RENDERER = RendererConfig(
+    exposure_share=0.8, exposure=(0.6, 2.5), gamma_share=0, airlight_warmth=0.25, airlight_shift=0.05
+)
 
 RECIPE = Recipe(network=API, objective=APIObjective, renderer=RENDERER, steps=8_000, learning_rate=5e-4)

@@ -1,0 +1,45 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dehaze.errors import WeightsError
+from dehaze.hub import save_weights
+from dehaze.networks.api import API, APIConfig
+from dehaze.training.average import average
+
+SMALL = APIConfig(widths=(16, 16, 16), down_blocks=(1, 1, 1), up_blocks=(1, 1), experts=1)
+
+
+def save(folder, seed, config=SMALL):
+    torch.manual_seed(seed)
+    network = API(config)
+    network.threshold.fill_(seed)
+    save_weights(network, folder)
+    return network.state_dict()
+
+
+def test_the_mean_is_of_every_tensor(tmp_path):
+    states = [save(tmp_path / str(seed), seed) for seed in (0, 1, 5)]
+    average("api", [tmp_path / "0", tmp_path / "1", tmp_path / "5" / "model.safetensors"], tmp_path / "mean")
+    mean = load_file(tmp_path / "mean" / "model.safetensors")
+    assert mean["threshold"] == 2
+    torch.testing.assert_close(mean, {key: sum(state[key] for state in states) / 3 for key in mean})
+    assert (tmp_path / "mean" / "config.json").read_text() == (tmp_path / "0" / "config.json").read_text()
+
+
+def test_networks_of_other_configurations_have_no_mean(tmp_path):
+    save(tmp_path / "a", 0)
+    save(tmp_path / "b", 1, APIConfig(widths=(16, 16, 32), down_blocks=(1, 1, 1), up_blocks=(1, 1), experts=1))
+    with pytest.raises(WeightsError, match=r"b has another configuration than .*a; only like networks have a mean"):
+        average("api", [tmp_path / "a", tmp_path / "b"], tmp_path / "mean")
+    assert not (tmp_path / "mean").exists()
+
+
+def test_the_command_says_what_is_missing(tmp_path):
+    command = [sys.executable, "-m", "dehaze.training.average", "api", tmp_path / "none", "--output", tmp_path / "mean"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: there are no weights at")

@@ -13,9 +13,9 @@ def keep_freed_memory() -> bool:
     """Have the C library keep half a gigabyte and more of what was freed, and tell whether it will.
 
     glibc gives the map that a layer has freed back to the system, which clears the next layer's page by page: on CPUs
-    `draco` spends nearly half of its time so. This holds for the whole process; so programs call it, and the library never
-    does. It serves the main thread best, for the heaps of other threads are small. Where the C library is another,
-    nothing happens.
+    `draco` spends nearly half of its time so. This holds for the whole process; so programs call it, and the library
+    never does. It serves the main thread best, for the heaps of other threads are small. Where the C library is
+    another, nothing happens.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

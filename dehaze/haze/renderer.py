@@ -9,6 +9,7 @@ from torch import Tensor
 from dehaze.haze.degradation import add_noise, jpeg
 from dehaze.haze.fields import brownian_field, perlin_field, ramp, random_perlin_field, uniform
 from dehaze.haze.scattering import linear_to_srgb, scatter, srgb_to_linear, transmission
+from dehaze.haze.sky import overcast, sky_mask
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,13 @@ class RendererConfig:
     airlight_map_share: float = 0.2
     linear_share: float = 0.15  # scattering in linear light, as physics has it, instead of in sRGB values
     gamma_share: float = 0.3
+    overcast_share: float = 0.0  # the sky of the ground truth is made grey, and as bright as the airlight
     exposure_share: float = 0.0
+    other_share: float = 0.0  # rendered as `other` says instead
     noise_share: float = 0.2
     jpeg_share: float = 0.3
+
+    other: "RendererConfig | None" = None
 
 
 @dataclass(frozen=True)
@@ -102,10 +107,17 @@ class HazeRenderer:
         """Render haze onto `clear` [3,H,W] in [0,1] with `depth` [H,W] in [0,1], where 1 is far and the sky is 1."""
         config = self.config
         # Drawn only where it is wanted, so that the haze of other configurations stays what it was.
+        if config.other_share and torch.rand((), generator=generator) < config.other_share:
+            return HazeRenderer(config.other).render(clear, depth, generator)
+        sky = None
+        if config.overcast_share and torch.rand((), generator=generator) < config.overcast_share:
+            sky = sky_mask(clear, depth)
         if config.exposure_share and torch.rand((), generator=generator) < config.exposure_share:
             clear = clear ** math.exp(uniform(*map(math.log, config.exposure), generator))
         as_clear, in_linear, darkened, noisy, compressed = torch.rand(5, generator=generator).tolist()
         airlight = self.airlight(*depth.shape, generator)
+        if sky is not None:
+            clear = overcast(clear, sky, airlight.mean().item())
         if as_clear < config.clear_share:
             return Rendered(clear, clear, torch.ones_like(clear[:1]), airlight)
 

@@ -7,6 +7,7 @@ import torch
 from dehaze.haze import HazeRenderer, RendererConfig, brownian_field, perlin_field, scatter, transmission
 from dehaze.haze.degradation import add_noise, jpeg
 from dehaze.haze.scattering import linear_to_srgb, srgb_to_linear
+from dehaze.haze.sky import overcast, sky_mask
 
 PURE = RendererConfig(
     clear_share=0, linear_share=0, gamma_share=0, noise_share=0, jpeg_share=0, perlin_share=0, brownian_share=0
@@ -89,6 +90,24 @@ class TestRenderer:
         # Even in the logarithm: as far from 1 as the range's geometric mean.
         assert changed.log().mean().item() == pytest.approx(math.log(0.6 * 2.0) / 2, abs=0.1)
 
+    def test_a_share_is_rendered_as_the_other_configuration_says(self, scene):
+        clear, depth = scene
+        dark = replace(PURE, airlight=(0.2, 0.2), airlight_shift=0, warm_share=0, airlight_map_share=0)
+        bright = replace(dark, airlight=(0.9, 0.9), other=dark, other_share=0.25)
+        airlights = [HazeRenderer(bright).render(clear, depth, seeded(seed)).airlight.mean() for seed in range(200)]
+        assert {round(airlight.item(), 4) for airlight in airlights} == {0.2, 0.9}
+        assert 30 < sum(airlight < 0.5 for airlight in airlights) < 70
+
+    def test_an_overcast_sky_is_grey_and_as_bright_as_the_airlight(self):
+        clear = torch.tensor([0.2, 0.4, 0.9]).view(3, 1, 1).repeat(1, 96, 96)  # blue above, green below
+        clear[:, 48:] = torch.tensor([0.2, 0.5, 0.1]).view(3, 1, 1)
+        depth = torch.full((96, 96), 0.4).index_fill(0, torch.arange(44), 1.0)  # the sky ends a little too early
+        config = replace(PURE, overcast_share=1, warm_share=0, airlight_shift=0, airlight_map_share=0)
+        sample = HazeRenderer(config).render(clear, depth, seeded(0))
+        torch.testing.assert_close(sample.clear[:, :48], sample.airlight[:, :48])
+        assert torch.equal(sample.clear[:, 48:], clear[:, 48:])
+        torch.testing.assert_close(sample.hazy, scatter(sample.clear, sample.transmission, sample.airlight))
+
     def test_haze_grows_with_depth_and_beta(self, scene):
         clear, depth = scene
         config = replace(PURE, ramp_share=0)
@@ -129,6 +148,32 @@ class TestRenderer:
         assert (warmth.abs() < 0.05).float().mean() > 0.5
         uneven = airlights.amax((2, 3)) - airlights.amin((2, 3)) > 0.02
         assert 0.15 < uneven.any(1).float().mean() < 0.45
+
+
+class TestSky:
+    @pytest.mark.parametrize(
+        ("colour", "is_sky"),
+        [((0.2, 0.4, 0.9), 1), ((0.8, 0.8, 0.8), 1), ((0.35, 0.4, 0.3), 0), ((0.3, 0.3, 0.3), 0), ((0.9, 0.6, 0.2), 0)],
+        ids=["blue", "white", "meadow", "rock", "sand"],
+    )
+    def test_far_is_sky_where_it_is_blue_or_bright(self, colour, is_sky):
+        clear = torch.tensor(colour).view(3, 1, 1).expand(3, 48, 48)
+        torch.testing.assert_close(sky_mask(clear, torch.ones(48, 48)), torch.full((1, 48, 48), float(is_sky)))
+        assert not sky_mask(clear, torch.full((48, 48), 0.9)).any()
+
+    def test_clouds_keep_a_part_of_the_contrast_and_take_the_mean(self):
+        clear = torch.rand(3, 40, 40, generator=seeded(0)) * 0.2 + 0.5
+        sky = torch.zeros(1, 40, 40).index_fill(1, torch.arange(20), 1.0)
+        covered = overcast(clear, sky, 0.6)
+        assert torch.equal(covered[:, 20:], clear[:, 20:])
+        assert (covered[:, :20] == covered[:1, :20]).all()
+        assert covered[:, :20].mean().item() == pytest.approx(0.6, abs=1e-4)
+        contrast = covered[0, :20].std() / clear[:, :20].mean(0).std()
+        assert contrast.item() == pytest.approx(0.3, abs=1e-4)
+
+    def test_without_sky_nothing_changes(self):
+        clear = torch.rand(3, 8, 8, generator=seeded(1))
+        assert torch.equal(overcast(clear, sky_mask(clear, torch.zeros(8, 8)), 0.7), clear)
 
 
 def test_noise_and_jpeg():

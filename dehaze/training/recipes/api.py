@@ -4,6 +4,7 @@ The contrast costs as much as all the rest, and sharpens what L1 has brought nea
 (ours). The learned generator joins when the network knows the physical haze, which stays the greater part.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -88,9 +89,26 @@ class APIObjective(nn.Module):
 
 
 # How bright the scene is has to be seen through the haze: most scenes are darker or brighter than they were taken, as
-# dark as rooms are, and none is to be brightened. Airlights are as strongly coloured as dust and lamps make them.
-RENDERER = RendererConfig(
-    exposure_share=0.8, exposure=(0.6, 2.5), gamma_share=0, airlight_warmth=0.25, airlight_shift=0.05
+# dark as rooms are, and none is to be brightened. Airlights are as strongly coloured as dust and lamps make them. Most
+# skies are overcast: a blue one painted onto haze is seldom true, and blotched.
+DENSE = RendererConfig(
+    beta=(0.5, 3.5),
+    dense_share=0.25,
+    overcast_share=0.6,
+    exposure_share=0.8,
+    exposure=(0.6, 2.5),
+    gamma_share=0,
+    airlight_warmth=0.25,
+    airlight_shift=0.05,
 )
+# Half of the haze is thin, nearly even and under a bright sky. It hides how bright its airlight is, so what it took has
+# to be learned from what is common.
+THIN = replace(DENSE, beta=(0.1, 1.0), base=(0.05, 0.6), base_share=1.0, dense_share=0.0, airlight=(0.8, 1.0))
 
-RECIPE = Recipe(network=API, objective=APIObjective, renderer=RENDERER, steps=8_000, learning_rate=5e-4)
+RECIPE = Recipe(
+    network=API,
+    objective=APIObjective,
+    renderer=replace(DENSE, other=THIN, other_share=0.5),
+    steps=8_000,
+    learning_rate=5e-4,
+)

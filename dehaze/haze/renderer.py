@@ -19,7 +19,8 @@ class RendererConfig:
     The range of β is CORUN's, a little wider; noise and JPEG are RIDCP's, milder; the base haze, ramps, coloured
     airlight, airlight maps, clear samples and linear light are ours, and so is a gamma that brightens as well: with
     RIDCP's, which only darkens, a network learns to brighten every photograph. The exposure is ours, too: without it
-    dark scenes are restored too bright and bright ones too dark, for most photographs are neither.
+    dark scenes are restored too bright and bright ones too dark, for most photographs are neither. So are the overcast
+    skies, without which a network paints blue ones onto haze, and the share that `other` renders.
     """
 
     beta: tuple[float, float] = (0.2, 3.2)  # scattering coefficient times a depth in [0,1]

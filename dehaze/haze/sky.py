@@ -24,6 +24,6 @@ def sky_mask(clear: Tensor, depth: Tensor) -> Tensor:
 
 def overcast(clear: Tensor, sky: Tensor, brightness: float) -> Tensor:
     """Cover the `sky` [1,H,W] of `clear` [3,H,W] with nearly even grey clouds of a mean brightness in [0,1]."""
-    luminance = clear.mean(0, keepdim=True)
-    texture = luminance - (luminance * sky).sum() / sky.sum().clamp_min(1)
+    intensity = clear.mean(0, keepdim=True)
+    texture = intensity - (intensity * sky).sum() / sky.sum().clamp_min(1)
     return torch.lerp(clear, (brightness + TEXTURE * texture).clamp(0, 1).expand_as(clear), sky)

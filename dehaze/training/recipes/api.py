@@ -101,8 +101,8 @@ DENSE = RendererConfig(
     airlight_warmth=0.25,
     airlight_shift=0.05,
 )
-# Half of the haze is thin, nearly even and under a bright sky. It hides how bright its airlight is, so what it took has
-# to be learned from what is common.
+# Half of the haze is thin, nearly even and under a bright sky, in ranges around RESIDE's. It hides how bright its
+# airlight is, so what it took has to be learned from what is common.
 THIN = replace(DENSE, beta=(0.1, 1.0), base=(0.05, 0.6), base_share=1.0, dense_share=0.0, airlight=(0.8, 1.0))
 
 RECIPE = Recipe(

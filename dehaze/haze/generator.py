@@ -109,16 +109,16 @@ class HazeGenerator(nn.Module):
         opacity = (density * gain).clamp(0, 1)
         return (torch.lerp(clear, airlight, opacity) + added * density).clamp(0, 1)
 
-    def rehaze(self, clear: Tensor, density_from: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Render the haze of the photographs `density_from` onto the clear ones; both [B,3,H,W] in [0,1].
+    def rehaze(self, clear: Tensor, hazy_from: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Render the haze of the photographs `hazy_from` onto the clear ones; both [B,3,H,W] in [0,1].
 
-        α ~ U[0,1] and an airlight for each sample, and for half of the calls Perlin noise, are drawn from `rng` (on the
-        CPU). Returns the hazy images and their densities [B,1,H,W], in [0,1].
+        Density and airlight are as E finds them. α ~ U[0,1] for each sample, and for half of the calls Perlin noise,
+        are drawn from `rng` (on the CPU). Returns the hazy images and their densities [B,1,H,W], in [0,1].
         """
-        maps = self.encode(torch.cat([clear, density_from]))
+        densities, airlights = self.encode_with_airlight(torch.cat([clear, hazy_from]))
         alpha, nonuniform = torch.rand(len(clear), generator=rng), torch.rand((), generator=rng) < 0.5
-        density = hybrid_density(*maps.chunk(2), alpha, rng, float(nonuniform))
-        return self.decode(clear, density, random_airlight(len(clear), rng).to(clear.device)), density
+        density = hybrid_density(*densities.chunk(2), alpha, rng, float(nonuniform))
+        return self.decode(clear, density, airlights[len(clear) :]), density
 
 
 def hybrid_density(

@@ -10,9 +10,9 @@ SHARE = 0.25  # of a batch; physical haze, whose truth is known, stays the great
 
 @torch.no_grad()
 def with_learned_haze(batch: Batch, generator: HazeGenerator, draws: torch.Generator) -> Batch:
-    """Replace the haze of a quarter of the samples by the generator's, its density taken from real haze where given.
+    """Replace the haze of a quarter of the samples by the generator's, density and airlight taken from real haze.
 
-    They are the first of the batch, at least one of them.
+    They are the first of the batch, at least one of them. Without real haze in the batch it is taken from the rendered.
     """
     count = max(1, round(SHARE * len(batch["clear"])))
     source = batch.get("real", batch["hazy"])[-count:]  # never of the same scene, unless there is but one

@@ -95,6 +95,14 @@ class TestGenerator:
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
 
+    def test_rehaze_takes_the_colour_of_the_haze_over(self, trained):
+        scene, clear = images(2), images(1, 1).expand(2, -1, -1, -1)
+        airlight = torch.tensor([[0.9, 0.8, 0.6], [0.6, 0.8, 0.9]])  # warm, cool
+        with torch.no_grad():
+            hazy, _ = trained.rehaze(clear, scatter(scene, 0.2, airlight[:, :, None, None]), seeded(0))
+        warmth = hazy[:, 0].mean((1, 2)) - hazy[:, 2].mean((1, 2))
+        assert warmth[0] > warmth[1] + 0.03
+
     def test_density_0_leaves_the_photograph_as_it_is(self, tiny):
         clear = images(2)
         assert torch.equal(tiny.decode(clear, torch.zeros(2, 1, 64, 64)), clear)

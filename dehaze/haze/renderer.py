@@ -54,6 +54,10 @@ class RendererConfig:
 
     other: "RendererConfig | None" = None
 
+    def __post_init__(self):
+        if self.other_share and self.other is None:
+            raise ValueError("other_share is the share that `other` renders; give it too")
+
 
 @dataclass(frozen=True)
 class Rendered:

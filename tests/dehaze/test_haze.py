@@ -98,6 +98,10 @@ class TestRenderer:
         assert {round(airlight.item(), 4) for airlight in airlights} == {0.2, 0.9}
         assert 30 < sum(airlight < 0.5 for airlight in airlights) < 70
 
+    def test_a_share_of_no_other_configuration_is_refused(self):
+        with pytest.raises(ValueError, match="other_share"):
+            RendererConfig(other_share=0.5)
+
     def test_an_overcast_sky_is_grey_and_as_bright_as_the_airlight(self):
         clear = torch.tensor([0.2, 0.4, 0.9]).view(3, 1, 1).repeat(1, 96, 96)  # blue above, green below
         clear[:, 48:] = torch.tensor([0.2, 0.5, 0.1]).view(3, 1, 1)

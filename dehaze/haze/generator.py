@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dehaze.haze.fields import random_perlin_field
-from dehaze.haze.renderer import HazeRenderer, RendererConfig
 from dehaze.networks.api import residual_blocks
 
 GREY = 0.8  # the airlight where none is given
@@ -139,12 +138,6 @@ def hybrid_density(
         fields = [random_perlin_field(*density.shape[-2:], generator) for _ in density]
         density = density * (1 + nonuniform * (torch.stack(fields)[:, None].to(density) - 1))
     return density.clamp(0, 1)
-
-
-def random_airlight(count: int, generator: torch.Generator, brightness: tuple[float, float] = (0.4, 1.0)) -> Tensor:
-    """Draw airlights [count,3] in [0.2, 1], grey or coloured, as the physical renderer does."""
-    renderer = HazeRenderer(RendererConfig(airlight=brightness, airlight_map_share=0))
-    return torch.stack([renderer.airlight(1, 1, generator).flatten() for _ in range(count)])
 
 
 def load_generator(weights: str | Path = "shipped") -> HazeGenerator:

@@ -8,9 +8,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dehaze.haze.fields import uniform
-from dehaze.haze.generator import HazeGenerator, hybrid_density, random_airlight
+from dehaze.haze.generator import HazeGenerator, hybrid_density
+from dehaze.haze.renderer import HazeRenderer, RendererConfig
 
-DAYLIGHT = (0.65, 1.0)  # haze darker than the scene looks like smoke
+DAYLIGHT = RendererConfig(airlight=(0.65, 1.0), airlight_map_share=0)  # haze darker than the scene looks like smoke
 LONG_SIDE = 512  # px of the reduced copy that the generator sees, about what it was trained on
 
 
@@ -49,7 +50,7 @@ def haze_versions(
     for _ in range(count):
         mean = density
         if real is None:
-            transferred, airlight = ground_density(*own.shape[-2:], rng), random_airlight(1, rng, DAYLIGHT)
+            transferred, airlight = ground_density(*own.shape[-2:], rng), random_airlight(rng)
             mean = density or uniform(0.2, 0.7, rng)
         mixed = hybrid_density(own, transferred, uniform(0, 0.5, rng), rng, nonuniform=0)
         if mean is not None:
@@ -66,6 +67,11 @@ def ground_density(height: int, width: int, rng: torch.Generator) -> Tensor:
     below = ((torch.arange(height) + 0.5) / height - horizon).clamp_min(0)
     depth = 1 / (below / (1 - horizon) + 0.2) - 1 / 1.2  # of perspective; the nearest row has none
     return (1 - torch.exp(-beta * depth)).clamp_min(0.01).view(1, 1, height, 1).expand(1, 1, height, width)
+
+
+def random_airlight(rng: torch.Generator) -> Tensor:
+    """Draw an airlight [1,3] in [0.2, 1] as bright as day, grey or coloured, as the physical renderer does."""
+    return HazeRenderer(DAYLIGHT).airlight(1, 1, rng).view(1, 3)
 
 
 def reduced(image: Tensor) -> Tensor:

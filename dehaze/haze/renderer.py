@@ -20,7 +20,7 @@ class RendererConfig:
     airlight, airlight maps, clear samples and linear light are ours, and so is a gamma that brightens as well: with
     RIDCP's, which only darkens, a network learns to brighten every photograph. The exposure is ours, too: without it
     dark scenes are restored too bright and bright ones too dark, for most photographs are neither. So are the overcast
-    skies, without which a network paints blue ones onto haze, and the share that `other` renders.
+    skies, without which a network paints blue ones onto haze.
     """
 
     beta: tuple[float, float] = (0.2, 3.2)  # scattering coefficient times a depth in [0,1]
@@ -48,15 +48,24 @@ class RendererConfig:
     gamma_share: float = 0.3
     overcast_share: float = 0.0  # the sky of the ground truth is made grey, and as bright as the airlight
     exposure_share: float = 0.0
-    other_share: float = 0.0  # rendered as `other` says instead
     noise_share: float = 0.2
     jpeg_share: float = 0.3
 
-    other: "RendererConfig | None" = None
+
+@dataclass(frozen=True)
+class HazeMixture:
+    """Several kinds of haze, and how often each is rendered: (share, kind), the shares adding up to 1 (ours)."""
+
+    kinds: tuple[tuple[float, RendererConfig], ...]
 
     def __post_init__(self):
-        if self.other_share and self.other is None:
-            raise ValueError("other_share is the share that `other` renders; give it too")
+        if not math.isclose(total := sum(share for share, _ in self.kinds), 1):
+            raise ValueError(f"the shares of a mixture of haze add up to {total:g}; they must to 1")
+
+    def draw(self, generator: torch.Generator) -> RendererConfig:
+        """Draw one of the kinds."""
+        shares = torch.tensor([share for share, _ in self.kinds])
+        return self.kinds[int(shares.multinomial(1, generator=generator))][1]
 
 
 @dataclass(frozen=True)
@@ -70,12 +79,12 @@ class Rendered:
 
 
 class HazeRenderer:
-    """Render random haze onto clear photographs.
+    """Render random haze of one kind, or of a mixture, onto clear photographs.
 
     Everything random comes from the generator given, so that the same seed gives the same haze.
     """
 
-    def __init__(self, config: RendererConfig | None = None):
+    def __init__(self, config: RendererConfig | HazeMixture | None = None):
         self.config = config or RendererConfig()
 
     def optical_depth(self, depth: Tensor, generator: torch.Generator) -> Tensor:
@@ -111,9 +120,8 @@ class HazeRenderer:
     def render(self, clear: Tensor, depth: Tensor, generator: torch.Generator) -> Rendered:
         """Render haze onto `clear` [3,H,W] in [0,1] with `depth` [H,W] in [0,1], where 1 is far and the sky is 1."""
         config = self.config
-        # Drawn only where it is wanted, so that the haze of other configurations stays what it was.
-        if config.other_share and torch.rand((), generator=generator) < config.other_share:
-            return HazeRenderer(config.other).render(clear, depth, generator)
+        if isinstance(config, HazeMixture):
+            return HazeRenderer(config.draw(generator)).render(clear, depth, generator)
         sky = None
         if config.overcast_share and torch.rand((), generator=generator) < config.overcast_share:
             sky = sky_mask(clear, depth)

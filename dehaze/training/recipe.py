@@ -8,7 +8,7 @@ from pkgutil import iter_modules
 
 from torch import Tensor, nn
 
-from dehaze.haze import RendererConfig
+from dehaze.haze import HazeMixture, RendererConfig
 from dehaze.hub import save_weights
 from dehaze.training.validation import validate
 
@@ -31,7 +31,7 @@ class Recipe:
     steps: int
     validate: Callable[[nn.Module, Iterable[Batch]], dict[str, float]] = validate
     save: Callable[[nn.Module, Path], None] = save_weights
-    renderer: RendererConfig = field(default_factory=RendererConfig)
+    renderer: RendererConfig | HazeMixture = field(default_factory=RendererConfig)
     crop: int = 256
     batch: int = 8
     learning_rate: float = 1.5e-3
@@ -40,6 +40,7 @@ class Recipe:
     ema_decay: float = 0.999
     max_gradient_norm: float = 1.0
     seed: int = 0
+    pair_share: float = 1.0  # of the samples, where a run is given pairs; the others are rendered
 
 
 def recipe_names() -> list[str]:

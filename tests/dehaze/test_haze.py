@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dehaze.haze import HazeRenderer, RendererConfig, brownian_field, perlin_field, scatter, transmission
+from dehaze.haze import HazeMixture, HazeRenderer, RendererConfig, brownian_field, perlin_field, scatter, transmission
 from dehaze.haze.degradation import add_noise, jpeg
 from dehaze.haze.scattering import linear_to_srgb, srgb_to_linear
 from dehaze.haze.sky import overcast, sky_mask
@@ -90,17 +90,17 @@ class TestRenderer:
         # Even in the logarithm: as far from 1 as the range's geometric mean.
         assert changed.log().mean().item() == pytest.approx(math.log(0.6 * 2.0) / 2, abs=0.1)
 
-    def test_a_share_is_rendered_as_the_other_configuration_says(self, scene):
+    def test_a_mixture_renders_its_kinds_as_often_as_it_says(self, scene):
         clear, depth = scene
-        dark = replace(PURE, airlight=(0.2, 0.2), airlight_shift=0, warm_share=0, airlight_map_share=0)
-        bright = replace(dark, airlight=(0.9, 0.9), other=dark, other_share=0.25)
-        airlights = [HazeRenderer(bright).render(clear, depth, seeded(seed)).airlight.mean() for seed in range(200)]
+        bright = replace(PURE, airlight=(0.9, 0.9), airlight_shift=0, warm_share=0, airlight_map_share=0)
+        renderer = HazeRenderer(HazeMixture(((0.75, bright), (0.25, replace(bright, airlight=(0.2, 0.2))))))
+        airlights = [renderer.render(clear, depth, seeded(seed)).airlight.mean() for seed in range(200)]
         assert {round(airlight.item(), 4) for airlight in airlights} == {0.2, 0.9}
         assert 30 < sum(airlight < 0.5 for airlight in airlights) < 70
 
-    def test_a_share_of_no_other_configuration_is_refused(self):
-        with pytest.raises(ValueError, match="other_share"):
-            RendererConfig(other_share=0.5)
+    def test_a_mixture_whose_shares_do_not_add_up_is_refused(self):
+        with pytest.raises(ValueError, match=r"add up to 0\.8"):
+            HazeMixture(((0.5, RendererConfig()), (0.3, PURE)))
 
     def test_an_overcast_sky_is_grey_and_as_bright_as_the_airlight(self):
         clear = torch.tensor([0.2, 0.4, 0.9]).view(3, 1, 1).repeat(1, 96, 96)  # blue above, green below

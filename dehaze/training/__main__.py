@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m dehaze.training", description=__doc__)
     parser.add_argument("--recipe", required=True, choices=recipe_names())
     parser.add_argument("--data", required=True, type=Path, help="folder with images/NAME.jpg and depth/NAME.png")
-    parser.add_argument("--pairs", type=Path, help="folder with hazy/ and clear/ to train on instead of rendered haze")
+    parser.add_argument("--pairs", type=Path, help="folder with hazy/ and clear/, for training on pairs, too")
     parser.add_argument("--real", type=Path, help="folder of real hazy photographs, for recipes that learn from them")
     parser.add_argument("--features", type=Path, help="safetensors of VGG16, for recipes that compare features")
     parser.add_argument("--start", type=Path, help="safetensors to begin with: the network's or its backbone's")

@@ -21,7 +21,7 @@ from dehaze.errors import DehazeError, WeightsError
 from dehaze.haze import HazeRenderer
 from dehaze.training.checkpoint import TrainingState
 from dehaze.training.data import RealHaze, RenderedCrops, Scene, find_scenes
-from dehaze.training.pairs import PairedCrops, find_pairs
+from dehaze.training.pairs import MixedCrops, PairedCrops, find_pairs
 from dehaze.training.recipe import Recipe
 from dehaze.training.validation import VALIDATION_HAZE, VALIDATION_SEED
 
@@ -55,10 +55,10 @@ def train(
 ) -> Path:
     """Train by `recipe` on the scenes in `data`; return the folder with the weights of the moving average.
 
-    `pairs` is a folder of real pairs, as `find_pairs` states, that are trained on instead of rendered haze; validation
-    stays rendered. `real` is a folder of real hazy photographs, `features` a file with the weights of a feature
-    backbone, for recipes that use them. `start` is a file with the weights to begin with: the network's own or, in the
-    progressive framework, its backbone's.
+    `pairs` is a folder of pairs, as `find_pairs` states, that are trained on instead of rendered haze, or beside it in
+    `recipe.pair_share` of the samples; validation stays rendered. `real` is a folder of real hazy photographs,
+    `features` a file with the weights of a feature backbone, for recipes that use them. `start` is a file with the
+    weights to begin with: the network's own or, in the progressive framework, its backbone's.
     `output` holds `checkpoint.safetensors` (a run that was killed goes on from it), `log.csv`, `recipe.json` and
     `weights/`. `recipe.batch` is the batch of all processes together. Raises FileNotFoundError where `data` is not as
     `find_scenes` states or `real` is empty, WeightsError where the checkpoint is damaged.
@@ -93,8 +93,11 @@ def train(
 
     samples = {"start": state.step * recipe.batch, "stop": recipe.steps * recipe.batch, "real": real_haze}
     samples |= {"size": recipe.crop, "seed": recipe.seed}
+    renderer = HazeRenderer(recipe.renderer)
     if pairs is None:
-        crops = RenderedCrops(training, HazeRenderer(recipe.renderer), **samples)
+        crops = RenderedCrops(training, renderer, **samples)
+    elif recipe.pair_share < 1:
+        crops = MixedCrops(training, renderer, find_pairs(pairs)[0], recipe.pair_share, **samples)
     else:
         crops = PairedCrops(find_pairs(pairs)[0], **samples)
     loader = DataLoader(

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from dehaze.training.data import SeededSamples
+from dehaze.haze import HazeRenderer
+from dehaze.training.data import RenderedCrops, Scene, SeededSamples
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 EVERY = 10  # of the pairs, one in ten stays aside
@@ -45,21 +47,44 @@ def find_pairs(folder: Path) -> tuple[list[Pair], list[Pair]]:
     return [pair for pair in pairs if pair not in validation], validation
 
 
+def paired_crop(pair: Pair, size: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Cut a random square of 30–100 % of the shorter side, bring it to `size` px, mirror it half the time.
+
+    Returns `hazy` and `clear` [3,size,size] in [0,1].
+    """
+    scale, at_x, at_y, mirror = torch.rand(4, generator=generator).tolist()
+    item = {}
+    for name, path in (("hazy", pair.hazy), ("clear", pair.clear)):
+        with Image.open(path) as photo:
+            side = min(photo.size) * (0.3 + 0.7 * scale)
+            left, top = at_x * (photo.width - side), at_y * (photo.height - side)
+            box = (left, top, left + side, top + side)
+            pixels = np.array(photo.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, box))
+        crop = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+        item[name] = crop.flip(-1) if mirror < 0.5 else crop
+    return item
+
+
 class PairedCrops(SeededSamples):
-    """Crops of real pairs: `hazy` and `clear` [3,S,S] in [0,1].
+    """Crops of pairs: `hazy` and `clear` [3,S,S] in [0,1].
 
     There is no `density`: nobody knows it, and a recipe goes without it.
     """
 
     def make(self, source: Pair, generator: torch.Generator) -> dict[str, Tensor]:
-        scale, at_x, at_y, mirror = torch.rand(4, generator=generator).tolist()
-        item = {}
-        for name, path in (("hazy", source.hazy), ("clear", source.clear)):
-            with Image.open(path) as photo:
-                side = min(photo.size) * (0.6 + 0.4 * scale)
-                left, top = at_x * (photo.width - side), at_y * (photo.height - side)
-                box = (left, top, left + side, top + side)
-                pixels = np.array(photo.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC, box))
-            crop = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-            item[name] = crop.flip(-1) if mirror < 0.5 else crop
-        return item
+        return paired_crop(source, self.size, generator)
+
+
+class MixedCrops(RenderedCrops):
+    """Scenes, rendered hazy, and in `share` of the samples crops of `pairs` instead, whose density is NaN: unknown."""
+
+    def __init__(self, scenes: list[Scene], renderer: HazeRenderer, pairs: list[Pair], share: float, **which: Any):
+        super().__init__(scenes, renderer, **which)
+        self.pairs, self.share = pairs, share
+
+    def make(self, source: Scene, generator: torch.Generator) -> dict[str, Tensor]:
+        mixed, which = torch.rand(2, generator=generator).tolist()
+        if mixed >= self.share:
+            return super().make(source, generator)
+        item = paired_crop(self.pairs[int(which * len(self.pairs))], self.size, generator)
+        return item | {"density": torch.full_like(item["hazy"][:1], torch.nan)}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
@@ -22,6 +23,7 @@ from dehaze.hub import load_network
 from dehaze.training.checkpoint import TrainingState
 from dehaze.training.data import RealHaze, RenderedCrops, find_scenes, random_crop
 from dehaze.training.loop import learning_rate_factor, train
+from dehaze.training.pairs import MixedCrops, find_pairs
 from dehaze.training.recipe import get_recipe, recipe_names
 from dehaze.training.recipes.api import APIObjective
 from dehaze.training.validation import psnr, validate
@@ -145,20 +147,44 @@ def test_training_learns_and_its_weights_load(data, tmp_path):
     assert len(lines) == 2
 
 
-def test_real_pairs_can_be_trained_on(data, tmp_path):
-    pairs = tmp_path / "pairs"
+@pytest.fixture
+def pairs(data, tmp_path):
+    """Four pairs of a grey image as hazy, and the photograph itself as clear."""
+    folder = tmp_path / "pairs"
     for name in ("hazy", "clear"):
-        (pairs / name).mkdir(parents=True)
-        for photo in sorted((data / "images").iterdir())[:4]:
-            (pairs / name / photo.name).write_bytes(photo.read_bytes())
+        (folder / name).mkdir(parents=True)
+    for photo in sorted((data / "images").iterdir())[:4]:
+        (folder / "clear" / photo.name).write_bytes(photo.read_bytes())
+        with Image.open(photo) as clear:
+            Image.new("RGB", clear.size, (128, 128, 128)).save(folder / "hazy" / f"{photo.stem}.png")
+    return folder
+
+
+def test_pairs_can_be_trained_on(data, pairs, tmp_path):
+    runs = {"rendered": {}, "paired": {"pairs": pairs}}
     rendered, paired = (
-        train(small(steps=2), data, tmp_path / str(i), pairs=folder, workers=0, precision="fp32")
-        for i, folder in enumerate((None, pairs))
+        train(small(steps=2, pair_share=1.0), data, tmp_path / name, **given, workers=0, precision="fp32")
+        for name, given in runs.items()
     )
     log = (paired.parent / "log.csv").read_text().splitlines()[0].split(",")
     assert "density" not in log and "density_error" in log  # no truth to learn from, but one to validate by
     tensors = [load_file(folder / "model.safetensors")["head.weight"] for folder in (rendered, paired)]
     assert not torch.equal(*tensors)
+
+
+def test_pairs_can_be_a_share_of_the_samples(data, pairs, tmp_path):
+    scenes, known = find_scenes(data)[0], find_pairs(pairs)[0]
+    which = {"size": 32, "seed": 0, "start": 0, "stop": 200}
+    crops = MixedCrops(scenes, HazeRenderer(), known, 0.25, **which)
+    paired = [index for index in range(200) if (crops[index]["hazy"] - 128 / 255).abs().max() < 1e-4]
+    assert 30 < len(paired) < 70
+    assert crops[paired[0]]["density"].isnan().all()
+    others = set(range(200)) - set(paired)
+    assert not any(crops[index]["density"].isnan().any() for index in others)
+    assert torch.equal(crops[paired[0]]["clear"], crops[paired[0]]["clear"])
+
+    weights = train(small(steps=3, pair_share=0.5), data, tmp_path / "run", pairs=pairs, workers=0, precision="fp32")
+    assert all(tensor.isfinite().all() for tensor in load_file(weights / "model.safetensors").values())
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(data, tmp_path):

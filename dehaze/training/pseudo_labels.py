@@ -1,0 +1,94 @@
+"""Label real hazy photographs with what a model makes of them: `python -m dehaze.training.pseudo_labels PHOTO …`.
+
+The pairs are for `python -m dehaze.training --pairs`. Rendered haze is never quite like the real; a model that keeps
+what it does to real haze, while it learns from the rendered, forgets less of it (self-training, here ours).
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+import dehaze
+from dehaze import image
+from dehaze.errors import DehazeError
+from dehaze.networks.blocks.guided_filter import box_filter, guided_coefficients
+
+LONG_SIDE = 800
+# In px of 800. What varies by less than EVEN nearby is sky, fog or water; by more than UNEVEN, a thing to be seen.
+REACH, NEAR = 48, 12
+EVEN, UNEVEN = 0.010, 0.022
+EPSILON = 1.5e-4
+
+
+def evenness(hazy: Tensor) -> Tensor:
+    """Return where `hazy` [B,3,H,W] in [0,1] is even: [B,1,H,W], 1 where it is, 0 where there is something to see."""
+    variance = box_filter(hazy.double().square(), NEAR) - box_filter(hazy, NEAR).square()
+    deviation = variance.clamp_min(0).sqrt().amax(1, keepdim=True)
+    deviation = F.max_pool2d(deviation, 9, stride=1, padding=4)
+    return box_filter(((UNEVEN - deviation) / (UNEVEN - EVEN)).clamp(0, 1), NEAR // 2).to(hazy)
+
+
+def calm(hazy: Tensor, restored: Tensor) -> Tensor:
+    """Take blotches, noise and JPEG blocks out of `restored` [B,3,H,W] where `hazy` [B,3,H,W] is even, both in [0,1].
+
+    There the guided filter leaves what follows the hazy photograph over a long way, and its noise not at all.
+    """
+    factor, offset = guided_coefficients(hazy.mean(1, keepdim=True).expand_as(hazy), restored, REACH, EPSILON)
+    followed = hazy.mean(1, keepdim=True) * factor + offset
+    return torch.lerp(restored, followed, evenness(hazy)).clamp(0, 1)
+
+
+def pseudo_label(dehazer: dehaze.Dehazer, hazy: Tensor) -> Tensor:
+    """Restore `hazy` [1,3,H,W] in [0,1] twice, for what is left after once, and calm it."""
+    return calm(hazy, dehazer.restore(dehazer.restore(hazy)[0])[0])
+
+
+def write_pairs(photos: Iterable[Path], output: Path, dehazer: dehaze.Dehazer) -> int:
+    """Write photographs, at most 800 px long, and their labels as a folder of pairs; return how many these are.
+
+    Labels that are there already stay, so that a killed run goes on. Raises ImageError where a photograph cannot be
+    read, OutputError where one cannot be written, DehazeError where two have the same name.
+    """
+    named: dict[str, Path] = {}
+    for path in photos:
+        if named.setdefault(path.stem, path) != path:
+            raise DehazeError(f"{path} and {named[path.stem]} would be one pair; give one of them another name")
+    for folder in ("hazy", "clear"):
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    for name, path in tqdm(named.items(), unit="photo", disable=None):
+        label = output / "clear" / f"{name}.png"
+        if label.exists():
+            continue
+        with image.read(path).image() as photo:
+            photo = photo.convert("RGB")
+            photo.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
+        hazy = image.read(photo)
+        hazy.save(output / "hazy" / f"{name}.png")
+        hazy.with_tensor(pseudo_label(dehazer, hazy.tensor())).save(label)
+    return len(named)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m dehaze.training.pseudo_labels", description=__doc__)
+    parser.add_argument("photos", nargs="+", help="files, folders or patterns")
+    parser.add_argument("--output", required=True, type=Path, help="folder for hazy/ and clear/")
+    parser.add_argument("--model", default="api", help="the model that restores them")
+    parser.add_argument("--weights", default="shipped", help='a folder or file, "shipped" (default), or a Hub id')
+    options = parser.parse_args()
+    try:
+        dehazer = dehaze.load(options.model, weights=options.weights)
+        count = write_pairs(image.find(options.photos), options.output, dehazer)
+    except (DehazeError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{count} pairs in {options.output}")
+
+
+if __name__ == "__main__":
+    main()

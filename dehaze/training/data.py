@@ -43,14 +43,14 @@ def find_scenes(folder: Path) -> tuple[list[Scene], list[Scene]]:
     return [scene for scene in scenes if scene not in held_out], validation
 
 
-def random_crop(scene: Scene, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Cut a random square of 60–100 % of the shorter side, bring it to `size` px, mirror it half the time.
+def random_crop(scene: Scene, size: int, generator: torch.Generator, smallest: float = 0.6) -> tuple[Tensor, Tensor]:
+    """Cut a random square of the share `smallest` to 1 of the shorter side, bring it to `size` px, mirror one in two.
 
     Returns the photograph [3,size,size] in [0,1] and its depth [size,size] in [0,1], 1 being far.
     """
     scale, at_x, at_y, mirror = torch.rand(4, generator=generator).tolist()
     with Image.open(scene.photo) as photo, Image.open(scene.depth) as depth:
-        side = min(photo.size) * (0.6 + 0.4 * scale)
+        side = min(photo.size) * (smallest + (1 - smallest) * scale)
         left, top = at_x * (photo.width - side), at_y * (photo.height - side)
         to_depth_x, to_depth_y = depth.width / photo.width, depth.height / photo.height
         box = (left, top, left + side, top + side)
@@ -95,12 +95,23 @@ class SeededSamples(Dataset):
     """Samples made from `sources` as they are asked for, the i-th of which depends on the seed and on i alone.
 
     So a run that resumes at step s goes on with sample s × batch, and any number of workers and processes gives the
-    same data. Sources come in shuffled order, epoch after epoch. An item is what `make` returns, `index`, which an
-    objective may draw its own random numbers from, and, where real haze is given, `real` [3,S,S], a crop of it.
+    same data. Sources come in shuffled order, epoch after epoch; crops are of the share `smallest` to 1 of a shorter
+    side. An item is what `make` returns, `index`, which an objective may draw its own random numbers from, and, where
+    real haze is given, `real` [3,S,S], a crop of it.
     """
 
-    def __init__(self, sources: Sequence, *, size: int, seed: int, start: int, stop: int, real: RealHaze | None = None):
-        self.sources, self.real = sources, real
+    def __init__(
+        self,
+        sources: Sequence,
+        *,
+        size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        smallest: float = 0.6,
+        real: RealHaze | None = None,
+    ):
+        self.sources, self.smallest, self.real = sources, smallest, real
         self.size, self.seed, self.start, self.stop = size, seed, start, stop
 
     def __len__(self) -> int:
@@ -129,6 +140,6 @@ class RenderedCrops(SeededSamples):
         self.renderer = renderer
 
     def make(self, source: Scene, generator: torch.Generator) -> dict[str, Tensor]:
-        clear, depth = random_crop(source, self.size, generator)
+        clear, depth = random_crop(source, self.size, generator, self.smallest)
         sample = self.renderer.render(clear, depth, generator)
         return {"hazy": sample.hazy, "clear": sample.clear, "density": 1 - sample.transmission}

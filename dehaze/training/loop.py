@@ -92,7 +92,7 @@ def train(
         (output / "recipe.json").write_text(described + "\n")
 
     samples = {"start": state.step * recipe.batch, "stop": recipe.steps * recipe.batch, "real": real_haze}
-    samples |= {"size": recipe.crop, "seed": recipe.seed}
+    samples |= {"size": recipe.crop, "smallest": recipe.smallest_crop, "seed": recipe.seed}
     renderer = HazeRenderer(recipe.renderer)
     if pairs is None:
         crops = RenderedCrops(training, renderer, **samples)

@@ -47,8 +47,8 @@ def find_pairs(folder: Path) -> tuple[list[Pair], list[Pair]]:
     return [pair for pair in pairs if pair not in validation], validation
 
 
-def paired_crop(pair: Pair, size: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Cut a random square of 30–100 % of the shorter side, bring it to `size` px, mirror it half the time.
+def paired_crop(pair: Pair, size: int, generator: torch.Generator, smallest: float) -> dict[str, Tensor]:
+    """Cut a random square of the share `smallest` to 1 of the shorter side, bring it to `size` px, mirror one in two.
 
     Returns `hazy` and `clear` [3,size,size] in [0,1].
     """
@@ -56,7 +56,7 @@ def paired_crop(pair: Pair, size: int, generator: torch.Generator) -> dict[str, 
     item = {}
     for name, path in (("hazy", pair.hazy), ("clear", pair.clear)):
         with Image.open(path) as photo:
-            side = min(photo.size) * (0.3 + 0.7 * scale)
+            side = min(photo.size) * (smallest + (1 - smallest) * scale)
             left, top = at_x * (photo.width - side), at_y * (photo.height - side)
             box = (left, top, left + side, top + side)
             pixels = np.array(photo.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, box))
@@ -72,7 +72,7 @@ class PairedCrops(SeededSamples):
     """
 
     def make(self, source: Pair, generator: torch.Generator) -> dict[str, Tensor]:
-        return paired_crop(source, self.size, generator)
+        return paired_crop(source, self.size, generator, self.smallest)
 
 
 class MixedCrops(RenderedCrops):
@@ -86,5 +86,5 @@ class MixedCrops(RenderedCrops):
         mixed, which = torch.rand(2, generator=generator).tolist()
         if mixed >= self.share:
             return super().make(source, generator)
-        item = paired_crop(self.pairs[int(which * len(self.pairs))], self.size, generator)
+        item = paired_crop(self.pairs[int(which * len(self.pairs))], self.size, generator, self.smallest)
         return item | {"density": torch.full_like(item["hazy"][:1], torch.nan)}

@@ -33,6 +33,7 @@ class Recipe:
     save: Callable[[nn.Module, Path], None] = save_weights
     renderer: RendererConfig | HazeMixture = field(default_factory=RendererConfig)
     crop: int = 256
+    smallest_crop: float = 0.6  # of the shorter side of a photograph; the largest is the whole of it
     batch: int = 8
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-4

@@ -56,6 +56,18 @@ class TestData:
         assert depth.shape == (32, 32)
         assert (depth.diff(dim=0) <= 1e-6).all()  # the files are near at the bottom
 
+    def test_crops_are_of_the_share_that_is_asked_for(self, data):
+        scene = find_scenes(data)[0][0]  # its depth rises evenly from the bottom
+
+        def heights(smallest: float) -> list[float]:
+            crops = [random_crop(scene, 32, torch.Generator().manual_seed(seed), smallest)[1] for seed in range(50)]
+            return [(depth.max() - depth.min()).item() for depth in crops]
+
+        whole, halves = heights(1.0), heights(0.5)
+        assert min(whole) == pytest.approx(max(whole), abs=0.03)
+        assert 0.45 < min(halves) / max(whole) < 0.6
+        assert 0.9 < max(halves) / max(whole) <= 1.03
+
     def test_a_sample_depends_on_seed_and_index_alone(self, data):
         scenes, _ = find_scenes(data)
 

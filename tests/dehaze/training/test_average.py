@@ -30,6 +30,16 @@ def test_the_mean_is_of_every_tensor(tmp_path):
     assert (tmp_path / "mean" / "config.json").read_text() == (tmp_path / "0" / "config.json").read_text()
 
 
+def test_what_has_a_larger_share_counts_for_more(tmp_path):
+    states = [save(tmp_path / str(seed), seed) for seed in (0, 1)]
+    average("api", [tmp_path / "0", tmp_path / "1"], tmp_path / "mean", shares=[3, 1])
+    mean = load_file(tmp_path / "mean" / "model.safetensors")
+    torch.testing.assert_close(mean, {key: 0.75 * states[0][key] + 0.25 * states[1][key] for key in mean})
+    for shares in ([1], [1, 0], [1, 1, 1]):
+        with pytest.raises(ValueError, match="2 weights need as many positive shares"):
+            average("api", [tmp_path / "0", tmp_path / "1"], tmp_path / "mean", shares=shares)
+
+
 def test_networks_of_other_configurations_have_no_mean(tmp_path):
     save(tmp_path / "a", 0)
     save(tmp_path / "b", 1, APIConfig(widths=(16, 16, 32), down_blocks=(1, 1, 1), up_blocks=(1, 1), experts=1))

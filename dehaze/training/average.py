@@ -5,8 +5,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from dehaze.errors import DehazeError, WeightsError
 from dehaze.hub import load_network, save_weights
 
@@ -14,9 +12,9 @@ from dehaze.hub import load_network, save_weights
 def average(name: str, weights: Sequence[str | Path], output: Path, shares: Sequence[float] | None = None) -> None:
     """Write into `output` the mean of several weights of the model `name`, each being what `dehaze.load` takes.
 
-    `shares` are positive, one for each, in any unit; without them all count alike. Runs that began with the same weights lie in one basin, and their mean is often better than each (model soups,
-    Wortsman et al. 2022). Raises WeightsError where some cannot be had or are of other configurations, ValueError where
-    the shares do not fit.
+    `shares` are positive, one for each, in any unit; without them all count alike. Runs that began with the same
+    weights lie in one basin, and their mean is often better than each (model soups, Wortsman et al. 2022). Raises
+    WeightsError where some cannot be had or are of other configurations, ValueError where the shares do not fit.
     """
     shares = [1.0] * len(weights) if shares is None else shares
     if len(shares) != len(weights) or min(shares) <= 0:

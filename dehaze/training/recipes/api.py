@@ -89,27 +89,78 @@ class APIObjective(nn.Module):
         return self.contrast(restored[chosen][window], clear, negatives)
 
 
-# How bright the scene is has to be seen through the haze: most scenes are darker or brighter than they were taken, as
-# dark as rooms are, and none is to be brightened. Airlights are as strongly coloured as dust and lamps make them. Most
-# skies are overcast: a blue one painted onto haze is seldom true, and blotched.
+# How bright the scene is has to be seen through the haze: most scenes are darker or brighter than they were taken, and
+# none is to be brightened. Airlights are as strongly coloured as dust and lamps make them. Half of the skies are
+# overcast: a blue one painted onto haze is seldom true, and blotched. Half of the images are compressed, many as
+# strongly as photographs from the web are.
 DENSE = RendererConfig(
     beta=(0.5, 3.5),
+    base=(0.0, 0.8),
+    clear_share=0.06,
     dense_share=0.25,
-    overcast_share=0.6,
+    overcast_share=0.5,
     exposure_share=0.8,
     exposure=(0.6, 2.5),
     gamma_share=0,
     airlight_warmth=0.25,
     airlight_shift=0.05,
+    jpeg_share=0.5,
+    jpeg_quality=(45, 95),
 )
-# Half of the haze is thin, nearly even and under a bright sky, in ranges around RESIDE's. It hides how bright its
-# airlight is, so what it took has to be learned from what is common.
-THIN = replace(DENSE, beta=(0.1, 1.0), base=(0.05, 0.6), base_share=1.0, dense_share=0.0, airlight=(0.8, 1.0))
+# As from machines: uneven, nearly grey, in scenes well exposed.
+MACHINE = replace(
+    DENSE,
+    airlight=(0.6, 1.0),
+    airlight_warmth=0.1,
+    airlight_shift=0.03,
+    airlight_map_share=0.1,
+    perlin_share=0.35,
+    brownian_share=0.35,
+    ramp_share=0.4,
+    overcast_share=0,
+    exposure=(0.5, 1.3),
+    jpeg_share=0.2,
+)
+# Thin, nearly even, nearly grey and under a bright sky, in ranges around RESIDE's. It hides how bright its airlight is,
+# so what it took has to be learned from what is common.
+THIN = replace(
+    DENSE,
+    beta=(0.1, 1.2),
+    base=(0.05, 0.7),
+    base_share=1,
+    dense_share=0,
+    airlight=(0.8, 1.05),  # at 1 it clips
+    airlight_warmth=0.1,
+    airlight_shift=0.02,
+    airlight_map_share=0.1,
+    perlin_share=0.1,
+    brownian_share=0.1,
+    overcast_share=0.25,
+    noise_share=0.1,
+    jpeg_share=0.2,
+    jpeg_quality=(75, 95),
+)
+# Rooms, as far as photographs from outside can show them: dark scenes under a white airlight.
+ROOM = replace(
+    THIN,
+    beta=(0.3, 1.5),
+    base=(0.05, 0.4),
+    depth_gamma=(0.7, 1.6),
+    airlight=(1.0, 1.05),
+    warm_share=0,
+    airlight_map_share=0,
+    clear_share=0,
+    overcast_share=0,
+    exposure_share=1,
+    exposure=(1.1, 3.0),
+)
 
 RECIPE = Recipe(
     network=API,
     objective=APIObjective,
-    renderer=HazeMixture(((0.5, DENSE), (0.5, THIN))),
+    renderer=HazeMixture(((0.26, DENSE), (0.16, MACHINE), (0.42, THIN), (0.16, ROOM))),
+    pair_share=0.2,  # pseudo-labels keep what the network does to real haze
+    smallest_crop=0.35,  # photographs to restore are larger than those to train on
     steps=8_000,
     learning_rate=5e-4,
 )

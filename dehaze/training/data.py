@@ -43,23 +43,38 @@ def find_scenes(folder: Path) -> tuple[list[Scene], list[Scene]]:
     return [scene for scene in scenes if scene not in held_out], validation
 
 
+def random_square(
+    shape: tuple[int, int], smallest: float, generator: torch.Generator
+) -> tuple[tuple[float, float, float, float], bool]:
+    """Draw a square whose side is the share `smallest` to 1 of the shorter side of an image of this (width, height).
+
+    Returns (left, top, right, bottom) in px, and whether to mirror what is cut out, which is so half the time.
+    """
+    scale, at_x, at_y, mirror = torch.rand(4, generator=generator).tolist()
+    side = min(shape) * (smallest + (1 - smallest) * scale)
+    left, top = at_x * (shape[0] - side), at_y * (shape[1] - side)
+    return (left, top, left + side, top + side), mirror < 0.5
+
+
+def cut(photo: Image.Image, box: tuple[float, float, float, float], size: int) -> Tensor:
+    """Cut a square out of a photograph and bring it to `size` px: [3,size,size] in [0,1]."""
+    pixels = np.array(photo.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, box))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
 def random_crop(scene: Scene, size: int, generator: torch.Generator, smallest: float = 0.6) -> tuple[Tensor, Tensor]:
-    """Cut a random square of the share `smallest` to 1 of the shorter side, bring it to `size` px, mirror one in two.
+    """Cut a random square, as `random_square` draws it, and bring it to `size` px.
 
     Returns the photograph [3,size,size] in [0,1] and its depth [size,size] in [0,1], 1 being far.
     """
-    scale, at_x, at_y, mirror = torch.rand(4, generator=generator).tolist()
     with Image.open(scene.photo) as photo, Image.open(scene.depth) as depth:
-        side = min(photo.size) * (smallest + (1 - smallest) * scale)
-        left, top = at_x * (photo.width - side), at_y * (photo.height - side)
+        box, mirrored = random_square(photo.size, smallest, generator)
         to_depth_x, to_depth_y = depth.width / photo.width, depth.height / photo.height
-        box = (left, top, left + side, top + side)
         depth_box = (box[0] * to_depth_x, box[1] * to_depth_y, box[2] * to_depth_x, box[3] * to_depth_y)
-        pixels = np.array(photo.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, box))
+        clear = cut(photo, box, size)
         near = np.array(depth.convert("L").resize((size, size), Image.Resampling.BILINEAR, depth_box))
-    clear = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
     far = 1 - torch.from_numpy(near).float() / 255
-    return (clear.flip(-1), far.flip(-1)) if mirror < 0.5 else (clear, far)
+    return (clear.flip(-1), far.flip(-1)) if mirrored else (clear, far)
 
 
 class RealHaze:
@@ -78,9 +93,7 @@ class RealHaze:
         photo = self._read(self.photos[int(which * len(self.photos))])
         side = min(photo.size) * (0.6 + 0.4 * scale)
         left, top = at_x * (photo.width - side), at_y * (photo.height - side)
-        box = (left, top, left + side, top + side)
-        pixels = np.array(photo.resize((size, size), Image.Resampling.BICUBIC, box))
-        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+        return cut(photo, (left, top, left + side, top + side), size)
 
     def _read(self, path: Path) -> Image.Image:
         if path not in self._kept:

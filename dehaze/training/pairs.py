@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from dehaze.haze import HazeRenderer
-from dehaze.training.data import RenderedCrops, Scene, SeededSamples
+from dehaze.training.data import RenderedCrops, Scene, SeededSamples, cut, random_square
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 EVERY = 10  # of the pairs, one in ten stays aside
@@ -48,21 +47,11 @@ def find_pairs(folder: Path) -> tuple[list[Pair], list[Pair]]:
 
 
 def paired_crop(pair: Pair, size: int, generator: torch.Generator, smallest: float) -> dict[str, Tensor]:
-    """Cut a random square of the share `smallest` to 1 of the shorter side, bring it to `size` px, mirror one in two.
-
-    Returns `hazy` and `clear` [3,size,size] in [0,1].
-    """
-    scale, at_x, at_y, mirror = torch.rand(4, generator=generator).tolist()
-    item = {}
-    for name, path in (("hazy", pair.hazy), ("clear", pair.clear)):
-        with Image.open(path) as photo:
-            side = min(photo.size) * (smallest + (1 - smallest) * scale)
-            left, top = at_x * (photo.width - side), at_y * (photo.height - side)
-            box = (left, top, left + side, top + side)
-            pixels = np.array(photo.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, box))
-        crop = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-        item[name] = crop.flip(-1) if mirror < 0.5 else crop
-    return item
+    """Cut one random square, as `random_square` draws it, out of both: `hazy` and `clear` [3,size,size] in [0,1]."""
+    with Image.open(pair.hazy) as hazy, Image.open(pair.clear) as clear:
+        box, mirrored = random_square(hazy.size, smallest, generator)
+        crops = {"hazy": cut(hazy, box, size), "clear": cut(clear, box, size)}
+    return {name: crop.flip(-1) for name, crop in crops.items()} if mirrored else crops
 
 
 class PairedCrops(SeededSamples):

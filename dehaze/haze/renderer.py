@@ -81,7 +81,8 @@ class Rendered:
 class HazeRenderer:
     """Render random haze of one kind, or of a mixture, onto clear photographs.
 
-    Everything random comes from the generator given, so that the same seed gives the same haze.
+    Everything random comes from the generator given, so that the same seed gives the same haze. A mixture renders; what
+    is drawn singly, an airlight or an optical depth, is of one kind.
     """
 
     def __init__(self, config: RendererConfig | HazeMixture | None = None):

@@ -25,13 +25,9 @@ def average(name: str, weights: Sequence[str | Path], output: Path, shares: Sequ
         if network.config != mean.config:
             raise WeightsError(f"{source} has another configuration than {weights[0]}; only like networks have a mean")
     states = [network.state_dict() for network in networks]
+    weighted = [(share / sum(shares), state) for share, state in zip(shares, states, strict=True)]
     mean.load_state_dict(
-        {
-            key: (
-                sum(share * state[key].double() for share, state in zip(shares, states, strict=True)) / sum(shares)
-            ).to(states[0][key])
-            for key in states[0]
-        }
+        {key: sum(part * state[key].double() for part, state in weighted).to(states[0][key]) for key in states[0]}
     )
     save_weights(mean, output)
 

@@ -1,4 +1,4 @@
-"""Real pairs of a hazy and a clear photograph of one scene, such as the training splits of NH-HAZE and O-HAZE."""
+"""Pairs of a hazy and a clear photograph: real ones, as NH-HAZE's and O-HAZE's for training, or pseudo-labels."""
 
 from dataclasses import dataclass
 from pathlib import Path

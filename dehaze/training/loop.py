@@ -61,7 +61,8 @@ def train(
     weights to begin with: the network's own or, in the progressive framework, its backbone's.
     `output` holds `checkpoint.safetensors` (a run that was killed goes on from it), `log.csv`, `recipe.json` and
     `weights/`. `recipe.batch` is the batch of all processes together. Raises FileNotFoundError where `data` is not as
-    `find_scenes` states or `real` is empty, WeightsError where the checkpoint is damaged.
+    `find_scenes` states or `real` is empty, WeightsError where the checkpoint is damaged, ValueError where the batch or
+    the crop does not fit.
     """
     # Said outright, for otherwise several processes on CPUs would not find each other.
     on_cpu = not torch.accelerator.is_available()
@@ -73,6 +74,8 @@ def train(
     real_haze = None if real is None else RealHaze(real)
 
     network = recipe.network()
+    if recipe.crop % (multiple := getattr(network, "multiple_of", 1)):
+        raise ValueError(f"crops of {recipe.crop} px do not fit this network; choose a multiple of {multiple}")
     if start is not None:
         begin_with(network, start)
     network = network.to(accelerator.device, memory_format=torch.channels_last)

@@ -1,16 +1,19 @@
 """Label real hazy photographs with what a model makes of them: `python -m dehaze.training.pseudo_labels PHOTO …`.
 
 The pairs are for `python -m dehaze.training --pairs`. Rendered haze is never quite like the real; a model that keeps
-what it does to real haze, while it learns from the rendered, forgets less of it (self-training, here ours).
+what it does to real haze, while it learns from the rendered, forgets less of it (self-training, here ours). Look at the
+labels before you train on them, and take out those that are worse than their photograph.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from PIL import Image
+from skimage.color import rgb2lab
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -25,6 +28,13 @@ LONG_SIDE = 800
 REACH, NEAR = 48, 12
 EVEN, UNEVEN = 0.010, 0.022
 EPSILON = 1.5e-4
+# Restored again as far as the density goes from the first to the second: a second time, and a third.
+AGAIN = ((0.15, 0.35), (0.40, 0.60))
+# Chroma (CIELAB) of the airlight from which a cast is taken out, and from which wholly; haze thinner than that has none.
+GREY, COLOURED = 4.0, 10.0
+THIN = 0.28
+# A label is at least this bright on the mean, or this share of the photograph.
+DARKEST, DARKEST_SHARE = 0.32, 0.62
 
 
 def evenness(hazy: Tensor) -> Tensor:
@@ -45,9 +55,41 @@ def calm(hazy: Tensor, restored: Tensor) -> Tensor:
     return torch.lerp(restored, followed, evenness(hazy)).clamp(0, 1)
 
 
+def without_cast(hazy: Tensor, restored: Tensor, density: Tensor) -> Tensor:
+    """Take the colour of the haze in `hazy` out of `restored`, both [1,3,H,W] in [0,1], by a gain for each channel.
+
+    Where the haze is densest, by `density` [1,1,H,W], the scene is taken to be grey on the mean (ours, after von Kries
+    and the grey world), so far as the haze is coloured.
+    """
+    if density.mean() < THIN:
+        return restored
+    airlight = hazy.movedim(1, -1)[density[:, 0] >= density.quantile(0.9)].mean(0)
+    chroma = math.hypot(*rgb2lab(airlight.numpy())[1:])
+    scene = restored.movedim(1, -1)[density[:, 0] >= density.quantile(0.6)].mean(0)
+    cast = min(max((chroma - GREY) / (COLOURED - GREY), 0), 1)
+    gain = (scene.mean() / scene).clamp(0.6, 1.7) ** (0.85 * cast)
+    return (restored * gain.view(3, 1, 1)).clamp(0, 1)
+
+
+def brightened(restored: Tensor, mean: float) -> Tensor:
+    """Lift `restored` [1,3,H,W] in [0,1] by a gamma, if it is darker, to about `mean`."""
+    return restored ** min(1.0, math.log(mean) / math.log(restored.mean().clamp(1e-3, 1 - 1e-3)))
+
+
 def pseudo_label(dehazer: dehaze.Dehazer, hazy: Tensor) -> Tensor:
-    """Restore `hazy` [1,3,H,W] in [0,1] twice, for what is left after once, and calm it."""
-    return calm(hazy, dehazer.restore(dehazer.restore(hazy)[0])[0])
+    """Restore `hazy` [1,3,H,W] in [0,1], again where it is dense, for what is left after once; calm and correct it.
+
+    Raises DehazeError where the model does not estimate a density.
+    """
+    restored, density = dehazer.restore(hazy)
+    if density is None:
+        raise DehazeError("labels need a model that estimates how dense haze is, as `api` does")
+    label = restored
+    for little, much in AGAIN:
+        restored, _ = dehazer.restore(restored)
+        label = torch.lerp(label, restored, ((density - little) / (much - little)).clamp(0, 1))
+    label = without_cast(hazy, calm(hazy, label), density)
+    return brightened(label, min(DARKEST, DARKEST_SHARE * hazy.mean().item()))
 
 
 def write_pairs(photos: Iterable[Path], output: Path, dehazer: dehaze.Dehazer) -> int:

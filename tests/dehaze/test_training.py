@@ -263,6 +263,11 @@ def test_a_checkpoint_that_cannot_be_written_is_explained(tmp_path):
         state.save(tmp_path / "gone" / "checkpoint.safetensors")
 
 
+def test_crops_that_do_not_fit_the_network_are_refused(data, tmp_path):
+    with pytest.raises(ValueError, match="crops of 80 px do not fit this network; choose a multiple of 32"):
+        train(small(crop=80), data, tmp_path)
+
+
 def test_a_damaged_checkpoint_is_refused(data, tmp_path):
     (tmp_path / "checkpoint.safetensors").write_bytes(b"\x00" * 100)
     with pytest.raises(WeightsError, match="Remove the file to start anew"):

@@ -107,6 +107,20 @@ DENSE = RendererConfig(
     jpeg_share=0.5,
     jpeg_quality=(45, 95),
 )
+# Dust, smoke and the light of lamps: strongly coloured, and the scene is not.
+COLOURED = replace(
+    DENSE,
+    beta=(0.3, 3.0),
+    base_share=0.7,
+    dense_share=0.15,
+    clear_share=0,
+    airlight=(0.5, 0.95),
+    warm_share=0.75,
+    airlight_warmth=0.45,
+    airlight_shift=0.1,
+    overcast_share=0.6,
+    exposure=(0.6, 1.6),
+)
 # As from machines: uneven, nearly grey, in scenes well exposed.
 MACHINE = replace(
     DENSE,
@@ -158,7 +172,7 @@ ROOM = replace(
 RECIPE = Recipe(
     network=API,
     objective=APIObjective,
-    renderer=HazeMixture(((0.26, DENSE), (0.16, MACHINE), (0.42, THIN), (0.16, ROOM))),
+    renderer=HazeMixture(((0.24, DENSE), (0.08, COLOURED), (0.14, MACHINE), (0.39, THIN), (0.15, ROOM))),
     pair_share=0.2,  # pseudo-labels keep what the network does to real haze
     smallest_crop=0.35,  # photographs to restore are larger than those to train on
     steps=8_000,

@@ -9,7 +9,7 @@ from PIL import Image
 import dehaze
 from dehaze.errors import DehazeError
 from dehaze.training.pairs import find_pairs
-from dehaze.training.pseudo_labels import calm, evenness, pseudo_label, write_pairs
+from dehaze.training.pseudo_labels import brightened, calm, evenness, pseudo_label, without_cast, write_pairs
 
 
 @pytest.fixture
@@ -41,11 +41,45 @@ def test_what_follows_the_photograph_stays_where_it_is_even():
     torch.testing.assert_close(calm(slope, 2 * slope - 0.6), 2 * slope - 0.6, atol=0.02, rtol=0)
 
 
-def test_a_label_is_restored_twice(hazy):
-    dehazer = dehaze.load("dcp")
-    once = dehazer.restore(hazy)[0]
-    expected = dehazer.restore(once)[0][..., 170:]
-    torch.testing.assert_close(pseudo_label(dehazer, hazy)[..., 170:], expected, atol=0.01, rtol=0)
+class Dimming:
+    """Darken by a tenth, and say that haze gets denser from left to right."""
+
+    def restore(self, hazy):
+        return 0.9 * hazy, torch.linspace(0, 0.8, hazy.shape[-1]).expand_as(hazy[:, :1])
+
+
+def test_a_label_is_restored_once_where_haze_is_thin_and_three_times_where_it_is_dense():
+    photo = torch.rand(1, 3, 64, 161, generator=torch.Generator().manual_seed(0))  # uneven throughout
+    label = pseudo_label(Dimming(), photo)
+    for columns, times in (slice(0, 31), 1), (slice(70, 81), 2), (slice(120, 161), 3):
+        torch.testing.assert_close(label[..., columns], 0.9**times * photo[..., columns], atol=0.01, rtol=0)
+
+
+def test_a_label_is_no_darker_than_a_photograph_may_be():
+    dark = 0.1 + 0.1 * torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert brightened(dark, 0.3).mean().item() == pytest.approx(0.3, abs=0.01)
+    assert torch.equal(brightened(dark, 0.1), dark)
+
+
+def test_the_colour_of_dense_haze_goes_and_that_of_the_scene_stays():
+    scene = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    density = torch.linspace(0.2, 0.9, 64).expand(1, 1, 64, 64)
+    orange, grey = torch.tensor([0.8, 0.7, 0.5]).view(3, 1, 1), torch.full((3, 1, 1), 0.7)
+    hazy = torch.lerp(scene, orange, density)
+    cast = (scene * orange / orange.mean()).clamp(0, 1)
+
+    def spread(image):
+        means = image[..., 32:].mean((0, 2, 3))
+        return (means.max() - means.min()).item()
+
+    assert spread(without_cast(hazy, cast, density)) < 0.3 * spread(cast)
+    assert torch.equal(without_cast(hazy, cast, 0.2 * density), cast)
+    assert torch.equal(without_cast(torch.lerp(scene, grey, density), cast, density), cast)
+
+
+def test_a_model_that_estimates_no_density_is_refused(hazy):
+    with pytest.raises(DehazeError, match="estimates how dense"):
+        pseudo_label(dehaze.load("identity"), hazy)
 
 
 def test_pairs_are_written_at_800_px_and_a_killed_run_goes_on(tmp_path):

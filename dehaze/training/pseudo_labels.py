@@ -30,10 +30,10 @@ EVEN, UNEVEN = 0.010, 0.022
 EPSILON = 1.5e-4
 # Restored again as far as the density goes from the first to the second: a second time, and a third.
 AGAIN = ((0.15, 0.35), (0.40, 0.60))
-# Chroma (CIELAB) of the airlight from which a cast is taken out, and from which wholly; haze thinner than that has none.
+# Chroma (CIELAB) of the airlight from which a cast goes, and from which wholly. Haze thinner than THIN has none.
 GREY, COLOURED = 4.0, 10.0
 THIN = 0.28
-# A label is at least this bright on the mean, or this share of the photograph.
+# The least mean of a label, about, or its share of the mean of the photograph.
 DARKEST, DARKEST_SHARE = 0.32, 0.62
 
 

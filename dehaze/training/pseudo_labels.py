@@ -28,8 +28,9 @@ LONG_SIDE = 800
 REACH, NEAR = 48, 12
 EVEN, UNEVEN = 0.010, 0.022
 EPSILON = 1.5e-4
+CALMED = 0.7  # wholly calm, a label teaches to leave haze where there is nothing to see
 # Restored again as far as the density goes from the first to the second: a second time, and a third.
-AGAIN = ((0.15, 0.35), (0.40, 0.60))
+AGAIN = ((0.20, 0.40), (0.45, 0.65))
 # Chroma (CIELAB) of the airlight from which a cast goes, and from which wholly. Haze thinner than THIN has none.
 GREY, COLOURED = 4.0, 10.0
 THIN = 0.28
@@ -88,7 +89,8 @@ def pseudo_label(dehazer: dehaze.Dehazer, hazy: Tensor) -> Tensor:
     for little, much in AGAIN:
         restored, _ = dehazer.restore(restored)
         label = torch.lerp(label, restored, ((density - little) / (much - little)).clamp(0, 1))
-    label = without_cast(hazy, calm(hazy, label), density)
+    label = torch.lerp(label, calm(hazy, label), CALMED)
+    label = without_cast(hazy, label, density)
     return brightened(label, min(DARKEST, DARKEST_SHARE * hazy.mean().item()))
 
 

@@ -31,7 +31,7 @@ EPSILON = 1.5e-4
 CALMED = 0.7  # wholly calm, a label teaches to leave haze where there is nothing to see
 # Restored again as far as the density goes from the first to the second: a second time, and a third.
 AGAIN = ((0.20, 0.40), (0.45, 0.65))
-# Chroma (CIELAB) of the airlight from which a cast goes, and from which wholly. Haze thinner than THIN has none.
+# Chroma (CIELAB) of the airlight from which a cast goes, and from which most of it. Haze thinner than THIN has none.
 GREY, COLOURED = 4.0, 10.0
 THIN = 0.28
 # The least mean of a label, about, or its share of the mean of the photograph.
@@ -66,7 +66,7 @@ def without_cast(hazy: Tensor, restored: Tensor, density: Tensor) -> Tensor:
         return restored
     airlight = hazy.movedim(1, -1)[density[:, 0] >= density.quantile(0.9)].mean(0)
     chroma = math.hypot(*rgb2lab(airlight.numpy())[1:])
-    scene = restored.movedim(1, -1)[density[:, 0] >= density.quantile(0.6)].mean(0)
+    scene = restored.movedim(1, -1)[density[:, 0] >= density.quantile(0.6)].mean(0).clamp_min(1e-3)
     cast = min(max((chroma - GREY) / (COLOURED - GREY), 0), 1)
     gain = (scene.mean() / scene).clamp(0.6, 1.7) ** (0.85 * cast)
     return (restored * gain.view(3, 1, 1)).clamp(0, 1)
@@ -74,7 +74,7 @@ def without_cast(hazy: Tensor, restored: Tensor, density: Tensor) -> Tensor:
 
 def brightened(restored: Tensor, mean: float) -> Tensor:
     """Lift `restored` [1,3,H,W] in [0,1] by a gamma, if it is darker, to about `mean`."""
-    return restored ** min(1.0, math.log(mean) / math.log(restored.mean().clamp(1e-3, 1 - 1e-3)))
+    return restored ** min(1.0, math.log(max(mean, 1e-3)) / math.log(restored.mean().clamp(1e-3, 1 - 1e-3)))
 
 
 def pseudo_label(dehazer: dehaze.Dehazer, hazy: Tensor) -> Tensor:

@@ -61,6 +61,11 @@ def test_a_label_is_no_darker_than_a_photograph_may_be():
     assert torch.equal(brightened(dark, 0.1), dark)
 
 
+def test_a_black_photograph_stays_black():
+    black = torch.zeros(1, 3, 64, 64)
+    assert torch.equal(pseudo_label(Dimming(), black), black)
+
+
 def test_the_colour_of_dense_haze_goes_and_that_of_the_scene_stays():
     scene = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     density = torch.linspace(0.2, 0.9, 64).expand(1, 1, 64, 64)

@@ -89,11 +89,9 @@ class RealHaze:
 
     def crop(self, size: int, generator: torch.Generator) -> Tensor:
         """Cut a random square of 60–100 % of the shorter side, brought to `size` px: [3,size,size] in [0,1]."""
-        which, scale, at_x, at_y = torch.rand(4, generator=generator).tolist()
-        photo = self._read(self.photos[int(which * len(self.photos))])
-        side = min(photo.size) * (0.6 + 0.4 * scale)
-        left, top = at_x * (photo.width - side), at_y * (photo.height - side)
-        return cut(photo, (left, top, left + side, top + side), size)
+        photo = self._read(self.photos[int(torch.randint(len(self.photos), (), generator=generator))])
+        box, _ = random_square(photo.size, 0.6, generator)
+        return cut(photo, box, size)
 
     def _read(self, path: Path) -> Image.Image:
         if path not in self._kept:

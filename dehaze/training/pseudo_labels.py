@@ -78,8 +78,9 @@ def brightened(restored: Tensor, mean: float) -> Tensor:
 
 
 def pseudo_label(dehazer: dehaze.Dehazer, hazy: Tensor) -> Tensor:
-    """Restore `hazy` [1,3,H,W] in [0,1], again where it is dense, for what is left after once; calm and correct it.
+    """Restore `hazy` [1,3,H,W] in [0,1], and again where it is dense, for what is left after once.
 
+    The label is then calmed, rid of the colour of the haze, and lifted where it came out too dark (ours).
     Raises DehazeError where the model does not estimate a density.
     """
     restored, density = dehazer.restore(hazy)

@@ -90,9 +90,8 @@ class APIObjective(nn.Module):
 
 
 # How bright the scene is has to be seen through the haze: most scenes are darker or brighter than they were taken, and
-# none is to be brightened. Airlights are as strongly coloured as dust and lamps make them. Half of the skies are
-# overcast: a blue one painted onto haze is seldom true, and blotched. Half of the images are compressed, many as
-# strongly as photographs from the web are.
+# none is to be brightened. Half of the skies are overcast: a blue one painted onto haze is seldom true, and blotched.
+# Half of the images are compressed, many as strongly as photographs from the web are.
 DENSE = RendererConfig(
     beta=(0.5, 3.5),
     base=(0.0, 0.8),

@@ -13,6 +13,8 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dehaze.networks.blocks.balance import balance
+
 PATCH = 32  # px at full resolution
 
 
@@ -21,6 +23,7 @@ class APIConfig:
     """Widths at 1/4, 1/8 and 1/16 of the resolution, residual blocks on the way down and up, and dense experts.
 
     `importance=False` is the plain backbone: every patch passes through the dense experts, and counts alike.
+    `balanced` networks set the colour and the brightness of the whole result by `balance`, except while they train.
     """
 
     widths: tuple[int, int, int] = (64, 96, 112)
@@ -29,6 +32,7 @@ class APIConfig:
     experts: int = 2
     heads: int = 2
     importance: bool = True
+    balanced: bool = True
 
 
 class Prediction(NamedTuple):
@@ -155,6 +159,9 @@ class API(nn.Module, PyTorchModelHubMixin):
     head estimates 1 − t, and from it each patch of 32 px gets an importance, which modulates the features and routes
     the patch through the dense experts (attention within the patch, and an MLP) or through one light layer: in training
     the more important half of the batch's patches, afterwards those above the threshold that training arrived at.
+
+    What haze hides of the scene as a whole, its colour and how bright it is, is set by `balance` from a small copy of
+    the result; gains for three channels become part of K and B, so that they cost nothing at full size.
     """
 
     config_class = APIConfig
@@ -240,7 +247,21 @@ class API(nn.Module, PyTorchModelHubMixin):
 
     def maps(self, hazy: Tensor) -> Tensor:
         """Return the maps [B,25,H/4,W/4] that `apply_maps` takes."""
-        return self.predict(hazy).maps
+        maps = self.predict(hazy).maps
+        if self.training or not self.config.balanced:
+            return maps
+        small = F.interpolate(hazy, scale_factor=1 / self.maps_scale, mode="area")
+        return self._times(maps, balance(small, *self.apply_maps(small, maps)))
+
+    @staticmethod
+    def _times(maps: Tensor, gains: Tensor) -> Tensor:
+        """Return the maps whose result is that of `maps` [B,25,h,w] times `gains` [B,3]."""
+        # Of g·(I + K·(I − ½) − B) = I + K'·(I − ½) − B', K' = gK + g − 1 and B' = gB − (g − 1)/2.
+        gains = gains.to(maps.dtype)
+        change = torch.cat([torch.diag_embed(gains - 1), (1 - gains).unsqueeze(-1) / 2], -1).flatten(1).repeat(1, 2)
+        times = gains.repeat_interleave(4, 1).repeat(1, 2)
+        affine, density = maps.split((24, 1), 1)
+        return torch.cat([torch.addcmul(change[..., None, None], affine, times[..., None, None]), density], 1)
 
     @staticmethod
     def apply_maps(hazy: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,14 +6,12 @@ labels before you train on them, and take out those that are worse than their ph
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from PIL import Image
-from skimage.color import rgb2lab
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -31,11 +29,6 @@ EPSILON = 1.5e-4
 CALMED = 0.7  # wholly calm, a label teaches to leave haze where there is nothing to see
 # Restored again as far as the density goes from the first to the second: a second time, and a third.
 AGAIN = ((0.20, 0.40), (0.45, 0.65))
-# Chroma (CIELAB) of the airlight from which a cast goes, and from which most of it. Haze thinner than THIN has none.
-GREY, COLOURED = 4.0, 10.0
-THIN = 0.28
-# The least mean of a label, about, or its share of the mean of the photograph.
-DARKEST, DARKEST_SHARE = 0.32, 0.62
 
 
 def evenness(hazy: Tensor) -> Tensor:
@@ -56,31 +49,10 @@ def calm(hazy: Tensor, restored: Tensor) -> Tensor:
     return torch.lerp(restored, followed, evenness(hazy)).clamp(0, 1)
 
 
-def without_cast(hazy: Tensor, restored: Tensor, density: Tensor) -> Tensor:
-    """Take the colour of the haze in `hazy` out of `restored`, both [1,3,H,W] in [0,1], by a gain for each channel.
-
-    Where the haze is densest, by `density` [1,1,H,W], the scene is taken to be grey on the mean (ours, after von Kries
-    and the grey world), so far as the haze is coloured.
-    """
-    if density.mean() < THIN:
-        return restored
-    airlight = hazy.movedim(1, -1)[density[:, 0] >= density.quantile(0.9)].mean(0)
-    chroma = math.hypot(*rgb2lab(airlight.numpy())[1:])
-    scene = restored.movedim(1, -1)[density[:, 0] >= density.quantile(0.6)].mean(0).clamp_min(1e-3)
-    cast = min(max((chroma - GREY) / (COLOURED - GREY), 0), 1)
-    gain = (scene.mean() / scene).clamp(0.6, 1.7) ** (0.85 * cast)
-    return (restored * gain.view(3, 1, 1)).clamp(0, 1)
-
-
-def brightened(restored: Tensor, mean: float) -> Tensor:
-    """Lift `restored` [1,3,H,W] in [0,1] by a gamma, if it is darker, to about `mean`."""
-    return restored ** min(1.0, math.log(max(mean, 1e-3)) / math.log(restored.mean().clamp(1e-3, 1 - 1e-3)))
-
-
 def pseudo_label(dehazer: dehaze.Dehazer, hazy: Tensor) -> Tensor:
     """Restore `hazy` [1,3,H,W] in [0,1], and again where it is dense, for what is left after once.
 
-    The label is then calmed, rid of the colour of the haze, and lifted where it came out too dark (ours).
+    The label is then calmed where there is nothing to see (ours).
     Raises DehazeError where the model does not estimate a density.
     """
     restored, density = dehazer.restore(hazy)
@@ -90,9 +62,7 @@ def pseudo_label(dehazer: dehaze.Dehazer, hazy: Tensor) -> Tensor:
     for little, much in AGAIN:
         restored, _ = dehazer.restore(restored)
         label = torch.lerp(label, restored, ((density - little) / (much - little)).clamp(0, 1))
-    label = torch.lerp(label, calm(hazy, label), CALMED)
-    label = without_cast(hazy, label, density)
-    return brightened(label, min(DARKEST, DARKEST_SHARE * hazy.mean().item()))
+    return torch.lerp(label, calm(hazy, label), CALMED)
 
 
 def write_pairs(photos: Iterable[Path], output: Path, dehazer: dehaze.Dehazer) -> int:

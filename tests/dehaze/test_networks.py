@@ -122,6 +122,25 @@ class TestAPI:
         subtracted = (hazy - restored)[0, :, :, 0]
         torch.testing.assert_close(subtracted, torch.tensor([0.1, 0.2, 0.3]).expand(3, 3))
 
+    def test_gains_become_part_of_the_maps(self):
+        hazy, maps, gains = torch.rand(2, 3, 32, 64), 0.2 * torch.randn(2, 25, 8, 16), 0.5 + torch.rand(2, 3)
+        restored, density = API.apply_maps(hazy, maps)
+        times, same = API.apply_maps(hazy, API._times(maps, gains))
+        torch.testing.assert_close(times, restored * gains[..., None, None], atol=1e-5, rtol=0)
+        assert torch.equal(density, same)
+
+    @torch.inference_mode()
+    def test_balances_unless_it_trains(self):
+        hazy = torch.rand(1, 3, 64, 64) * torch.tensor([0.9, 0.7, 0.4]).view(3, 1, 1)
+        network = API().eval()  # untrained, it takes half of everything for haze
+        nn.init.constant_(network.density_head[-1].bias, 2)
+        means = network(hazy).mean((0, 2, 3))
+        assert means.max() - means.min() < 0.02
+        plain = API(APIConfig(balanced=False)).eval()
+        plain.load_state_dict(network.state_dict(), strict=True)
+        for unbalanced in plain, network.train():
+            torch.testing.assert_close(unbalanced(hazy), hazy)
+
     def test_light_haze_costs_less(self):
         network = API().eval()
         hazy = torch.rand(1, 3, 256, 256)

@@ -269,19 +269,20 @@ class API(nn.Module, PyTorchModelHubMixin):
 
         Returns `I + K·(I − ½) − B`, not clipped, and the density 1 − t [B,1,H,W] in [0,1].
         """
-        guide = hazy.amin(1, keepdim=True)
+        guide, centred = hazy.amin(1, keepdim=True), hazy - 0.5
 
         def at_full_size(map_: Tensor) -> Tensor:
-            return F.interpolate(map_.to(hazy.dtype), size=hazy.shape[-2:], mode="bilinear", align_corners=False)
+            return F.interpolate(map_, size=hazy.shape[-2:], mode="bilinear", align_corners=False)
 
-        *maps, density = maps.split(1, 1)
+        # Each map in one piece: cut out of channels_last, they take twice as long.
+        *maps, density = maps.to(hazy.dtype).contiguous().split(1, 1)
         restored = []
         for row in range(3):
             channel = hazy[:, row : row + 1]
             # One map at a time: all of them at the size of a large photograph would fill the memory.
             for column, (dark, bright) in enumerate(zip(maps[4 * row :][:4], maps[12 + 4 * row :][:4], strict=True)):
                 map_ = torch.lerp(at_full_size(dark), at_full_size(bright), guide)
-                channel = channel + map_ * (hazy[:, column : column + 1] - 0.5) if column < 3 else channel - map_
+                channel = channel - map_ if column == 3 else channel.addcmul(map_, centred[:, column : column + 1])
             restored.append(channel)
         return torch.cat(restored, 1), at_full_size(density).sigmoid()
 

@@ -59,7 +59,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.relu(self.conv1(x)))
-        return x + y * self.gate(y.mean((2, 3), keepdim=True))
+        # The mean, in two steps: in one, bfloat16 is copied to float32 first.
+        return x + y * self.gate(F.avg_pool2d(y, 2).mean((2, 3), keepdim=True))
 
 
 def residual_blocks(count: int, channels: int) -> nn.Sequential:
@@ -222,8 +223,8 @@ class API(nn.Module, PyTorchModelHubMixin):
             return _image(self._experts(tokens), batch, height, width)
         weight = importance.flatten()
         dense = self._choose(weight)
-        # Without this fading, patches that take different ways would show their borders.
-        share = _patches(faded(dense.view_as(importance).to(x.dtype), PATCH // 4))
+        # Without this fading, patches that take different ways would show their borders. Autocast pads in float32.
+        share = _patches(faded(dense.view_as(importance).to(x.dtype), PATCH // 4).to(x.dtype))
         # Straight through: nothing in the forward pass, and in the backward one the importance learns.
         share = share + (weight - weight.detach())[:, None, None].to(x.dtype)
         routed = tokens + self.light(tokens) * (1 - share)

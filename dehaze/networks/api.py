@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dehaze.networks.blocks.balance import balance
+from dehaze.networks.blocks.evenness import evened
 
 PATCH = 32  # px at full resolution
+GRAIN = 1.0  # the share of their finest detail that maps keep in skies and fog
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,8 @@ class API(nn.Module, PyTorchModelHubMixin):
         if self.training or not self.config.balanced:
             return maps
         small = F.interpolate(hazy, scale_factor=1 / self.maps_scale, mode="area")
+        affine, density = maps.split((24, 1), 1)
+        maps = torch.cat([evened(affine, small, GRAIN), density], 1)
         return self._times(maps, balance(small, *self.apply_maps(small, maps)))
 
     @staticmethod

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 import dehaze
 from dehaze import image
 from dehaze.errors import DehazeError
-from dehaze.networks.blocks.guided_filter import box_filter, guided_coefficients
+from dehaze.networks.blocks.evenness import evenness
+from dehaze.networks.blocks.guided_filter import guided_coefficients
 
 LONG_SIDE = 800
 # In px of 800. What varies by less than EVEN nearby is sky, fog or water; by more than UNEVEN, a thing to be seen.
@@ -31,14 +31,6 @@ CALMED = 0.7  # wholly calm, a label teaches to leave haze where there is nothin
 AGAIN = ((0.20, 0.40), (0.45, 0.65))
 
 
-def evenness(hazy: Tensor) -> Tensor:
-    """Return where `hazy` [B,3,H,W] in [0,1] is even: [B,1,H,W], 1 where it is, 0 where there is something to see."""
-    variance = box_filter(hazy.double().square(), NEAR) - box_filter(hazy, NEAR).square()
-    deviation = variance.clamp_min(0).sqrt().amax(1, keepdim=True)
-    deviation = F.max_pool2d(deviation, 9, stride=1, padding=4)
-    return box_filter(((UNEVEN - deviation) / (UNEVEN - EVEN)).clamp(0, 1), NEAR // 2).to(hazy)
-
-
 def calm(hazy: Tensor, restored: Tensor) -> Tensor:
     """Take blotches, noise and JPEG blocks out of `restored` [B,3,H,W] where `hazy` [B,3,H,W] is even, both in [0,1].
 
@@ -46,7 +38,7 @@ def calm(hazy: Tensor, restored: Tensor) -> Tensor:
     """
     factor, offset = guided_coefficients(hazy.mean(1, keepdim=True).expand_as(hazy), restored, REACH, EPSILON)
     followed = hazy.mean(1, keepdim=True) * factor + offset
-    return torch.lerp(restored, followed, evenness(hazy)).clamp(0, 1)
+    return torch.lerp(restored, followed, evenness(hazy, NEAR, EVEN, UNEVEN)).clamp(0, 1)
 
 
 def pseudo_label(dehazer: dehaze.Dehazer, hazy: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from PIL import Image
 import dehaze
 from dehaze.errors import DehazeError
 from dehaze.training.pairs import find_pairs
-from dehaze.training.pseudo_labels import calm, evenness, pseudo_label, write_pairs
+from dehaze.training.pseudo_labels import calm, pseudo_label, write_pairs
 
 
 @pytest.fixture
@@ -18,13 +18,6 @@ def hazy():
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(1, 3, 128, 256, generator=generator) - 0.5
     return (0.6 + noise * torch.where(torch.arange(256) < 128, 0.01, 0.4)).clamp(0, 1)
-
-
-def test_sky_is_even_and_leaves_are_not(hazy):
-    even = evenness(hazy)
-    assert even.shape == (1, 1, 128, 256)
-    assert even[..., :90].min() > 0.99
-    assert even[..., 160:].max() < 0.01
 
 
 def test_blotches_in_an_even_sky_are_calmed_and_leaves_stay(hazy):

@@ -1,0 +1,40 @@
+"""Where an image is even, as skies, fog and water are, and shows whatever a network wavers in."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+# For maps, in their px: deviations of an even image and of one with something to see, and how far averages reach.
+NEAR, EVEN, UNEVEN = 3, 0.006, 0.014
+FINE, COARSE = 2, 16
+
+
+def _mean(x: Tensor, radius: int) -> Tensor:
+    return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
+
+
+def evenness(image: Tensor, near: int, even: float, uneven: float) -> Tensor:
+    """Return where `image` [B,3,H,W] in [0,1] is even: [B,1,H,W], 1 where it is, 0 where there is something to see.
+
+    It falls from 1 to 0 while the standard deviation within `near` px rises from `even` to `uneven`, in the channel
+    where that is highest.
+    """
+    variance = _mean(image.square(), near) - _mean(image, near).square()
+    deviation = variance.clamp_min(0).sqrt().amax(1, keepdim=True)
+    deviation = F.max_pool2d(deviation, 2 * (near // 3) + 1, stride=1, padding=near // 3)
+    return _mean(((uneven - deviation) / (uneven - even)).clamp(0, 1), near // 2)
+
+
+def evened(maps: Tensor, image: Tensor, kept: float) -> Tensor:
+    """Take out of maps [B,C,h,w] what wavers from place to place where `image` [B,3,h,w] in [0,1] is even.
+
+    There an average over what is even nearby takes their place, and the share `kept` in [0,1] of their finest detail is
+    added. Averages are weighted by evenness (normalised convolution, Knutsson and Westin 1993).
+    """
+    even = evenness(image, NEAR, EVEN, UNEVEN)
+
+    def average(cell: int) -> Tensor:
+        cells = [-(-length // cell) for length in even.shape[-2:]]
+        weighted, weight = (_mean(F.adaptive_avg_pool2d(x, cells), 1) for x in (maps * even, even))
+        return F.interpolate(weighted / (weight + 1e-4), size=even.shape[-2:], mode="bilinear", align_corners=False)
+
+    return maps.lerp(average(COARSE) + kept * (maps - average(FINE)), even)

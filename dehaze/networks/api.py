@@ -25,7 +25,7 @@ class APIConfig:
     """Widths at 1/4, 1/8 and 1/16 of the resolution, residual blocks on the way down and up, and dense experts.
 
     `importance=False` is the plain backbone: every patch passes through the dense experts, and counts alike.
-    `balanced` networks set the colour and the brightness of the whole result by `balance`, except while they train.
+    `balanced` networks set their maps right by `evened` and `balance`, except while they train.
     """
 
     widths: tuple[int, int, int] = (64, 96, 112)
@@ -163,8 +163,9 @@ class API(nn.Module, PyTorchModelHubMixin):
     the patch through the dense experts (attention within the patch, and an MLP) or through one light layer: in training
     the more important half of the batch's patches, afterwards those above the threshold that training arrived at.
 
-    What haze hides of the scene as a whole, its colour and how bright it is, is set by `balance` from a small copy of
-    the result; gains for three channels become part of K and B, so that they cost nothing at full size.
+    Outside training the maps are set right where they can only be guessed, at their own small size: `evened` takes out
+    what they waver in over skies and fog, and `balance` finds, from a small copy of the result, gains for colour and
+    brightness of the scene as a whole, which become part of K and B.
     """
 
     config_class = APIConfig
@@ -254,7 +255,7 @@ class API(nn.Module, PyTorchModelHubMixin):
         if self.training or not self.config.balanced:
             return maps
         small = F.interpolate(hazy, scale_factor=1 / self.maps_scale, mode="area")
-        affine, density = maps.split((24, 1), 1)
+        affine, density = maps.float().split((24, 1), 1)
         maps = torch.cat([evened(affine, small, GRAIN), density], 1)
         return self._times(maps, balance(small, *self.apply_maps(small, maps)))
 

@@ -17,7 +17,9 @@ from dehaze.networks.blocks.balance import balance
 from dehaze.networks.blocks.evenness import evened
 
 PATCH = 32  # px at full resolution
-GRAIN = 1.0  # the share of their finest detail that maps keep in skies and fog
+# Dense haze is thinned by training, and seldom removed: from the first of these densities to the second, maps grow
+# stronger by this share.
+DENSE, STRONGER = (0.6, 0.8), 0.12
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class APIConfig:
     """Widths at 1/4, 1/8 and 1/16 of the resolution, residual blocks on the way down and up, and dense experts.
 
     `importance=False` is the plain backbone: every patch passes through the dense experts, and counts alike.
-    `balanced` networks set their maps right by `evened` and `balance`, except while they train.
+    `refined` networks refine their maps by the density, `evened` and `balance`, except while they train.
     """
 
     widths: tuple[int, int, int] = (64, 96, 112)
@@ -34,7 +36,7 @@ class APIConfig:
     experts: int = 2
     heads: int = 2
     importance: bool = True
-    balanced: bool = True
+    refined: bool = True
 
 
 class Prediction(NamedTuple):
@@ -163,9 +165,9 @@ class API(nn.Module, PyTorchModelHubMixin):
     the patch through the dense experts (attention within the patch, and an MLP) or through one light layer: in training
     the more important half of the batch's patches, afterwards those above the threshold that training arrived at.
 
-    Outside training the maps are set right where they can only be guessed, at their own small size: `evened` takes out
-    what they waver in over skies and fog, and `balance` finds, from a small copy of the result, gains for colour and
-    brightness of the scene as a whole, which become part of K and B.
+    Outside training the maps are refined, at their own small size, where they can only be guessed: they grow stronger
+    where haze is dense, `evened` takes out what they waver in over skies and fog, and `balance` finds gains for colour
+    and brightness of the scene as a whole from a small copy of the result, which become part of K and B.
     """
 
     config_class = APIConfig
@@ -252,11 +254,12 @@ class API(nn.Module, PyTorchModelHubMixin):
     def maps(self, hazy: Tensor) -> Tensor:
         """Return the maps [B,25,H/4,W/4] that `apply_maps` takes."""
         maps = self.predict(hazy).maps
-        if self.training or not self.config.balanced:
+        if self.training or not self.config.refined:
             return maps
         small = F.interpolate(hazy, scale_factor=1 / self.maps_scale, mode="area")
         affine, density = maps.float().split((24, 1), 1)
-        maps = torch.cat([evened(affine, small, GRAIN), density], 1)
+        dense = ((density.sigmoid() - DENSE[0]) / (DENSE[1] - DENSE[0])).clamp(0, 1)
+        maps = torch.cat([evened(affine * (1 + STRONGER * dense), small), density], 1)
         return self._times(maps, balance(small, *self.apply_maps(small, maps)))
 
     @staticmethod

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dehaze import density
 from dehaze.networks import NETWORKS
-from dehaze.networks.api import API, APIConfig, faded
+from dehaze.networks.api import API, STRONGER, APIConfig, faded
+from dehaze.networks.blocks.balance import balance
 from dehaze.networks.dcp import DCP, minimum_filter
 
 # Composed names are many and alike: one whose backbone routes patches, and one of any size.
@@ -130,16 +133,29 @@ class TestAPI:
         assert torch.equal(density, same)
 
     @torch.inference_mode()
-    def test_balances_unless_it_trains(self):
+    def test_maps_are_refined_unless_it_trains(self):
         hazy = torch.rand(1, 3, 64, 64) * torch.tensor([0.9, 0.7, 0.4]).view(3, 1, 1)
         network = API().eval()  # untrained, it takes half of everything for haze
         nn.init.constant_(network.density_head[-1].bias, 2)
         means = network(hazy).mean((0, 2, 3))
         assert means.max() - means.min() < 0.02
-        plain = API(APIConfig(balanced=False)).eval()
+        plain = API(APIConfig(refined=False)).eval()
         plain.load_state_dict(network.state_dict(), strict=True)
-        for unbalanced in plain, network.train():
-            torch.testing.assert_close(unbalanced(hazy), hazy)
+        for unrefined in plain, network.train():
+            torch.testing.assert_close(unrefined(hazy), hazy)
+
+    @torch.inference_mode()
+    def test_maps_are_stronger_where_haze_is_dense(self):
+        network, hazy = API().eval(), torch.rand(1, 3, 64, 64)
+        nn.init.constant_(network.head.bias, 0.2)
+        nn.init.constant_(network.density_head[-1].weight, 0)
+        for dense, share in (0.5, 0), (0.7, 0.5), (0.9, 1):
+            nn.init.constant_(network.density_head[-1].bias, math.log(dense / (1 - dense)))
+            raw = network.predict(hazy).maps
+            maps = torch.cat([raw[:, :24] * (1 + share * STRONGER), raw[:, 24:]], 1)
+            small = nn.functional.avg_pool2d(hazy, 4)
+            gains = balance(small, *API.apply_maps(small, maps))
+            torch.testing.assert_close(network.maps(hazy), API._times(maps, gains))
 
     def test_light_haze_costs_less(self):
         network = API().eval()

@@ -24,11 +24,11 @@ def evenness(image: Tensor, near: int, even: float, uneven: float) -> Tensor:
     return _mean(((uneven - deviation) / (uneven - even)).clamp(0, 1), near // 2)
 
 
-def evened(maps: Tensor, image: Tensor, kept: float) -> Tensor:
+def evened(maps: Tensor, image: Tensor) -> Tensor:
     """Take out of maps [B,C,h,w] what wavers from place to place where `image` [B,3,h,w] in [0,1] is even.
 
-    There an average over what is even nearby takes their place, and the share `kept` in [0,1] of their finest detail is
-    added. Averages are weighted by evenness (normalised convolution, Knutsson and Westin 1993).
+    There an average over what is even nearby takes the place of a closer one; the finest detail is kept. Averages are
+    weighted by evenness (normalised convolution, Knutsson and Westin 1993).
     """
     even = evenness(image, NEAR, EVEN, UNEVEN)
 
@@ -37,4 +37,4 @@ def evened(maps: Tensor, image: Tensor, kept: float) -> Tensor:
         weighted, weight = (_mean(F.adaptive_avg_pool2d(x, cells), 1) for x in (maps * even, even))
         return F.interpolate(weighted / (weight + 1e-4), size=even.shape[-2:], mode="bilinear", align_corners=False)
 
-    return maps.lerp(average(COARSE) + kept * (maps - average(FINE)), even)
+    return maps + even * (average(COARSE) - average(FINE))

@@ -12,10 +12,10 @@ def photograph():
 
 
 @pytest.fixture
-def wavering():
-    """Maps [1,4,96,192] that waver from place to place."""
-    cells = torch.rand(1, 4, 24, 48, generator=torch.Generator().manual_seed(1))
-    return cells.repeat_interleave(4, 2).repeat_interleave(4, 3)
+def blotches():
+    """Maps [1,4,96,192] that change from one field of 16² to the next."""
+    fields = torch.rand(1, 4, 6, 12, generator=torch.Generator().manual_seed(1))
+    return fields.repeat_interleave(16, 2).repeat_interleave(16, 3)
 
 
 @pytest.mark.parametrize("near", [3, 12])
@@ -33,42 +33,34 @@ def test_one_channel_with_something_to_see_is_enough(photograph):
     assert evenness(sky, 3, 0.003, 0.008).max() < 0.01
 
 
-def test_maps_are_averaged_over_the_sky_and_stay_among_leaves(photograph, wavering):
-    result = evened(wavering, photograph, kept=0)
-    assert result[..., :80].std((2, 3)).max() < 0.25 * wavering[..., :80].std((2, 3)).min()
-    torch.testing.assert_close(result[..., :80].mean((2, 3)), wavering[..., :80].mean((2, 3)), atol=0.03, rtol=0)
-    torch.testing.assert_close(result[..., 104:], wavering[..., 104:], atol=1e-3, rtol=0)
+def test_blotches_go_from_the_sky_and_stay_among_leaves(photograph, blotches):
+    result = evened(blotches, photograph)
+    assert result[..., :80].std((2, 3)).max() < 0.6 * blotches[..., :80].std((2, 3)).min()
+    torch.testing.assert_close(result[..., :80].mean((2, 3)), blotches[..., :80].mean((2, 3)), atol=0.05, rtol=0)
+    assert torch.equal(result[..., 108:], blotches[..., 108:])
 
 
-def test_leaves_have_no_part_in_the_average(photograph, wavering):
-    other = wavering.clone()
-    other[..., 104:] += 5
-    torch.testing.assert_close(
-        evened(other, photograph, kept=0)[..., :90], evened(wavering, photograph, kept=0)[..., :90]
-    )
+def test_leaves_have_no_part_in_the_average(photograph, blotches):
+    other = blotches.clone()
+    other[..., 108:] += 5
+    torch.testing.assert_close(evened(other, photograph)[..., :90], evened(blotches, photograph)[..., :90])
+
+
+def test_fine_detail_stays(photograph):
+    detail = torch.rand(1, 1, 96, 80, generator=torch.Generator().manual_seed(2))
+    result = evened(detail, photograph[..., :80])
+    assert torch.corrcoef(torch.stack([result.flatten(), detail.flatten()]))[0, 1] > 0.95
+    assert result.std() > 0.8 * detail.std()
 
 
 def test_what_changes_slowly_follows(photograph):
     slope = torch.linspace(0, 1, 192).expand(1, 2, 96, 192)
-    torch.testing.assert_close(evened(slope, photograph, kept=0), slope, atol=0.1, rtol=0)
-
-
-def test_fine_detail_is_kept_by_its_share_and_blotches_are_not(photograph):
-    generator = torch.Generator().manual_seed(2)
-    grain, blotches = torch.rand(1, 1, 96, 80, generator=generator), torch.rand(1, 1, 6, 5, generator=generator)
-    blotches = blotches.repeat_interleave(16, 2).repeat_interleave(16, 3)
-    sky = photograph[..., :80]
-    none, half, all_ = (evened(grain, sky, kept=kept) for kept in (0, 0.5, 1))
-    torch.testing.assert_close(half, (none + all_) / 2)
-    assert none.std() < 0.1 * grain.std()
-    assert all_.std() > 0.8 * grain.std()
-    assert evened(blotches, sky, kept=1).std() < 0.6 * blotches.std()
+    torch.testing.assert_close(evened(slope, photograph), slope, atol=0.1, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (13, 7)])
 def test_small_maps(size):
     maps, image = torch.rand(2, 3, *size), torch.full((2, 3, *size), 0.5)
-    result = evened(maps, image, kept=0)
+    result = evened(maps, image)
     assert result.shape == maps.shape
-    assert (result >= maps.amin((2, 3), keepdim=True) * 0.999).all()
-    assert (result <= maps.amax((2, 3), keepdim=True)).all()
+    assert result.isfinite().all()

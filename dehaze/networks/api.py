@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dehaze.networks.blocks.balance import balance
-from dehaze.networks.blocks.evenness import evened
+from dehaze.networks.blocks.evenness import MAPS, evened, evenness
 
 PATCH = 32  # px at full resolution
 # Dense haze is thinned by training, and seldom removed: from the first of these densities to the second, maps grow
-# stronger by this share.
-DENSE, STRONGER = (0.6, 0.8), 0.12
+# stronger by this share where there is something to see.
+DENSE, STRONGER = (0.6, 0.8), 0.2
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,8 @@ class API(nn.Module, PyTorchModelHubMixin):
         small = F.interpolate(hazy, scale_factor=1 / self.maps_scale, mode="area")
         affine, density = maps.float().split((24, 1), 1)
         dense = ((density.sigmoid() - DENSE[0]) / (DENSE[1] - DENSE[0])).clamp(0, 1)
-        maps = torch.cat([evened(affine * (1 + STRONGER * dense), small), density], 1)
+        even = evenness(small, *MAPS)
+        maps = torch.cat([evened(affine * (1 + STRONGER * dense * (1 - even)), even), density], 1)
         return self._times(maps, balance(small, *self.apply_maps(small, maps)))
 
     @staticmethod

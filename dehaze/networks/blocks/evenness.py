@@ -3,9 +3,8 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-# For maps, in their px: deviations of an even image and of one with something to see, and how far averages reach.
-NEAR, EVEN, UNEVEN = 3, 0.006, 0.014
-FINE, COARSE = 2, 16
+MAPS = (3, 0.006, 0.014)  # what `evenness` takes for an image of the size of the maps
+FINE, COARSE = 2, 16  # px of the maps: cells of the close and of the wide average
 
 
 def _mean(x: Tensor, radius: int) -> Tensor:
@@ -24,13 +23,12 @@ def evenness(image: Tensor, near: int, even: float, uneven: float) -> Tensor:
     return _mean(((uneven - deviation) / (uneven - even)).clamp(0, 1), near // 2)
 
 
-def evened(maps: Tensor, image: Tensor) -> Tensor:
-    """Take out of maps [B,C,h,w] what wavers from place to place where `image` [B,3,h,w] in [0,1] is even.
+def evened(maps: Tensor, even: Tensor) -> Tensor:
+    """Take out of maps [B,C,h,w] what wavers from place to place where the image is `even` [B,1,h,w] in [0,1].
 
     There an average over what is even nearby takes the place of a closer one; the finest detail is kept. Averages are
     weighted by evenness (normalised convolution, Knutsson and Westin 1993).
     """
-    even = evenness(image, NEAR, EVEN, UNEVEN)
 
     def average(cell: int) -> Tensor:
         cells = [-(-length // cell) for length in even.shape[-2:]]

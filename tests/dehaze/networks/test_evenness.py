@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dehaze.networks.blocks.evenness import evened, evenness
+from dehaze.networks.blocks.evenness import MAPS, evened, evenness
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_one_channel_with_something_to_see_is_enough(photograph):
 
 
 def test_blotches_go_from_the_sky_and_stay_among_leaves(photograph, blotches):
-    result = evened(blotches, photograph)
+    result = evened(blotches, evenness(photograph, *MAPS))
     assert result[..., :80].std((2, 3)).max() < 0.6 * blotches[..., :80].std((2, 3)).min()
     torch.testing.assert_close(result[..., :80].mean((2, 3)), blotches[..., :80].mean((2, 3)), atol=0.05, rtol=0)
     assert torch.equal(result[..., 108:], blotches[..., 108:])
@@ -43,24 +43,26 @@ def test_blotches_go_from_the_sky_and_stay_among_leaves(photograph, blotches):
 def test_leaves_have_no_part_in_the_average(photograph, blotches):
     other = blotches.clone()
     other[..., 108:] += 5
-    torch.testing.assert_close(evened(other, photograph)[..., :90], evened(blotches, photograph)[..., :90])
+    torch.testing.assert_close(
+        evened(other, evenness(photograph, *MAPS))[..., :90], evened(blotches, evenness(photograph, *MAPS))[..., :90]
+    )
 
 
 def test_fine_detail_stays(photograph):
     detail = torch.rand(1, 1, 96, 80, generator=torch.Generator().manual_seed(2))
-    result = evened(detail, photograph[..., :80])
+    result = evened(detail, evenness(photograph[..., :80], *MAPS))
     assert torch.corrcoef(torch.stack([result.flatten(), detail.flatten()]))[0, 1] > 0.95
     assert result.std() > 0.8 * detail.std()
 
 
 def test_what_changes_slowly_follows(photograph):
     slope = torch.linspace(0, 1, 192).expand(1, 2, 96, 192)
-    torch.testing.assert_close(evened(slope, photograph), slope, atol=0.1, rtol=0)
+    torch.testing.assert_close(evened(slope, evenness(photograph, *MAPS)), slope, atol=0.1, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (13, 7)])
 def test_small_maps(size):
-    maps, image = torch.rand(2, 3, *size), torch.full((2, 3, *size), 0.5)
-    result = evened(maps, image)
+    maps, even = torch.rand(2, 3, *size), evenness(torch.full((2, 3, *size), 0.5), *MAPS)
+    result = evened(maps, even)
     assert result.shape == maps.shape
     assert result.isfinite().all()

@@ -252,11 +252,11 @@ class API(nn.Module, PyTorchModelHubMixin):
         return torch.zeros_like(weight, dtype=torch.bool).index_fill(0, order[:half], True)
 
     def maps(self, hazy: Tensor) -> Tensor:
-        """Return the maps [B,25,H/4,W/4] that `apply_maps` takes."""
+        """Return the maps [B,25,H/4,W/4] that `apply_maps` takes, refined where the network is."""
         maps = self.predict(hazy).maps
         if self.training or not self.config.refined:
             return maps
-        small = F.interpolate(hazy, scale_factor=1 / self.maps_scale, mode="area")
+        small = F.interpolate(hazy.float(), scale_factor=1 / self.maps_scale, mode="area")
         affine, density = maps.float().split((24, 1), 1)
         dense = ((density.sigmoid() - DENSE[0]) / (DENSE[1] - DENSE[0])).clamp(0, 1)
         even = evenness(small, *MAPS)

@@ -13,7 +13,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dehaze.networks.blocks.balance import balance
+from dehaze.networks.blocks.balance import balance, ramp
 from dehaze.networks.blocks.evenness import MAPS, evened, evenness
 
 PATCH = 32  # px at full resolution
@@ -258,9 +258,9 @@ class API(nn.Module, PyTorchModelHubMixin):
             return maps
         small = F.interpolate(hazy.float(), scale_factor=1 / self.maps_scale, mode="area")
         affine, density = maps.float().split((24, 1), 1)
-        dense = ((density.sigmoid() - DENSE[0]) / (DENSE[1] - DENSE[0])).clamp(0, 1)
         even = evenness(small, *MAPS)
-        maps = torch.cat([evened(affine * (1 + STRONGER * dense * (1 - even)), even), density], 1)
+        stronger = 1 + STRONGER * ramp(density.sigmoid(), DENSE) * (1 - even)
+        maps = torch.cat([evened(affine * stronger, even), density], 1)
         return self._times(maps, balance(small, *self.apply_maps(small, maps)))
 
     @staticmethod

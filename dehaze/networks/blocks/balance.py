@@ -16,7 +16,8 @@ LUMINANCE = (0.299, 0.587, 0.114)  # Rec. 601
 SKY = (-(0.5**0.5), 0.0, 0.5**0.5)  # the direction in which daylight turns blue, of length 1
 
 
-def _ramp(x: Tensor, span: tuple[float, float]) -> Tensor:
+def ramp(x: Tensor, span: tuple[float, float]) -> Tensor:
+    """Return 0 up to the first value of the span, 1 from the second on, and evenly between them."""
     return ((x - span[0]) / (span[1] - span[0])).clamp(0, 1)
 
 
@@ -49,8 +50,8 @@ def balance(hazy: Tensor, restored: Tensor, density: Tensor) -> Tensor:
     airlight, scene = _mean(added, density**2), _mean(restored, density**2)
 
     colour = _chroma(airlight)
-    blue = (colour * sky).sum(1, keepdim=True).clamp_min(0) * (1 - _ramp(amount, DENSE))
-    cast = _ramp((colour - blue * sky).norm(dim=1, keepdim=True), COLOURED) * _ramp(amount, HAZY)
+    blue = (colour * sky).sum(1, keepdim=True).clamp_min(0) * (1 - ramp(amount, DENSE))
+    cast = ramp((colour - blue * sky).norm(dim=1, keepdim=True), COLOURED) * ramp(amount, HAZY)
     direction = F.normalize(colour, dim=1)
     left = (_chroma(scene) * direction).sum(1, keepdim=True).clamp_min(0)
     gains = (-cast * left * direction).exp()
@@ -58,4 +59,4 @@ def balance(hazy: Tensor, restored: Tensor, density: Tensor) -> Tensor:
 
     before, after = (_luminance(image.mean((2, 3))) for image in (hazy, restored))
     wanted = (DARKEST_SHARE * before).clamp_max(DARKEST) / after.clamp_min(1e-3)
-    return gains * wanted.clamp(1, MOST) ** _ramp(amount, HAZY)
+    return gains * wanted.clamp(1, MOST) ** ramp(amount, HAZY)

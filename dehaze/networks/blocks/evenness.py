@@ -8,6 +8,7 @@ FINE, COARSE = 2, 16  # px of the maps: cells of the close and of the wide avera
 
 
 def _mean(x: Tensor, radius: int) -> Tensor:
+    # `box_filter` takes float64, which not every device has.
     return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
 
 

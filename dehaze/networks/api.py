@@ -13,13 +13,10 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dehaze.networks.blocks.balance import balance, ramp
-from dehaze.networks.blocks.evenness import MAPS, evened, evenness
+from dehaze.networks.blocks import colour_maps
+from dehaze.networks.blocks.refinement import refined
 
 PATCH = 32  # px at full resolution
-# Dense haze is thinned by training, and seldom removed: from the first of these densities to the second, maps grow
-# stronger by this share where there is something to see.
-DENSE, STRONGER = (0.6, 0.8), 0.2
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class APIConfig:
     """Widths at 1/4, 1/8 and 1/16 of the resolution, residual blocks on the way down and up, and dense experts.
 
     `importance=False` is the plain backbone: every patch passes through the dense experts, and counts alike.
-    `refined` networks refine their maps by the density, `evened` and `balance`, except while they train.
+    The maps of `refined` networks are set right by `blocks.refinement`, except while they train.
     """
 
     widths: tuple[int, int, int] = (64, 96, 112)
@@ -42,8 +39,8 @@ class APIConfig:
 class Prediction(NamedTuple):
     """What the network predicts.
 
-    `maps` [B,25,H/4,W/4]: K (3×3) and B (3) row by row for dark pixels, the same for bright ones, and the logit of the
-    density; `importance` [B,1,H/32,W/32] of each patch in (0,1), or None in the plain backbone.
+    `maps` [B,25,H/4,W/4], as `blocks.colour_maps` describes them; `importance` [B,1,H/32,W/32] of each patch in (0,1),
+    or None in the plain backbone.
     """
 
     maps: Tensor
@@ -62,9 +59,9 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv2(F.relu(self.conv1(x)))
+        y = self.conv2(F.relu(self.conv1(x), inplace=True))
         # The mean, in two steps: in one, bfloat16 is copied to float32 first.
-        return x + y * self.gate(F.avg_pool2d(y, 2).mean((2, 3), keepdim=True))
+        return torch.addcmul(x, y, self.gate(F.avg_pool2d(y, 2).mean((2, 3), keepdim=True)))
 
 
 def residual_blocks(count: int, channels: int) -> nn.Sequential:
@@ -152,22 +149,20 @@ def _deviation(x: Tensor, mean: Tensor, patch: int) -> Tensor:
 class API(nn.Module, PyTorchModelHubMixin):
     """Remove haze by a map of the colours that follows the haze, with most effort where it is dense.
 
-    `J = I + K·(I − ½) − B`, where K (3×3) and B (3) change slowly over the image and with the pixel's dark channel g:
-    `K = (1 − g)·K_dark + g·K_bright`, and B likewise, a bilateral grid of two levels (after HDRNet, Gharbi 2017). So a
-    dark branch before a white sky gets its own map although both share their surroundings. The maps are predicted at
-    1/4 of the resolution and brought up bilinearly: they are smooth, as haze is, and cannot draw a grid or wash out
-    texture. With K a multiple of the identity, and equal for dark and bright, this is the soft reconstruction of
-    DehazeFormer and gUNet; the full matrix can also give back the saturation that haze took. Around ½, K changes the
-    contrast and B the brightness, which are learned apart (ours).
+    `J = I + K·(I − ½) − B`, where K (3×3) and B (3) change slowly over the image and with the pixel's dark channel
+    (`blocks.colour_maps`), so that a dark branch before a white sky gets its own map although both share their
+    surroundings. The maps are predicted at 1/4 of the resolution and brought up bilinearly: they are smooth, as haze
+    is, and cannot draw a grid or wash out texture. With K a multiple of the identity, and equal for dark and bright,
+    this is the soft reconstruction of DehazeFormer and gUNet; the full matrix can also give back the saturation that
+    haze took. Around ½, K changes the contrast and B the brightness, which are learned apart (ours).
 
     A U-Net of plain residual blocks at 1/4, 1/8 and 1/16 of the resolution sees the image (pixel unshuffle). A density
     head estimates 1 − t, and from it each patch of 32 px gets an importance, which modulates the features and routes
     the patch through the dense experts (attention within the patch, and an MLP) or through one light layer: in training
     the more important half of the batch's patches, afterwards those above the threshold that training arrived at.
 
-    Outside training the maps are refined, at their own small size, where they can only be guessed: they grow stronger
-    where haze is dense, `evened` takes out what they waver in over skies and fog, and `balance` finds gains for colour
-    and brightness of the scene as a whole from a small copy of the result, which become part of K and B.
+    Outside training the maps are refined, at their own small size, where they can only be guessed
+    (`blocks.refinement`).
     """
 
     config_class = APIConfig
@@ -256,45 +251,9 @@ class API(nn.Module, PyTorchModelHubMixin):
         maps = self.predict(hazy).maps
         if self.training or not self.config.refined:
             return maps
-        small = F.interpolate(hazy.float(), scale_factor=1 / self.maps_scale, mode="area")
-        affine, density = maps.float().split((24, 1), 1)
-        even = evenness(small, *MAPS)
-        stronger = 1 + STRONGER * ramp(density.sigmoid(), DENSE) * (1 - even)
-        maps = torch.cat([evened(affine * stronger, even), density], 1)
-        return self._times(maps, balance(small, *self.apply_maps(small, maps)))
+        return refined(F.interpolate(hazy.float(), scale_factor=1 / self.maps_scale, mode="area"), maps)
 
-    @staticmethod
-    def _times(maps: Tensor, gains: Tensor) -> Tensor:
-        """Return the maps whose result is that of `maps` [B,25,h,w] times `gains` [B,3]."""
-        # Of g·(I + K·(I − ½) − B) = I + K'·(I − ½) − B', K' = gK + g − 1 and B' = gB − (g − 1)/2.
-        gains = gains.to(maps.dtype)
-        change = torch.cat([torch.diag_embed(gains - 1), (1 - gains).unsqueeze(-1) / 2], -1).flatten(1).repeat(1, 2)
-        times = gains.repeat_interleave(4, 1).repeat(1, 2)
-        affine, density = maps.split((24, 1), 1)
-        return torch.cat([torch.addcmul(change[..., None, None], affine, times[..., None, None]), density], 1)
-
-    @staticmethod
-    def apply_maps(hazy: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply maps [B,25,h,w] of any resolution to `hazy` [B,3,H,W].
-
-        Returns `I + K·(I − ½) − B`, not clipped, and the density 1 − t [B,1,H,W] in [0,1].
-        """
-        guide, centred = hazy.amin(1, keepdim=True), hazy - 0.5
-
-        def at_full_size(map_: Tensor) -> Tensor:
-            return F.interpolate(map_, size=hazy.shape[-2:], mode="bilinear", align_corners=False)
-
-        # Each map in one piece: cut out of channels_last, they take twice as long.
-        *maps, density = maps.to(hazy.dtype).contiguous().split(1, 1)
-        restored = []
-        for row in range(3):
-            channel = hazy[:, row : row + 1]
-            # One map at a time: all of them at the size of a large photograph would fill the memory.
-            for column, (dark, bright) in enumerate(zip(maps[4 * row :][:4], maps[12 + 4 * row :][:4], strict=True)):
-                map_ = torch.lerp(at_full_size(dark), at_full_size(bright), guide)
-                channel = channel - map_ if column == 3 else channel.addcmul(map_, centred[:, column : column + 1])
-            restored.append(channel)
-        return torch.cat(restored, 1), at_full_size(density).sigmoid()
+    apply_maps = staticmethod(colour_maps.apply_maps)
 
     def restore_with_density(self, hazy: Tensor) -> tuple[Tensor, Tensor]:
         """Return the restored image, not clipped, and the density 1 − t [B,1,H,W] from one pass."""

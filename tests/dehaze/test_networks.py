@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -9,8 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dehaze import density
 from dehaze.networks import NETWORKS
-from dehaze.networks.api import API, STRONGER, APIConfig, faded
-from dehaze.networks.blocks.balance import balance
+from dehaze.networks.api import API, APIConfig, faded
 from dehaze.networks.dcp import DCP, minimum_filter
 
 # Composed names are many and alike: one whose backbone routes patches, and one of any size.
@@ -106,32 +103,6 @@ class TestAPI:
             assert parameter.grad is not None, name
             assert parameter.grad.abs().sum() > 0, name
 
-    def test_maps_can_state_the_scattering_model(self):
-        """With K = (1/t − 1)·Id and B = (A − ½)·(1/t − 1), for dark and bright, it inverts I = J·t + A·(1 − t)."""
-        clear, t, airlight = torch.rand(1, 3, 32, 32), 0.4, torch.tensor([0.9, 0.8, 0.7])
-        hazy = clear * t + airlight[:, None, None] * (1 - t)
-        rows = torch.cat([torch.eye(3) * (1 / t - 1), (airlight[:, None] - 0.5) * (1 / t - 1)], 1).flatten()
-        maps = torch.cat([rows, rows, torch.zeros(1)])[None, :, None, None].expand(1, 25, 8, 8)
-        restored, density = API.apply_maps(hazy, maps)
-        torch.testing.assert_close(restored, clear, atol=1e-5, rtol=0)
-        torch.testing.assert_close(density, torch.full((1, 1, 32, 32), 0.5))
-
-    def test_dark_and_bright_pixels_have_maps_of_their_own(self):
-        """B alone, 0.1 for dark pixels and 0.3 for bright ones, mixed by the least of a pixel's three values."""
-        hazy = torch.tensor([[0.0, 0.5, 0.9], [0.5, 0.5, 0.5], [1.0, 1.0, 1.0]]).T.reshape(1, 3, 3, 1)
-        maps = torch.zeros(1, 25, 1, 1)
-        maps[:, [3, 7, 11]], maps[:, [15, 19, 23]] = 0.1, 0.3
-        restored, _ = API.apply_maps(hazy, maps)
-        subtracted = (hazy - restored)[0, :, :, 0]
-        torch.testing.assert_close(subtracted, torch.tensor([0.1, 0.2, 0.3]).expand(3, 3))
-
-    def test_gains_become_part_of_the_maps(self):
-        hazy, maps, gains = torch.rand(2, 3, 32, 64), 0.2 * torch.randn(2, 25, 8, 16), 0.5 + torch.rand(2, 3)
-        restored, density = API.apply_maps(hazy, maps)
-        times, same = API.apply_maps(hazy, API._times(maps, gains))
-        torch.testing.assert_close(times, restored * gains[..., None, None], atol=1e-5, rtol=0)
-        assert torch.equal(density, same)
-
     @torch.inference_mode()
     def test_maps_are_refined_unless_it_trains(self):
         hazy = torch.rand(1, 3, 64, 64) * torch.tensor([0.9, 0.7, 0.4]).view(3, 1, 1)
@@ -143,20 +114,6 @@ class TestAPI:
         plain.load_state_dict(network.state_dict(), strict=True)
         for unrefined in plain, network.train():
             torch.testing.assert_close(unrefined(hazy), hazy)
-
-    @torch.inference_mode()
-    @pytest.mark.parametrize(("dense", "share"), [(0.5, 0), (0.7, 0.5), (0.9, 1)], ids=["thin", "between", "dense"])
-    def test_maps_are_stronger_where_haze_is_dense_and_there_is_something_to_see(self, dense, share):
-        network = API().eval()
-        nn.init.constant_(network.head.bias, 0.2)
-        nn.init.constant_(network.density_head[-1].weight, 0)
-        nn.init.constant_(network.density_head[-1].bias, math.log(dense / (1 - dense)))
-        for hazy, seen in (torch.rand(1, 3, 64, 64), 1), (torch.full((1, 3, 64, 64), 0.5), 0):
-            raw = network.predict(hazy).maps
-            maps = torch.cat([raw[:, :24] * (1 + seen * share * STRONGER), raw[:, 24:]], 1)
-            small = nn.functional.avg_pool2d(hazy, 4)
-            gains = balance(small, *API.apply_maps(small, maps))
-            torch.testing.assert_close(network.maps(hazy), API._times(maps, gains), atol=1e-4, rtol=0)
 
     def test_light_haze_costs_less(self):
         network = API().eval()

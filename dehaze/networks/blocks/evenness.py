@@ -1,39 +1,57 @@
 """Where an image is even, as skies, fog and water are, and shows whatever a network wavers in."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MAPS = (3, 0.006, 0.014)  # what `evenness` takes for an image of the size of the maps
-FINE, COARSE = 2, 16  # px of the maps: cells of the close and of the wide average
+
+def mean(x: Tensor, radius: int) -> Tensor:
+    """Return the mean of `x` [B,C,H,W] within `radius` px along both axes, of what lies inside the image."""
+    # `box_filter` takes float64, which not every device has. One axis after the other is several times faster.
+    for axis in (0, 1):
+        size, padding = [1, 1], [0, 0]
+        size[axis], padding[axis] = 2 * radius + 1, radius
+        x = F.avg_pool2d(x, size, stride=1, padding=padding, count_include_pad=False)
+    return x
 
 
-def _mean(x: Tensor, radius: int) -> Tensor:
-    # `box_filter` takes float64, which not every device has.
-    return F.avg_pool2d(x, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
-
-
-def evenness(image: Tensor, near: int, even: float, uneven: float) -> Tensor:
+def evenness(image: Tensor, near: int, even: float, uneven: float, typical: float | None = None) -> Tensor:
     """Return where `image` [B,3,H,W] in [0,1] is even: [B,1,H,W], 1 where it is, 0 where there is something to see.
 
     It falls from 1 to 0 while the standard deviation within `near` px rises from `even` to `uneven`, in the channel
-    where that is highest.
+    where that is highest. Given a `typical` deviation, both are lower in images that have less than that on the mean,
+    as photographs of dense haze do, down to 0.3 of what they are.
     """
-    variance = _mean(image.square(), near) - _mean(image, near).square()
+    variance = mean(image.square(), near) - mean(image, near).square()
     deviation = variance.clamp_min(0).sqrt().amax(1, keepdim=True)
+    if typical is not None:
+        deviation = deviation / (deviation.mean((2, 3), keepdim=True) / typical).clamp(0.3, 1)
     deviation = F.max_pool2d(deviation, 2 * (near // 3) + 1, stride=1, padding=near // 3)
-    return _mean(((uneven - deviation) / (uneven - even)).clamp(0, 1), near // 2)
+    return mean(((uneven - deviation) / (uneven - even)).clamp(0, 1), near // 2)
 
 
-def evened(maps: Tensor, even: Tensor) -> Tensor:
-    """Take out of maps [B,C,h,w] what wavers from place to place where the image is `even` [B,1,h,w] in [0,1].
+def even_mean(x: Tensor, even: Tensor, radius: int) -> Tensor:
+    """Return the mean of `x` [B,C,H,W] within `radius` px, weighted by how `even` [B,1,H,W] it is there.
 
-    There an average over what is even nearby takes the place of a closer one; the finest detail is kept. Averages are
-    weighted by evenness (normalised convolution, Knutsson and Westin 1993).
+    This is normalised convolution (Knutsson and Westin 1993); where nothing near is even, it is the plain mean.
     """
+    weight = even + 1e-4
+    return mean(x * weight, radius) / mean(weight, radius)
 
-    def average(cell: int) -> Tensor:
-        cells = [-(-length // cell) for length in even.shape[-2:]]
-        weighted, weight = (_mean(F.adaptive_avg_pool2d(x, cells), 1) for x in (maps * even, even))
-        return F.interpolate(weighted / (weight + 1e-4), size=even.shape[-2:], mode="bilinear", align_corners=False)
 
-    return maps + even * (average(COARSE) - average(FINE))
+def even_wide_mean(x: Tensor, even: Tensor, cell: int) -> Tensor:
+    """Return the same mean over some three cells of `cell` px, at far less cost, and 0 where nothing near is even."""
+    cells = [-(-length // cell) for length in even.shape[-2:]]
+    weighted, weight = (mean(F.adaptive_avg_pool2d(part, cells), 1) for part in (x * even, even))
+    return F.interpolate(weighted / (weight + 1e-4), size=even.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def grown(image: Tensor, even: Tensor, radius: int, alike: float, other: float) -> Tensor:
+    """Return `even` [B,1,H,W] with what has the colour of the even parts of `image` [B,3,H,W] within `radius` px.
+
+    So a sky reaches to the roofs and trees before it, and has no holes where it is a little less even. The share of
+    what is taken in falls from 1 to 0 while a channel comes to differ by `alike` to `other` from the even mean.
+    """
+    difference = (image - even_mean(image, even, radius)).abs().amax(1, keepdim=True)
+    near = (4 * mean(even, radius)).clamp_max(1)
+    return torch.maximum(even, ((other - difference) / (other - alike)).clamp(0, 1) * near)

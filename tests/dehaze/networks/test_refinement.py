@@ -1,0 +1,110 @@
+import math
+
+import pytest
+import torch
+
+from dehaze.networks.blocks.colour_maps import apply_maps
+from dehaze.networks.blocks.evenness import mean
+from dehaze.networks.blocks.refinement import BLACK, DARK, LEAST, MOST, MOST_GAIN, darkest, refined, shortfall
+
+
+def soft_maps(gain, offset, density, size=(64, 96)):
+    """Maps [1,25,h,w] of J = I + gain·(I − ½) − offset, grey and the same everywhere, and this density."""
+    rows = torch.cat([gain * torch.eye(3), torch.full((3, 1), offset)], 1).flatten().repeat(2)
+    logit = torch.tensor([math.log(density / (1 - density))])
+    return torch.cat([rows, logit]).view(1, 25, 1, 1).expand(1, 25, *size).contiguous()
+
+
+@pytest.fixture
+def leaves():
+    """A hazy photograph of leaves [1,3,64,96], the darkest of them at 0.5 nearly everywhere."""
+    return 0.5 + 0.2 * torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def half_sky(leaves):
+    """The same with an even sky to the left, with a little noise in it."""
+    noise = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    return torch.where(torch.arange(96) < 48, 0.7 + 0.002 * noise, leaves)
+
+
+class TestShortfall:
+    def test_is_nothing_where_nothing_was_removed(self, leaves):
+        assert torch.equal(shortfall(leaves, leaves), torch.zeros(1, 1, 64, 96))
+
+    @pytest.mark.parametrize(
+        ("removed", "expected"),
+        [(0.65, (0.6 - BLACK) / 0.65 - 1), (2.0, LEAST - 1), (0.4, (0.6 - DARK) / 0.4 - 1), (0.1, MOST)],
+        ids=["black", "black, at the limit", "left", "left, at the limit"],
+    )
+    def test_the_darkest_is_brought_to_where_it_should_be_as_far_as_may_be(self, removed, expected):
+        even = torch.full((1, 3, 32, 32), 0.6)
+        torch.testing.assert_close(shortfall(even, even - removed), torch.full((1, 1, 32, 32), expected))
+
+    def test_the_darkest_nearby_decides(self):
+        hazy = torch.full((1, 3, 33, 33), 0.9)
+        everywhere = shortfall(hazy, hazy - 0.6)
+        hazy[..., 12:21, 12:21] = 0.5
+        share = shortfall(hazy, hazy - 0.6)  # black in the middle alone
+        assert share[..., 16, 16] < 0
+        assert share[..., 0, 0] == everywhere[..., 0, 0] > 0
+        hazy[:, 0, 12:21, 12:21] = 0.9  # red is not black
+        torch.testing.assert_close(shortfall(hazy, hazy - 0.6), everywhere)
+
+    def test_between_black_and_dark_all_is_well(self):
+        even = torch.full((1, 3, 32, 32), 0.6)
+        assert shortfall(even, even - 0.6 + (BLACK + DARK) / 2).abs().max() < 1e-6
+
+
+class TestRefined:
+    def test_untrained_maps_of_a_clear_photograph_stay(self, leaves):
+        maps = soft_maps(0, 0, 0.01)
+        torch.testing.assert_close(refined(leaves, maps), maps)
+
+    def test_more_is_removed_where_haze_is_dense_and_something_dark_is_missing(self, leaves):
+        darkest_left = {}
+        for density in 0.3, 0.9:
+            maps = soft_maps(0.5, 0.1, density)
+            before, after = (apply_maps(leaves, x)[0] for x in (maps, refined(leaves, maps)))
+            darkest_left[density] = darkest(after).mean() / darkest(before).mean()
+        assert darkest_left[0.3] == pytest.approx(1, abs=0.01)
+        assert darkest_left[0.9] < 0.7
+
+    def test_tints_do_not_grow_with_what_is_removed(self, leaves):
+        maps = soft_maps(0.5, 0.1, 0.9)
+        maps[:, [11, 23]] -= 0.01  # a little blue
+        restored = apply_maps(leaves, refined(leaves, maps))[0].mean((0, 2, 3))
+        assert restored[2] - restored[0] < 0.02
+
+    def test_shadows_do_not_turn_black(self, leaves):
+        maps = soft_maps(1.0, 0.65, 0.4)
+        before, after = (apply_maps(leaves, x)[0].amax(1) for x in (maps, refined(leaves, maps)))
+        assert (before < 0.01).float().mean() > 0.05
+        assert (after < 0.01).float().mean() < 0.002
+
+    def test_blotches_go_from_the_sky_and_stay_among_leaves(self, half_sky):
+        maps = soft_maps(0.5, 0.0, 0.4)
+        fields = 0.1 * torch.rand(1, 1, 8, 12, generator=torch.Generator().manual_seed(2))
+        maps[:, 3:24:4] += fields.repeat_interleave(8, 2).repeat_interleave(8, 3)
+        before, after = (apply_maps(half_sky, x)[0] for x in (maps, refined(half_sky, maps)))
+        assert after[..., :40].std() < 0.4 * before[..., :40].std()
+        torch.testing.assert_close(after[..., 56:], before[..., 56:], atol=1e-4, rtol=0)
+
+    @pytest.mark.parametrize(("density", "gain"), [(0.01, 1.01), (0.5, 2), (0.9, MOST_GAIN)])
+    def test_grain_of_the_sky_grows_as_the_density_says(self, half_sky, density, gain):
+        hazy = half_sky.mean(1, keepdim=True).expand(1, 3, 64, 96)
+        restored, _ = apply_maps(hazy, refined(hazy, soft_maps(3.0, 0.3, density)))
+        grain, before = ((x - mean(x, 1))[..., 8:36].std() for x in (restored, hazy))
+        assert (grain / before).item() == pytest.approx(gain, rel=0.1)
+
+    def test_images_of_a_batch_do_not_mix(self, leaves, half_sky):
+        maps = soft_maps(0.5, 0.1, 0.7), soft_maps(1.0, 0.2, 0.5)
+        together = refined(torch.cat([leaves, half_sky]), torch.cat(maps))
+        alone = torch.cat([refined(leaves, maps[0]), refined(half_sky, maps[1])])
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+    def test_black_white_and_grey_give_numbers(self, value):
+        for size in (8, 8), (13, 7):
+            for maps in soft_maps(2.0, 0.5, 0.99, size), soft_maps(0.0, 0.0, 0.01, size):
+                assert refined(torch.full((1, 3, *size), value), maps).isfinite().all()

@@ -60,8 +60,24 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.relu(self.conv1(x), inplace=True))
-        # The mean, in two steps: in one, bfloat16 is copied to float32 first.
-        return torch.addcmul(x, y, self.gate(F.avg_pool2d(y, 2).mean((2, 3), keepdim=True)))
+        return torch.addcmul(x, y, self.gate(_means(y)))
+
+
+def _means(x: Tensor) -> Tensor:
+    """Return the mean of each channel of `x` [B,C,H,W], [B,C,1,1]."""
+    if x.dtype == torch.float32:
+        return x.mean((2, 3), keepdim=True)
+    # `mean` copies all of it to float32 first; a product adds up in float32 as well, and copies nothing.
+    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
+    sums = x.new_ones(1, 1, pixels.shape[1]) @ pixels
+    return (sums / pixels.shape[1]).transpose(1, 2).unsqueeze(-1)
+
+
+def _unshuffle(x: Tensor, side: int) -> Tensor:
+    """Return `F.pixel_unshuffle(x, side)` in channels_last; after another layout convolutions are slow on CPUs."""
+    batch, channels, height, width = x.shape
+    cells = x.reshape(batch, channels, height // side, side, width // side, side)
+    return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).permute(0, 3, 1, 2)
 
 
 def residual_blocks(count: int, channels: int) -> nn.Sequential:
@@ -195,9 +211,7 @@ class API(nn.Module, PyTorchModelHubMixin):
 
     def predict(self, hazy: Tensor) -> Prediction:
         """Predict maps and importance for `hazy` [B,3,H,W] in [0,1], H and W multiples of 32."""
-        # Pixel unshuffling leaves channels_last; without it the convolutions after it are slow on CPUs.
-        x = F.pixel_unshuffle(hazy - 0.5, 4).contiguous(memory_format=torch.channels_last)
-        x = self.encoders[0](self.stem(x))
+        x = self.encoders[0](self.stem(_unshuffle(hazy - 0.5, 4)))
         skips = []
         for down, encoder in zip(self.downs, self.encoders[1:], strict=True):
             skips.append(x)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 import dehaze
 from dehaze import image
 from dehaze.errors import DehazeError
-from dehaze.networks.blocks.evenness import evenness
+from dehaze.networks.blocks.evenness import deviation, evenness
 from dehaze.networks.blocks.guided_filter import guided_coefficients
 
 LONG_SIDE = 800
@@ -38,7 +38,7 @@ def calm(hazy: Tensor, restored: Tensor) -> Tensor:
     """
     factor, offset = guided_coefficients(hazy.mean(1, keepdim=True).expand_as(hazy), restored, REACH, EPSILON)
     followed = hazy.mean(1, keepdim=True) * factor + offset
-    return torch.lerp(restored, followed, evenness(hazy, NEAR, EVEN, UNEVEN)).clamp(0, 1)
+    return torch.lerp(restored, followed, evenness(deviation(hazy, NEAR), NEAR, EVEN, UNEVEN)).clamp(0, 1)
 
 
 def pseudo_label(dehazer: dehaze.Dehazer, hazy: Tensor) -> Tensor:

@@ -15,28 +15,38 @@ def mean(x: Tensor, radius: int) -> Tensor:
     return x
 
 
-def evenness(image: Tensor, near: int, even: float, uneven: float, typical: float | None = None) -> Tensor:
-    """Return where `image` [B,3,H,W] in [0,1] is even: [B,1,H,W], 1 where it is, 0 where there is something to see.
+def deviation(image: Tensor, near: int, typical: float | None = None) -> Tensor:
+    """Return the highest standard deviation [B,1,H,W] of the channels of `image` [B,3,H,W] within `near` px.
 
-    It falls from 1 to 0 while the standard deviation within `near` px rises from `even` to `uneven`, in the channel
-    where that is highest. Given a `typical` deviation, both are lower in images that have less than that on the mean,
-    as photographs of dense haze do, down to 0.3 of what they are.
+    Given a `typical` one, it is more in images that have less than that on the mean, as photographs of dense haze do:
+    by the same factor, up to 3.
     """
     variance = mean(image.square(), near) - mean(image, near).square()
-    deviation = variance.clamp_min(0).sqrt().amax(1, keepdim=True)
+    result = variance.clamp_min(0).sqrt().amax(1, keepdim=True)
     if typical is not None:
-        deviation = deviation / (deviation.mean((2, 3), keepdim=True) / typical).clamp(0.3, 1)
-    deviation = F.max_pool2d(deviation, 2 * (near // 3) + 1, stride=1, padding=near // 3)
+        result = result * (typical / result.mean((2, 3), keepdim=True).clamp_min(1e-6)).clamp(1, 3)
+    return F.max_pool2d(result, 2 * (near // 3) + 1, stride=1, padding=near // 3)
+
+
+def evenness(deviation: Tensor, near: int, even: float, uneven: float) -> Tensor:
+    """Return where an image is even: [B,1,H,W], 1 where it is, 0 where there is something to see.
+
+    It falls from 1 to 0 while the `deviation` [B,1,H,W] within `near` px rises from `even` to `uneven`.
+    """
     return mean(((uneven - deviation) / (uneven - even)).clamp(0, 1), near // 2)
 
 
-def even_mean(x: Tensor, even: Tensor, radius: int) -> Tensor:
+def even_mean(x: Tensor, even: Tensor, radius: int, times: int = 1) -> Tensor:
     """Return the mean of `x` [B,C,H,W] within `radius` px, weighted by how `even` [B,1,H,W] it is there.
 
-    This is normalised convolution (Knutsson and Westin 1993); where nothing near is even, it is the plain mean.
+    This is normalised convolution (Knutsson and Westin 1993); where nothing near is even, it is the plain mean. Taken
+    several `times`, it is smoother.
     """
     weight = even + 1e-4
-    return mean(x * weight, radius) / mean(weight, radius)
+    total = mean(weight, radius)
+    for _ in range(times):
+        x = mean(x * weight, radius) / total
+    return x
 
 
 def even_wide_mean(x: Tensor, even: Tensor, cell: int) -> Tensor:

@@ -11,28 +11,28 @@ from torch.nn import functional as F
 
 from dehaze.networks.blocks.balance import balance, ramp
 from dehaze.networks.blocks.colour_maps import apply_maps, detail_maps, luminance_maps, times
-from dehaze.networks.blocks.evenness import even_mean, even_wide_mean, evenness, grown, mean
+from dehaze.networks.blocks.evenness import deviation, even_mean, even_wide_mean, evenness, grown, mean
 
-EVEN = (3, 0.006, 0.014, 0.03)  # what `evenness` takes for a copy of the size of the maps
+# Within NEAR px of a copy of the size of the maps: the deviation from which on an image is not even, and is not at all,
+# for what is calmed, and for what is not strengthened; what deviates so much on the mean is an image like others.
+NEAR, TYPICAL = 3, 0.03
+EVEN, DIM = (0.006, 0.014), (0.012, 0.028)
 ALIKE = (6, 0.015, 0.035)  # what `grown` takes
-CLOSE, WIDE = 4, 16  # px of the copy: what is smooth in skies and fog, and the cells over which maps are averaged there
-MOST_GAIN, MOST_COLOUR_GAIN = 3.0, 1.5  # of the detail of skies and fog: more of it is noise, and of its colour first
+CLOSE, WIDE = 2, 8  # px of the copy: what is smooth in skies and fog, and the cells over which maps are averaged there
+MOST_GAIN, MOST_COLOUR_GAIN = 4.0, 1.5  # of the detail of skies and fog: more of it is noise, and of its colour first
 
-# Dense haze is thinned by training, and seldom removed: from the first of these densities to the second, maps grow
-# stronger by this share.
-DENSE, STRONGER = (0.6, 0.8), 0.1
 # The darkest nearby is not to be darker than BLACK, in its brightest channel, and haze is left where it is brighter
-# than DARK; maps are weakened to LEAST and strengthened by MOST of what they are, the latter between these densities,
-# and between these mean densities of the photograph.
-NEAR, BLUR = 2, 4  # px of the copy
-BLACK, DARK, LEAST, MOST = 0.03, 0.08, 0.6, 2.0
-LEFT, HAZY = (0.53, 0.77), (0.50, 0.56)
+# than DARK: maps are weakened to LEAST of what they are, or strengthened by MOST of it.
+ABOUT, BLUR = 1, 3  # px of the copy
+BLACK, DARK, LEAST, MOST = 0.03, 0.08, 0.6, 3.0
+# Densities, and mean densities of a photograph, from which on, and from which fully, maps are strengthened.
+LEFT, HAZY = (0.52, 0.76), (0.50, 0.56)
 
 
 def darkest(image: Tensor) -> Tensor:
-    """Return the least of the brightest channel of `image` [B,3,H,W] within `NEAR` px, [B,1,H,W]."""
-    side = 2 * NEAR + 1
-    return -F.max_pool2d(-image.amax(1, keepdim=True), side, stride=1, padding=NEAR)
+    """Return the least of the brightest channel of `image` [B,3,H,W] within `ABOUT` px, [B,1,H,W]."""
+    side = 2 * ABOUT + 1
+    return -F.max_pool2d(-image.amax(1, keepdim=True), side, stride=1, padding=ABOUT)
 
 
 def shortfall(hazy: Tensor, restored: Tensor) -> Tensor:
@@ -54,18 +54,20 @@ def refined(hazy: Tensor, maps: Tensor) -> Tensor:
 
     Strengthened where haze is left and there is something to see, in luminance alone, so that tints do not grow with
     it; weakened where shadows would be black; smooth over skies and fog, where the detail of the photograph is
-    amplified as much as haze of that density took from it, but not more than `MOST_GAIN`; and balanced as a whole.
+    amplified as much as haze of that density took from it, up to a limit; and balanced as a whole.
     """
-    affine, logit = maps.float().split((24, 1), 1)
+    maps = maps.float().contiguous()
+    affine, logit = maps.split((24, 1), 1)
     density = logit.sigmoid()
-    even = grown(hazy, evenness(hazy, *EVEN), *ALIKE)
+    varied = deviation(hazy, NEAR, TYPICAL)
+    even = mean(grown(hazy, evenness(varied, NEAR, *EVEN), *ALIKE), 1)
+    seen = 1 - torch.maximum(even, evenness(varied, NEAR, *DIM))
 
-    affine = affine * (1 + STRONGER * ramp(density, DENSE) * (1 - even))
-    short = shortfall(hazy, apply_maps(hazy, torch.cat([affine, logit], 1))[0])
-    left = ramp(density, LEFT) * ramp(density.mean((1, 2, 3), keepdim=True), HAZY) * (1 - even)
+    short = shortfall(hazy, apply_maps(hazy, maps)[0])
+    left = ramp(density, LEFT) * ramp(density.mean((1, 2, 3), keepdim=True), HAZY) * seen
     affine = affine * (1 + short.clamp_max(0)) + short.clamp_min(0) * left * luminance_maps(affine)
 
-    smooth, smooth_density = (even_mean(even_mean(part, even, CLOSE), even, CLOSE) for part in (hazy, density))
+    smooth, smooth_density = even_mean(torch.cat([hazy, density], 1), even, CLOSE, times=2).split((3, 1), 1)
     scene, _ = apply_maps(smooth, torch.cat([even_wide_mean(affine, even, WIDE), logit], 1))
     gain = 1 / (1 - smooth_density).clamp_min(1 / MOST_GAIN)
     calm = detail_maps(smooth, scene, gain, gain.clamp_max(MOST_COLOUR_GAIN))

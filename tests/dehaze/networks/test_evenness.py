@@ -3,9 +3,13 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dehaze.networks.blocks.evenness import even_mean, even_wide_mean, evenness, grown, mean
+from dehaze.networks.blocks.evenness import deviation, even_mean, even_wide_mean, evenness, grown, mean
 
 THRESHOLDS = 0.003, 0.008
+
+
+def even_parts(image, near=3, typical=None):
+    return evenness(deviation(image, near, typical), near, *THRESHOLDS)
 
 
 @pytest.fixture
@@ -28,7 +32,7 @@ def test_mean_equals_scipy(shape, radius):
 
 @pytest.mark.parametrize("near", [3, 12])
 def test_sky_is_even_and_leaves_are_not(photograph, near):
-    even = evenness(photograph, near, *THRESHOLDS)
+    even = even_parts(photograph, near)
     assert even.shape == (1, 1, 96, 192)
     assert even[..., : 96 - 2 * near].min() > 0.99
     assert even[..., 96 + 2 * near :].max() < 0.01
@@ -36,26 +40,26 @@ def test_sky_is_even_and_leaves_are_not(photograph, near):
 
 def test_one_channel_with_something_to_see_is_enough(photograph):
     sky = photograph[..., :80].clone()
-    assert evenness(sky, 3, *THRESHOLDS).min() > 0.99
+    assert even_parts(sky).min() > 0.99
     sky[:, 2] = photograph[:, 2, :, 96:176]
-    assert evenness(sky, 3, *THRESHOLDS).max() < 0.01
+    assert even_parts(sky).max() < 0.01
 
 
 def test_what_dense_haze_leaves_to_see_is_not_even(photograph):
     """At a twentieth of their contrast leaves are nearly as even as a sky; compared with one, they are not."""
     hazy = 0.7 + 0.05 * (photograph - 0.6)
-    assert evenness(hazy, 3, *THRESHOLDS)[..., 104:].mean() > 0.3
-    even = evenness(hazy, 3, *THRESHOLDS, typical=0.05)
+    assert even_parts(hazy)[..., 104:].mean() > 0.3
+    even = even_parts(hazy, typical=0.05)
     assert even[..., 104:].max() < 0.01
     assert even[..., :88].min() > 0.99
     torch.testing.assert_close(  # and a photograph that shows enough is not judged otherwise
-        evenness(photograph, 3, *THRESHOLDS, typical=0.05), evenness(photograph, 3, *THRESHOLDS)
+        even_parts(photograph, typical=0.05), even_parts(photograph)
     )
 
 
 @pytest.mark.parametrize("average", [lambda x, even: even_mean(x, even, 8), lambda x, even: even_wide_mean(x, even, 8)])
 def test_only_what_is_even_has_a_part_in_its_mean(photograph, average):
-    even = evenness(photograph, 3, *THRESHOLDS)
+    even = even_parts(photograph)
     slope = torch.linspace(0, 1, 192).expand(1, 2, 96, 192)
     torch.testing.assert_close(average(slope, even)[..., 24:72], slope[..., 24:72], atol=0.03, rtol=0)
     other = slope + 5 * (torch.arange(192) > 107)
@@ -63,7 +67,7 @@ def test_only_what_is_even_has_a_part_in_its_mean(photograph, average):
 
 
 def test_a_sky_grows_up_to_what_has_another_colour(photograph):
-    even = evenness(photograph, 3, *THRESHOLDS)
+    even = even_parts(photograph)
     roof = photograph.clone()
     roof[..., 96:] = 0.3
     roof[..., 40:44, 40:44] = 0.605  # a hole in the sky that is not even, though of its colour
@@ -78,7 +82,7 @@ def test_a_sky_grows_up_to_what_has_another_colour(photograph):
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (13, 7)])
 def test_small_images(size):
     x, image = torch.rand(2, 3, *size), torch.full((2, 3, *size), 0.5)
-    even = evenness(image, 3, *THRESHOLDS, typical=0.03)
+    even = even_parts(image, typical=0.03)
     for result in grown(image, even, 6, 0.01, 0.03), even_mean(x, even, 4), even_wide_mean(x, even, 16):
         assert result.shape[-2:] == size
         assert result.isfinite().all()

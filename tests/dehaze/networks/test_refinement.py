@@ -77,10 +77,11 @@ class TestRefined:
         assert restored[2] - restored[0] < 0.02
 
     def test_shadows_do_not_turn_black(self, leaves):
-        maps = soft_maps(1.0, 0.65, 0.4)
+        leaves = leaves[..., :8, :12].repeat_interleave(8, 2).repeat_interleave(8, 3)
+        maps = soft_maps(1.0, 0.75, 0.4)
         before, after = (apply_maps(leaves, x)[0].amax(1) for x in (maps, refined(leaves, maps)))
         assert (before < 0.01).float().mean() > 0.05
-        assert (after < 0.01).float().mean() < 0.002
+        assert (after < 0.01).float().mean() < 0.3 * (before < 0.01).float().mean()
 
     def test_blotches_go_from_the_sky_and_stay_among_leaves(self, half_sky):
         maps = soft_maps(0.5, 0.0, 0.4)

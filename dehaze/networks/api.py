@@ -241,7 +241,7 @@ class API(nn.Module, PyTorchModelHubMixin):
         share = _patches(faded(dense.view_as(importance).to(x.dtype), PATCH // 4).to(x.dtype))
         # Straight through: nothing in the forward pass, and in the backward one the importance learns.
         share = share + (weight - weight.detach())[:, None, None].to(x.dtype)
-        routed = tokens + self.light(tokens) * (1 - share)
+        routed = torch.addcmul(tokens, self.light(tokens), 1 - share)
         hard, chosen = tokens[dense], share[dense]
         routed[dense] = (routed[dense] + (self._experts(hard) - hard) * chosen).to(routed.dtype)
         return _image(routed, batch, height, width)

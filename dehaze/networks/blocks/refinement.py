@@ -7,11 +7,10 @@ in a small copy of the photograph.
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dehaze.networks.blocks.balance import balance, ramp
 from dehaze.networks.blocks.colour_maps import apply_maps, detail_maps, luminance_maps, times
-from dehaze.networks.blocks.evenness import deviation, even_mean, even_wide_mean, evenness, grown, mean
+from dehaze.networks.blocks.evenness import deviation, even_mean, even_wide_mean, evenness, greatest, grown, mean
 
 # Within NEAR px of a copy of the size of the maps: the deviation from which on an image is not even, and is not at all,
 # for what is calmed, and for what is not strengthened; what deviates so much on the mean is an image like others.
@@ -31,8 +30,7 @@ LEFT, HAZY = (0.52, 0.76), (0.50, 0.56)
 
 def darkest(image: Tensor) -> Tensor:
     """Return the least of the brightest channel of `image` [B,3,H,W] within `ABOUT` px, [B,1,H,W]."""
-    side = 2 * ABOUT + 1
-    return -F.max_pool2d(-image.amax(1, keepdim=True), side, stride=1, padding=ABOUT)
+    return -greatest(-image.amax(1, keepdim=True), ABOUT)
 
 
 def shortfall(hazy: Tensor, restored: Tensor) -> Tensor:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dehaze.networks.blocks.evenness import deviation, even_mean, even_wide_mean, evenness, grown, mean
+from dehaze.networks.blocks.evenness import deviation, even_mean, even_wide_mean, evenness, greatest, grown, mean
 
 THRESHOLDS = 0.003, 0.008
 
@@ -28,6 +28,13 @@ def test_mean_equals_scipy(shape, radius):
 
     expected = summed(x[0, 0]) / summed(torch.ones(shape))
     np.testing.assert_allclose(mean(x, radius)[0, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "radius"), [((20, 31), 1), ((5, 4), 4), ((1, 1), 2)])
+def test_greatest_equals_scipy(shape, radius):
+    x = torch.randn(1, 1, *shape)
+    expected = ndimage.maximum_filter(x[0, 0].numpy(), 2 * radius + 1, mode="constant", cval=-np.inf)
+    assert np.array_equal(greatest(x, radius)[0, 0], expected)
 
 
 @pytest.mark.parametrize("near", [3, 12])

@@ -37,15 +37,15 @@ def greatest(x: Tensor, radius: int) -> Tensor:
 
 
 def deviation(image: Tensor, near: int, typical: float | None = None) -> Tensor:
-    """Return the highest standard deviation [B,1,H,W] of the channels of `image` [B,3,H,W] within `near` px.
+    """Return how much `image` [B,3,H,W] deviates from its mean within `near` px, as a root mean square, [B,1,H,W].
 
-    Given a `typical` one, it is more in images that have less than that on the mean, as photographs of dense haze do:
-    by the same factor, up to 3.
+    Of the channel where it is most. A slope deviates by nothing, as its mean goes with it. Given a `typical` deviation,
+    all is multiplied by the same factor, up to 2, in images that deviate less than that on the mean, as photographs
+    of dense haze do.
     """
-    variance = mean(image.square(), near) - mean(image, near).square()
-    result = variance.clamp_min(0).sqrt().amax(1, keepdim=True)
+    result = mean((image - mean(image, near)).square(), near).sqrt().amax(1, keepdim=True)
     if typical is not None:
-        result = result * (typical / result.mean((2, 3), keepdim=True).clamp_min(1e-6)).clamp(1, 3)
+        result = result * (typical / result.mean((2, 3), keepdim=True).clamp_min(1e-6)).clamp(1, 2)
     return greatest(result, near // 3)
 
 

@@ -14,8 +14,8 @@ from dehaze.networks.blocks.evenness import deviation, even_mean, even_wide_mean
 
 # Within NEAR px of a copy of the size of the maps: the deviation from which on an image is not even, and is not at all,
 # for what is calmed, and for what is not strengthened; what deviates so much on the mean is an image like others.
-NEAR, TYPICAL = 3, 0.03
-EVEN, DIM = (0.006, 0.014), (0.012, 0.028)
+NEAR, TYPICAL = 3, 0.02
+EVEN, DIM = (0.005, 0.010), (0.008, 0.018)
 ALIKE = (6, 0.015, 0.035)  # what `grown` takes
 CLOSE, WIDE = 2, 8  # px of the copy: what is smooth in skies and fog, and the cells over which maps are averaged there
 MOST_GAIN, MOST_COLOUR_GAIN = 4.0, 1.5  # of the detail of skies and fog: more of it is noise, and of its colour first
@@ -23,9 +23,9 @@ MOST_GAIN, MOST_COLOUR_GAIN = 4.0, 1.5  # of the detail of skies and fog: more o
 # The darkest nearby is not to be darker than BLACK, in its brightest channel, and haze is left where it is brighter
 # than DARK: maps are weakened to LEAST of what they are, or strengthened by MOST of it.
 ABOUT, BLUR = 1, 3  # px of the copy
-BLACK, DARK, LEAST, MOST = 0.03, 0.08, 0.6, 3.0
+BLACK, DARK, LEAST, MOST = 0.03, 0.05, 0.6, 3.0
 # Densities, and mean densities of a photograph, from which on, and from which fully, maps are strengthened.
-LEFT, HAZY = (0.52, 0.76), (0.50, 0.56)
+LEFT, HAZY = (0.53, 0.77), (0.52, 0.58)
 
 
 def darkest(image: Tensor) -> Tensor:

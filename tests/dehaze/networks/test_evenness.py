@@ -41,8 +41,8 @@ def test_greatest_equals_scipy(shape, radius):
 def test_sky_is_even_and_leaves_are_not(photograph, near):
     even = even_parts(photograph, near)
     assert even.shape == (1, 1, 96, 192)
-    assert even[..., : 96 - 2 * near].min() > 0.99
-    assert even[..., 96 + 2 * near :].max() < 0.01
+    assert even[..., : 96 - 3 * near].min() > 0.98
+    assert even[..., 96 + 3 * near :].max() < 0.01
 
 
 def test_one_channel_with_something_to_see_is_enough(photograph):
@@ -64,6 +64,12 @@ def test_what_dense_haze_leaves_to_see_is_not_even(photograph):
     )
 
 
+def test_a_slope_is_even():
+    slope = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
+    assert even_parts(slope)[..., 10:-10].min() == 1
+    assert slope.unfold(-1, 7, 1).std(-1).max() > 3 * THRESHOLDS[1]
+
+
 @pytest.mark.parametrize("average", [lambda x, even: even_mean(x, even, 8), lambda x, even: even_wide_mean(x, even, 8)])
 def test_only_what_is_even_has_a_part_in_its_mean(photograph, average):
     even = even_parts(photograph)
@@ -81,7 +87,7 @@ def test_a_sky_grows_up_to_what_has_another_colour(photograph):
     even[..., 38:46, 38:46] = 0
     even[..., 92:] = 0
     sky = grown(roof, even, 6, 0.01, 0.03)
-    assert sky[..., :94].min() > 0.9
+    assert sky[..., :94].min() > 0.8
     assert sky[..., 97:].max() < 0.01
     assert torch.equal(grown(roof, torch.zeros_like(even), 6, 0.01, 0.03), torch.zeros_like(even))
 

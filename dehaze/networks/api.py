@@ -65,9 +65,9 @@ class ResidualBlock(nn.Module):
 
 def _means(x: Tensor) -> Tensor:
     """Return the mean of each channel of `x` [B,C,H,W], [B,C,1,1]."""
-    if x.dtype == torch.float32:
+    if x.dtype != torch.bfloat16:
         return x.mean((2, 3), keepdim=True)
-    # `mean` copies all of it to float32 first; a product adds up in float32 as well, and copies nothing.
+    # `mean` would copy all of it to float32; a product adds up in float32, too. Its sums are beyond what float16 holds.
     pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
     sums = x.new_ones(1, 1, pixels.shape[1]) @ pixels
     return (sums / pixels.shape[1]).transpose(1, 2).unsqueeze(-1)

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dehaze import density
 from dehaze.networks import NETWORKS
-from dehaze.networks.api import API, APIConfig, faded
+from dehaze.networks.api import API, APIConfig, _means, _unshuffle, faded
 from dehaze.networks.dcp import DCP, minimum_filter
 
 # Composed names are many and alike: one whose backbone routes patches, and one of any size.
@@ -102,6 +102,18 @@ class TestAPI:
         for name, parameter in network.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.abs().sum() > 0, name
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+    def test_means_of_channels_in_every_precision(self, dtype):
+        x = (4 + torch.randn(2, 5, 128, 256)).to(dtype)  # a sum of more than float16 holds
+        expected = x.double().mean((2, 3), keepdim=True)
+        torch.testing.assert_close(_means(x).double(), expected, atol=0, rtol=1e-2)
+
+    def test_unshuffling_is_torchs_in_channels_last(self):
+        x = torch.rand(2, 3, 32, 64)
+        result = _unshuffle(x, 4)
+        assert torch.equal(result, nn.functional.pixel_unshuffle(x, 4))
+        assert result.is_contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def test_maps_are_refined_unless_it_trains(self):

@@ -5,6 +5,8 @@ density. They are applied as `J = I + K·(I − ½) − B`, where K and B are mi
 `K = (1 − g)·K_dark + g·K_bright`, a bilateral grid of two levels (after HDRNet, Gharbi 2017).
 """
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,24 +19,46 @@ def apply_maps(hazy: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns `I + K·(I − ½) − B`, not clipped, and the density 1 − t [B,1,H,W] in [0,1].
     """
-    guide, centred = hazy.amin(1, keepdim=True), hazy - 0.5
+    (rows, columns), (height, width) = maps.shape[-2:], hazy.shape[-2:]
 
-    def at_full_size(map_: Tensor) -> Tensor:
-        if map_.shape[-2:] == hazy.shape[-2:]:
+    def wide(map_: Tensor) -> Tensor:
+        if columns == width:
             return map_
-        return F.interpolate(map_, size=hazy.shape[-2:], mode="bilinear", align_corners=False)
+        return F.interpolate(map_, (rows, width), mode="bilinear", align_corners=False)
 
-    # Each map in one piece: cut out of channels_last, they take twice as long.
+    # Maps are brought up along the rows and then along the columns, few at a time and some of the rows: all at once
+    # would fill memory and caches. And each in one piece: cut out of channels_last, they take twice as long.
     *maps, density = maps.to(hazy.dtype).contiguous().split(1, 1)
-    restored = []
+    density = wide(density)
+    restored, density_there = torch.empty_like(hazy), torch.empty_like(hazy[:, :1])
     for row in range(3):
-        channel = hazy[:, row : row + 1]
-        # One map at a time: all of them at the size of a large photograph would fill the memory.
-        for column, (dark, bright) in enumerate(zip(maps[4 * row :][:4], maps[12 + 4 * row :][:4], strict=True)):
-            map_ = torch.lerp(at_full_size(dark), at_full_size(bright), guide)
-            channel = channel - map_ if column == 3 else channel.addcmul(map_, centred[:, column : column + 1])
-        restored.append(channel)
-    return torch.cat(restored, 1), at_full_size(density).sigmoid()
+        dark, bright = ([wide(map_) for map_ in maps[first + 4 * row :][:4]] for first in (0, 12))
+        for some, brought_up in _rows(rows, height, hazy):
+            pixels = hazy[:, :, some]
+            guide, centred, channel = pixels.amin(1, keepdim=True), pixels - 0.5, pixels[:, row : row + 1]
+            for column, pair in enumerate(zip(dark, bright, strict=True)):
+                map_ = torch.lerp(*map(brought_up, pair), guide)
+                channel = channel - map_ if column == 3 else channel.addcmul(map_, centred[:, column : column + 1])
+            restored[:, row : row + 1, some] = channel
+    for some, brought_up in _rows(rows, height, hazy):
+        density_there[:, :, some] = brought_up(density).sigmoid()
+    return restored, density_there
+
+
+def _rows(few: int, many: int, like: Tensor) -> Iterator[tuple[slice, Callable[[Tensor], Tensor]]]:
+    """Yield some of `many` rows at a time, and what brings a map [B,1,few,W] up to them bilinearly."""
+    step = many // few if many % few == 0 else 1
+    for first in range(step):
+        at = (torch.arange(first, many, step, device=like.device) + 0.5) * (few / many) - 0.5
+        above = at.clamp_(0, few - 1).long()
+        below, share = (above + 1).clamp_max(few - 1), (at - above).to(like.dtype)[:, None]
+
+        def brought_up(map_: Tensor) -> Tensor:
+            if few == many:
+                return map_
+            return map_.index_select(2, above).lerp_(map_.index_select(2, below), share)  # noqa: B023
+
+        yield slice(first, None, step), brought_up
 
 
 def times(maps: Tensor, gains: Tensor) -> Tensor:

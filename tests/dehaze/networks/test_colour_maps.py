@@ -37,10 +37,19 @@ def test_dark_and_bright_pixels_have_maps_of_their_own():
     torch.testing.assert_close(subtracted, torch.tensor([0.1, 0.2, 0.3]).expand(3, 3))
 
 
-def test_maps_of_the_size_of_the_image_need_no_enlarging(hazy, maps):
-    larger = torch.nn.functional.interpolate(maps, size=(32, 64), mode="bilinear", align_corners=False)
-    for result, expected in zip(apply_maps(hazy, larger), apply_maps(hazy, maps), strict=True):
-        torch.testing.assert_close(result[..., 4:-4, 4:-4], expected[..., 4:-4, 4:-4], atol=1e-5, rtol=0)
+@pytest.mark.parametrize("size", [(8, 16), (32, 64), (24, 64), (30, 50), (5, 64), (8, 9)])
+def test_maps_are_brought_up_bilinearly_to_any_size(maps, size):
+    """As all of them are at once by torch, which is slower; maps of the size of the image are left as they are."""
+    hazy = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    larger = torch.nn.functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    for result, expected in zip(apply_maps(hazy, maps), apply_maps(hazy, larger), strict=True):
+        torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
+
+
+def test_applying_maps_has_gradients():
+    generator = torch.Generator().manual_seed(0)
+    hazy, maps = (torch.rand(1, *size, dtype=torch.float64, generator=generator) for size in ((3, 8, 6), (25, 2, 3)))
+    assert torch.autograd.gradcheck(apply_maps, (hazy.requires_grad_(), maps.requires_grad_()))
 
 
 def test_gains_become_part_of_the_maps(hazy, maps):

@@ -184,7 +184,7 @@ class API(nn.Module, PyTorchModelHubMixin):
     config_class = APIConfig
     multiple_of: ClassVar[int] = PATCH
     min_size: ClassVar[int] = PATCH
-    margin: ClassVar[int] = 32
+    margin: ClassVar[int] = 16
     tile_size: ClassVar[int] = 1536
     maps_scale: ClassVar[int] = 4
 

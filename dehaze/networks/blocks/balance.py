@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # Mean densities from which on, and from which fully, a photograph counts as hazy, and as so dense that blue is not the
-# sky's; chroma of the airlight (length of the logarithms of its channels less their mean) likewise.
+# sky's; chroma of the airlight (length of the logarithms of its channels less their mean) likewise, but for its blue.
 HAZY, DENSE, COLOURED = (0.20, 0.40), (0.50, 0.62), (0.05, 0.10)
-# The mean of a result is not to be less than this, or this share of the photograph's mean; nor is it lifted more.
-DARKEST, DARKEST_SHARE, MOST = 0.34, 0.6, 2.0
+# The mean of a result is not to be less than this, or this share of the photograph's mean, rising to the second where
+# haze is dense all over; nor is it lifted more.
+DARKEST, DARKEST_SHARE, MOST = 0.34, (0.6, 0.8), 2.0
 LUMINANCE = (0.299, 0.587, 0.114)  # Rec. 601
 SKY = (-(0.5**0.5), 0.0, 0.5**0.5)  # the direction in which daylight turns blue, of length 1
 
@@ -27,6 +28,11 @@ def _chroma(colour: Tensor) -> Tensor:
     return logarithm - logarithm.mean(1, keepdim=True)
 
 
+def _along(direction: Tensor, colour: Tensor) -> Tensor:
+    """Return how far `colour` [B,3] goes in a `direction`, and 0 where it goes the other way."""
+    return (colour * direction).sum(1, keepdim=True).clamp_min(0)
+
+
 def _luminance(colour: Tensor) -> Tensor:
     return (colour * colour.new_tensor(LUMINANCE)).sum(1, keepdim=True)
 
@@ -40,23 +46,27 @@ def balance(hazy: Tensor, restored: Tensor, density: Tensor) -> Tensor:
 
     `hazy` and `restored` [B,3,H,W] and `density` 1 − t [B,1,H,W] in [0,1]; small copies will do. The airlight is what
     the haze adds to the scene. Where it is coloured, what the scene on the mean still has of its colour is divided out
-    (after von Kries and the grey world); blue is not, unless the haze is dense all over, for the sky is blue. Where
-    there is little haze, the gains are 1.
+    (after von Kries and the grey world). An airlight that is merely blue does not count, for the sky is blue; but where
+    haze is dense all over no sky is seen, and what makes the scene blue on the mean is divided out, whatever the
+    airlight. Where there is little haze, the gains are 1.
     """
     hazy, restored, density = hazy.float(), restored.float().clamp(0, 1), density.float()
     sky = hazy.new_tensor(SKY)
     amount = density.mean((1, 2, 3))[:, None]
+    dense = ramp(amount, DENSE)
     added = (hazy - (1 - density) * restored) / density.clamp_min(0.05)  # A in I = J·t + A·(1 − t)
     airlight, scene = _mean(added, density**2), _mean(restored, density**2)
 
     colour = _chroma(airlight)
-    blue = (colour * sky).sum(1, keepdim=True).clamp_min(0) * (1 - ramp(amount, DENSE))
-    cast = ramp((colour - blue * sky).norm(dim=1, keepdim=True), COLOURED) * ramp(amount, HAZY)
+    but_blue = colour - _along(sky, colour) * sky
+    cast = ramp(but_blue.norm(dim=1, keepdim=True), COLOURED) * ramp(amount, HAZY)
     direction = F.normalize(colour, dim=1)
-    left = (_chroma(scene) * direction).sum(1, keepdim=True).clamp_min(0)
-    gains = (-cast * left * direction).exp()
+    tint = -cast * _along(direction, _chroma(scene)) * direction
+    tint = tint - dense * _along(sky, _chroma(scene) + tint) * sky
+    gains = tint.exp()
     gains = gains * (_luminance(scene) + 1e-3) / (_luminance(scene * gains) + 1e-3)
 
     before, after = (_luminance(image.mean((2, 3))) for image in (hazy, restored))
-    wanted = (DARKEST_SHARE * before).clamp_max(DARKEST) / after.clamp_min(1e-3)
+    least, most = DARKEST_SHARE
+    wanted = ((least + (most - least) * dense) * before).clamp_max(DARKEST) / after.clamp_min(1e-3)
     return gains * wanted.clamp(1, MOST) ** ramp(amount, HAZY)

@@ -23,9 +23,9 @@ MOST_GAIN, MOST_COLOUR_GAIN = 4.0, 1.5  # of the detail of skies and fog: more o
 # The darkest nearby is not to be darker than BLACK, in its brightest channel, and haze is left where it is brighter
 # than DARK: maps are weakened to LEAST of what they are, or strengthened by MOST of it.
 ABOUT, BLUR = 1, 3  # px of the copy
-BLACK, DARK, LEAST, MOST = 0.03, 0.05, 0.6, 3.0
+BLACK, DARK, LEAST, MOST = 0.03, 0.04, 0.6, 3.0
 # Densities, and mean densities of a photograph, from which on, and from which fully, maps are strengthened.
-LEFT, HAZY = (0.53, 0.77), (0.52, 0.58)
+LEFT, HAZY = (0.53, 0.77), (0.51, 0.57)
 
 
 def darkest(image: Tensor) -> Tensor:

@@ -43,10 +43,18 @@ def test_other_colours_stay(airlight, density):
 
 
 def test_a_neutral_scene_and_one_of_the_opposite_colour_stay():
-    hazy, _, neutral, density = photograph(YELLOW, 0.6)
+    hazy, _, neutral, density = photograph(YELLOW, 0.45)
     torch.testing.assert_close(balance(hazy, neutral, density), torch.ones(1, 3), atol=0.02, rtol=0)
     bluish = neutral * torch.tensor([0.8, 0.9, 1.1]).view(3, 1, 1)
     torch.testing.assert_close(balance(hazy, bluish, density), torch.ones(1, 3), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("airlight", [YELLOW, GREY, BLUE], ids=["yellow", "grey", "blue"])
+def test_in_dense_haze_a_scene_does_not_turn_blue_as_a_whole(airlight):
+    hazy, _, bluish, density = photograph(airlight, 0.7, scene=(0.35, 0.42, 0.5))
+    result = bluish * balance(hazy, bluish, density)[..., None, None]
+    assert saturation(bluish) > 0.25
+    assert saturation(result) < 0.06
 
 
 def test_what_is_too_dark_is_lifted_as_far_as_it_may_be():
@@ -56,6 +64,13 @@ def test_what_is_too_dark_is_lifted_as_far_as_it_may_be():
         torch.testing.assert_close(gains, torch.full((1, 3), float(gain)), atol=1e-3, rtol=0)
     half = balance(hazy, 0.1 * neutral, torch.full_like(density, 0.3))  # half hazy
     torch.testing.assert_close(half, torch.full((1, 3), math.sqrt(MOST)), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(("density", "share"), [(0.45, 0.6), (0.56, 0.7), (0.7, 0.8)])
+def test_a_dim_photograph_stays_dim_and_the_less_the_denser_its_haze_is(density, share):
+    hazy, _, neutral, density = photograph([0.3, 0.3, 0.3], density, scene=(0.3, 0.3, 0.3))
+    result = 0.5 * neutral * balance(hazy, 0.5 * neutral, density)[..., None, None]
+    assert result.mean().item() == pytest.approx(share * hazy.mean().item(), rel=5e-3)
 
 
 def test_each_image_of_a_batch_by_itself():

@@ -265,7 +265,7 @@ class API(nn.Module, PyTorchModelHubMixin):
         maps = self.predict(hazy).maps
         if self.training or not self.config.refined:
             return maps
-        return refined(F.interpolate(hazy.float(), scale_factor=1 / self.maps_scale, mode="area"), maps)
+        return refined(hazy, maps)
 
     apply_maps = staticmethod(colour_maps.apply_maps)
 

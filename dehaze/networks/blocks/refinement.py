@@ -7,6 +7,7 @@ in a small copy of the photograph.
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from dehaze.networks.blocks.balance import balance, ramp
 from dehaze.networks.blocks.colour_maps import apply_maps, detail_maps, luminance_maps, times
@@ -14,16 +15,18 @@ from dehaze.networks.blocks.evenness import deviation, even_mean, even_wide_mean
 
 # Within NEAR px of a copy of the size of the maps: the deviation from which on an image is not even, and is not at all,
 # for what is calmed, and for what is not strengthened; what deviates so much on the mean is an image like others.
-NEAR, TYPICAL = 3, 0.02
-EVEN, DIM = (0.005, 0.010), (0.008, 0.018)
+NEAR, EVEN, DIM, TYPICAL = 3, (0.0045, 0.009), (0.008, 0.018), 0.02
+NOISE = 1.5  # of the variance that white noise leaves in the copy: that of photographs is not quite white
 ALIKE = (6, 0.015, 0.035)  # what `grown` takes
 CLOSE, WIDE = 2, 8  # px of the copy: what is smooth in skies and fog, and the cells over which maps are averaged there
-MOST_GAIN, MOST_COLOUR_GAIN = 4.0, 1.5  # of the detail of skies and fog: more of it is noise, and of its colour first
+# Of the detail of skies and fog: more is noise, and of its colour first. MOST_GRAIN is what its root mean square within
+# a pixel of the copy may be amplified to.
+MOST_GAIN, MOST_COLOUR_GAIN, MOST_GRAIN = 4.0, 1.5, 0.025
 
 # The darkest nearby is not to be darker than BLACK, in its brightest channel, and haze is left where it is brighter
 # than DARK: maps are weakened to LEAST of what they are, or strengthened by MOST of it.
 ABOUT, BLUR = 1, 3  # px of the copy
-BLACK, DARK, LEAST, MOST = 0.03, 0.04, 0.6, 3.0
+BLACK, DARK, LEAST, MOST = 0.03, 0.035, 0.6, 3.0
 # Densities, and mean densities of a photograph, from which on, and from which fully, maps are strengthened.
 LEFT, HAZY = (0.53, 0.77), (0.51, 0.57)
 
@@ -48,16 +51,19 @@ def shortfall(hazy: Tensor, restored: Tensor) -> Tensor:
 
 
 def refined(hazy: Tensor, maps: Tensor) -> Tensor:
-    """Return maps [B,25,h,w] set right for a photograph, of which `hazy` [B,3,h,w] in [0,1] is a copy of their size.
+    """Return maps [B,25,h,w] set right for the photograph `hazy` [B,3,H,W] in [0,1], H and W as large or larger.
 
     Strengthened where haze is left and there is something to see, in luminance alone, so that tints do not grow with
     it; weakened where shadows would be black; smooth over skies and fog, where the detail of the photograph is
     amplified as much as haze of that density took from it, up to a limit; and balanced as a whole.
     """
+    pixels = hazy.shape[-2:].numel() / maps.shape[-2:].numel()  # of the photograph in one of the copy
+    hazy, squares = (F.adaptive_avg_pool2d(image, maps.shape[-2:]) for image in (hazy.float(), hazy.float().square()))
+    variance = (squares - hazy.square()).clamp_min(0)  # within a pixel of the copy
     maps = maps.float().contiguous()
     affine, logit = maps.split((24, 1), 1)
     density = logit.sigmoid()
-    varied = deviation(hazy, NEAR, TYPICAL)
+    varied = deviation(hazy, NEAR, TYPICAL, NOISE * variance / pixels)
     even = mean(grown(hazy, evenness(varied, NEAR, *EVEN), *ALIKE), 1)
     seen = 1 - torch.maximum(even, evenness(varied, NEAR, *DIM))
 
@@ -65,9 +71,11 @@ def refined(hazy: Tensor, maps: Tensor) -> Tensor:
     left = ramp(density, LEFT) * ramp(density.mean((1, 2, 3), keepdim=True), HAZY) * seen
     affine = affine * (1 + short.clamp_max(0)) + short.clamp_min(0) * left * luminance_maps(affine)
 
-    smooth, smooth_density = even_mean(torch.cat([hazy, density], 1), even, CLOSE, times=2).split((3, 1), 1)
+    even_parts = torch.cat([hazy, density, variance.amax(1, keepdim=True)], 1)
+    smooth, smooth_density, grain = even_mean(even_parts, even, CLOSE, times=2).split((3, 1, 1), 1)
     scene, _ = apply_maps(smooth, torch.cat([even_wide_mean(affine, even, WIDE), logit], 1))
-    gain = 1 / (1 - smooth_density).clamp_min(1 / MOST_GAIN)
+    most = (MOST_GRAIN / grain.sqrt().clamp_min(1e-4)).clamp(1, MOST_GAIN)
+    gain = torch.minimum(1 / (1 - smooth_density).clamp_min(1e-4), most)
     calm = detail_maps(smooth, scene, gain, gain.clamp_max(MOST_COLOUR_GAIN))
 
     maps = torch.cat([torch.lerp(affine, calm, even), logit], 1)

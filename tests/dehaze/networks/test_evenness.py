@@ -52,6 +52,14 @@ def test_one_channel_with_something_to_see_is_enough(photograph):
     assert even_parts(sky).max() < 0.01
 
 
+def test_noise_of_known_variance_is_not_something_to_see(photograph):
+    noise = 0.01 * torch.randn(photograph.shape, generator=torch.Generator().manual_seed(1))
+    plain, without = (deviation(photograph + noise, 3, noise=variance) for variance in (0.0, 1e-4))
+    assert plain[..., :80].min() > 0.008
+    assert without[..., :80].mean() < 0.5 * plain[..., :80].mean()
+    torch.testing.assert_close(without[..., 110:], plain[..., 110:], atol=0, rtol=0.01)
+
+
 def test_what_dense_haze_leaves_to_see_is_not_even(photograph):
     """At a twentieth of their contrast leaves are nearly as even as a sky; compared with one, they are not."""
     hazy = 0.7 + 0.05 * (photograph - 0.6)

@@ -5,7 +5,17 @@ import torch
 
 from dehaze.networks.blocks.colour_maps import apply_maps
 from dehaze.networks.blocks.evenness import mean
-from dehaze.networks.blocks.refinement import BLACK, DARK, LEAST, MOST, MOST_GAIN, darkest, refined, shortfall
+from dehaze.networks.blocks.refinement import (
+    BLACK,
+    DARK,
+    LEAST,
+    MOST,
+    MOST_GAIN,
+    MOST_GRAIN,
+    darkest,
+    refined,
+    shortfall,
+)
 
 
 def soft_maps(gain, offset, density, size=(64, 96)):
@@ -97,6 +107,22 @@ class TestRefined:
         restored, _ = apply_maps(hazy, refined(hazy, soft_maps(3.0, 0.3, density)))
         grain, before = ((x - mean(x, 1))[..., 8:36].std() for x in (restored, hazy))
         assert (grain / before).item() == pytest.approx(gain, rel=0.1)
+
+    @pytest.mark.parametrize(("noise", "expected"), [(0.002, 0.008), (0.01, MOST_GRAIN), (0.03, 0.03)])
+    def test_noise_of_dense_fog_is_not_amplified_beyond_a_limit(self, noise, expected):
+        """At four times the size of the maps; it is even, however much noise there is, and nothing is strengthened."""
+        generator = torch.Generator().manual_seed(0)
+        fog = 0.6 + noise * torch.randn(1, 1, 256, 384, generator=generator).expand(1, 3, 256, 384)
+        restored, _ = apply_maps(fog, refined(fog, soft_maps(3.0, 0.2, 0.9)))
+        copy = torch.nn.functional.avg_pool2d(restored, 4)
+        grain = restored - copy.repeat_interleave(4, 2).repeat_interleave(4, 3)
+        assert grain.std().item() == pytest.approx(expected, rel=0.1)
+        assert copy.mean().item() == pytest.approx(0.6 + 3 * 0.1 - 0.2, abs=0.01)
+
+    def test_only_the_size_of_the_maps_counts_where_a_photograph_has_no_detail(self, half_sky):
+        maps = soft_maps(1.0, 0.2, 0.6)
+        larger = half_sky.repeat_interleave(4, 2).repeat_interleave(4, 3)
+        torch.testing.assert_close(refined(larger, maps), refined(half_sky, maps), atol=1e-3, rtol=0)
 
     def test_images_of_a_batch_do_not_mix(self, leaves, half_sky):
         maps = soft_maps(0.5, 0.1, 0.7), soft_maps(1.0, 0.2, 0.5)

@@ -15,20 +15,20 @@ from dehaze.networks.blocks.evenness import deviation, even_mean, even_wide_mean
 
 # Within NEAR px of a copy of the size of the maps: the deviation from which on an image is not even, and is not at all,
 # for what is calmed, and for what is not strengthened; what deviates so much on the mean is an image like others.
-NEAR, EVEN, DIM, TYPICAL = 3, (0.0045, 0.009), (0.008, 0.018), 0.02
+NEAR, EVEN, DIM, TYPICAL = 3, (0.005, 0.010), (0.008, 0.018), 0.02
 NOISE = 1.5  # of the variance that white noise leaves in the copy: that of photographs is not quite white
 ALIKE = (6, 0.015, 0.035)  # what `grown` takes
 CLOSE, WIDE = 2, 8  # px of the copy: what is smooth in skies and fog, and the cells over which maps are averaged there
 # Of the detail of skies and fog: more is noise, and of its colour first. MOST_GRAIN is what its root mean square within
 # a pixel of the copy may be amplified to.
-MOST_GAIN, MOST_COLOUR_GAIN, MOST_GRAIN = 4.0, 1.5, 0.025
+MOST_GAIN, MOST_COLOUR_GAIN, MOST_GRAIN = 4.0, 1.5, 0.03
 
-# The darkest nearby is not to be darker than BLACK, in its brightest channel, and haze is left where it is brighter
-# than DARK: maps are weakened to LEAST of what they are, or strengthened by MOST of it.
+# The darkest nearby is to be DARK, in its brightest channel: maps are weakened to LEAST of what they are, or
+# strengthened by MOST of it.
 ABOUT, BLUR = 1, 3  # px of the copy
-BLACK, DARK, LEAST, MOST = 0.03, 0.035, 0.6, 3.0
+DARK, LEAST, MOST = 0.03, 0.6, 3.0
 # Densities, and mean densities of a photograph, from which on, and from which fully, maps are strengthened.
-LEFT, HAZY = (0.53, 0.77), (0.51, 0.57)
+LEFT, HAZY = (0.52, 0.76), (0.49, 0.55)
 
 
 def darkest(image: Tensor) -> Tensor:
@@ -44,9 +44,7 @@ def shortfall(hazy: Tensor, restored: Tensor) -> Tensor:
     """
     before = darkest(hazy)
     removed = before - darkest(restored)
-    much = removed.clamp_min(0.02)
-    less, more = (before - BLACK) / much, (before - DARK) / much
-    share = less.clamp(LEAST, 1) + more.clamp(1, 1 + MOST) - 2
+    share = ((before - DARK) / removed.clamp_min(0.02)).clamp(LEAST, 1 + MOST) - 1
     return mean(share * (removed >= 0.02), BLUR)
 
 

@@ -47,18 +47,19 @@ def apply_maps(hazy: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
 
 def _rows(few: int, many: int, like: Tensor) -> Iterator[tuple[slice, Callable[[Tensor], Tensor]]]:
     """Yield some of `many` rows at a time, and what brings a map [B,1,few,W] up to them bilinearly."""
-    step = many // few if many % few == 0 else 1
-    for first in range(step):
-        at = (torch.arange(first, many, step, device=like.device) + 0.5) * (few / many) - 0.5
-        above = at.clamp_(0, few - 1).long()
-        below, share = (above + 1).clamp_max(few - 1), (at - above).to(like.dtype)[:, None]
+    at = ((torch.arange(many, device=like.device) + 0.5) * (few / many) - 0.5).clamp_(0, few - 1)
+    above = at.long()
+    below, share = (above + 1).clamp_max(few - 1), (at - above).to(like.dtype)[:, None]
+    count = max(few, 64)
+    for first in range(0, many, count):
+        some = slice(first, first + count)
 
         def brought_up(map_: Tensor) -> Tensor:
             if few == many:
                 return map_
-            return map_.index_select(2, above).lerp_(map_.index_select(2, below), share)  # noqa: B023
+            return map_.index_select(2, above[some]).lerp_(map_.index_select(2, below[some]), share[some])  # noqa: B023
 
-        yield slice(first, None, step), brought_up
+        yield some, brought_up
 
 
 def times(maps: Tensor, gains: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ density. They are applied as `J = I + K·(I − ½) − B`, where K and B are mi
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -47,19 +48,20 @@ def apply_maps(hazy: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
 
 def _rows(few: int, many: int, like: Tensor) -> Iterator[tuple[slice, Callable[[Tensor], Tensor]]]:
     """Yield some of `many` rows at a time, and what brings a map [B,1,few,W] up to them bilinearly."""
+    if few == many:
+        yield slice(None), lambda map_: map_
+        return
     at = ((torch.arange(many, device=like.device) + 0.5) * (few / many) - 0.5).clamp_(0, few - 1)
     above = at.long()
     below, share = (above + 1).clamp_max(few - 1), (at - above).to(like.dtype)[:, None]
     count = max(few, 64)
     for first in range(0, many, count):
         some = slice(first, first + count)
+        yield some, partial(_between_rows, above=above[some], below=below[some], share=share[some])
 
-        def brought_up(map_: Tensor) -> Tensor:
-            if few == many:
-                return map_
-            return map_.index_select(2, above[some]).lerp_(map_.index_select(2, below[some]), share[some])  # noqa: B023
 
-        yield some, brought_up
+def _between_rows(map_: Tensor, above: Tensor, below: Tensor, share: Tensor) -> Tensor:
+    return map_.index_select(2, above).lerp_(map_.index_select(2, below), share)
 
 
 def times(maps: Tensor, gains: Tensor) -> Tensor:

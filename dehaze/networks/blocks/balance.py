@@ -12,7 +12,7 @@ from torch.nn import functional as F
 HAZY, DENSE, COLOURED = (0.20, 0.40), (0.50, 0.62), (0.05, 0.10)
 # The mean of a result is not to be less than this, or this share of the photograph's mean, rising to the second where
 # haze is dense all over; nor is it lifted more.
-DARKEST, DARKEST_SHARE, MOST = 0.34, (0.6, 0.8), 2.0
+DARKEST, DARKEST_SHARE, MOST = 0.36, (0.6, 0.8), 2.0
 LUMINANCE = (0.299, 0.587, 0.114)  # Rec. 601
 SKY = (-(0.5**0.5), 0.0, 0.5**0.5)  # the direction in which daylight turns blue, of length 1
 

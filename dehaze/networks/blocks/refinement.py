@@ -26,9 +26,9 @@ MOST_GAIN, MOST_COLOUR_GAIN, MOST_GRAIN = 4.0, 1.5, 0.03
 # The darkest nearby is to be DARK, in its brightest channel: maps are weakened to LEAST of what they are, or
 # strengthened by MOST of it.
 ABOUT, BLUR = 1, 3  # px of the copy
-DARK, LEAST, MOST = 0.03, 0.6, 3.0
+DARK, LEAST, MOST = 0.03, 0.6, 1.0
 # Densities, and mean densities of a photograph, from which on, and from which fully, maps are strengthened.
-LEFT, HAZY = (0.52, 0.76), (0.49, 0.55)
+LEFT, HAZY = (0.42, 0.73), (0.49, 0.55)
 
 
 def darkest(image: Tensor) -> Tensor:

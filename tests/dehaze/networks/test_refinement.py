@@ -69,7 +69,7 @@ class TestRefined:
     def test_more_is_removed_where_haze_is_dense_and_something_dark_is_missing(self, leaves):
         darkest_left = {}
         for density in 0.3, 0.9:
-            maps = soft_maps(0.5, 0.1, density)
+            maps = soft_maps(0.5, 0.2, density)
             before, after = (apply_maps(leaves, x)[0] for x in (maps, refined(leaves, maps)))
             darkest_left[density] = darkest(after).mean() / darkest(before).mean()
         assert darkest_left[0.3] == pytest.approx(1, abs=0.01)

@@ -19,16 +19,18 @@ NEAR, EVEN, DIM, TYPICAL = 3, (0.005, 0.010), (0.008, 0.018), 0.02
 NOISE = 1.5  # of the variance that white noise leaves in the copy: that of photographs is not quite white
 ALIKE = (6, 0.015, 0.035)  # what `grown` takes
 CLOSE, WIDE = 2, 8  # px of the copy: what is smooth in skies and fog, and the cells over which maps are averaged there
-# Of the detail of skies and fog: more is noise, and of its colour first. MOST_GRAIN is what its root mean square within
-# a pixel of the copy may be amplified to.
-MOST_GAIN, MOST_COLOUR_GAIN, MOST_GRAIN = 4.0, 1.5, 0.03
+# Of the detail of skies and fog: without grain it is the steps that JPEG and 8 bits make of a slope, with much of it
+# noise, and in colour first. Grain is the root mean square within a pixel of the copy: there is none up to the first
+# of GRAIN, and it is not amplified beyond MOST_GRAIN.
+STEPS_GAIN, MOST_GAIN, MOST_COLOUR_GAIN = 2.0, 4.0, 1.5
+GRAIN, MOST_GRAIN = (0.001, 0.003), 0.03
 
 # The darkest nearby is to be DARK, in its brightest channel: maps are weakened to LEAST of what they are, or
 # strengthened by MOST of it.
 ABOUT, BLUR = 1, 3  # px of the copy
 DARK, LEAST, MOST = 0.03, 0.6, 1.0
 # Densities, and mean densities of a photograph, from which on, and from which fully, maps are strengthened.
-LEFT, HAZY = (0.42, 0.73), (0.49, 0.55)
+LEFT, HAZY = (0.42, 0.70), (0.49, 0.55)
 
 
 def darkest(image: Tensor) -> Tensor:
@@ -72,8 +74,10 @@ def refined(hazy: Tensor, maps: Tensor) -> Tensor:
     even_parts = torch.cat([hazy, density, variance.amax(1, keepdim=True)], 1)
     smooth, smooth_density, grain = even_mean(even_parts, even, CLOSE, times=2).split((3, 1, 1), 1)
     scene, _ = apply_maps(smooth, torch.cat([even_wide_mean(affine, even, WIDE), logit], 1))
-    most = (MOST_GRAIN / grain.sqrt().clamp_min(1e-4)).clamp(1, MOST_GAIN)
-    gain = torch.minimum(1 / (1 - smooth_density).clamp_min(1e-4), most)
+    grain = grain.sqrt()
+    gain = 1 / (1 - smooth_density).clamp_min(1e-4)
+    gain = gain.minimum(STEPS_GAIN + (MOST_GAIN - STEPS_GAIN) * ramp(grain, GRAIN))
+    gain = gain.minimum((MOST_GRAIN / grain.clamp_min(1e-4)).clamp_min(1))
     calm = detail_maps(smooth, scene, gain, gain.clamp_max(MOST_COLOUR_GAIN))
 
     maps = torch.cat([torch.lerp(affine, calm, even), logit], 1)

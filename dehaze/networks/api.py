@@ -60,17 +60,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.relu(self.conv1(x), inplace=True))
-        return torch.addcmul(x, y, self.gate(_means(y)))
-
-
-def _means(x: Tensor) -> Tensor:
-    """Return the mean of each channel of `x` [B,C,H,W], [B,C,1,1]."""
-    if x.dtype != torch.bfloat16:
-        return x.mean((2, 3), keepdim=True)
-    # `mean` would copy all of it to float32; a product adds up in float32, too. Its sums are beyond what float16 holds.
-    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
-    sums = x.new_ones(1, 1, pixels.shape[1]) @ pixels
-    return (sums / pixels.shape[1]).transpose(1, 2).unsqueeze(-1)
+        # The mean, in two steps: in one, bfloat16 is copied to float32 first.
+        return torch.addcmul(x, y, self.gate(F.avg_pool2d(y, 2).mean((2, 3), keepdim=True)))
 
 
 def _unshuffle(x: Tensor, side: int) -> Tensor:

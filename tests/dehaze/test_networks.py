@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dehaze import density
 from dehaze.networks import NETWORKS
-from dehaze.networks.api import API, APIConfig, _means, _unshuffle, faded
+from dehaze.networks.api import API, APIConfig, ResidualBlock, _unshuffle, faded
 from dehaze.networks.dcp import DCP, minimum_filter
 
 # Composed names are many and alike: one whose backbone routes patches, and one of any size.
@@ -105,9 +105,14 @@ class TestAPI:
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
     def test_means_of_channels_in_every_precision(self, dtype):
-        x = (4 + torch.randn(2, 5, 128, 256)).to(dtype)  # a sum of more than float16 holds
+        block, seen = ResidualBlock(5), []
+        block.conv1 = block.conv2 = nn.Identity()
+        block.gate = nn.Identity()
+        block.gate.register_forward_pre_hook(lambda _, inputs: seen.append(*inputs))
+        x = (4 + torch.randn(2, 5, 128, 256)).relu().to(dtype)  # a sum of more than float16 holds
         expected = x.double().mean((2, 3), keepdim=True)
-        torch.testing.assert_close(_means(x).double(), expected, atol=0, rtol=1e-2)
+        block(x)
+        torch.testing.assert_close(seen[0].double(), expected, atol=0, rtol=1e-2)
 
     def test_unshuffling_is_torchs_in_channels_last(self):
         x = torch.rand(2, 3, 32, 64)

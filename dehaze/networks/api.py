@@ -252,7 +252,7 @@ class API(nn.Module, PyTorchModelHubMixin):
         return torch.zeros_like(weight, dtype=torch.bool).index_fill(0, order[:half], True)
 
     def maps(self, hazy: Tensor) -> Tensor:
-        """Return the maps [B,25,H/4,W/4] that `apply_maps` takes, refined where the network is."""
+        """Return the maps that `apply_maps` takes, [B,25,H/4,W/4], or [B,26,H/4,W/4] where the network is refined."""
         maps = self.predict(hazy).maps
         if self.training or not self.config.refined:
             return maps

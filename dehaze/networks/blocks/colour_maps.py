@@ -2,7 +2,8 @@
 
 Maps [B,25,h,w] hold K (3×3) and B (3) row by row for dark pixels, the same for bright ones, and the logit of the
 density. They are applied as `J = I + K·(I − ½) − B`, where K and B are mixed by the pixel's dark channel g:
-`K = (1 − g)·K_dark + g·K_bright`, a bilateral grid of two levels (after HDRNet, Gharbi 2017).
+`K = (1 − g)·K_dark + g·K_bright`, a bilateral grid of two levels (after HDRNet, Gharbi 2017). A 26th map, where there
+is one, holds by how much `I` is sharpened before.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,22 +15,22 @@ from torch.nn import functional as F
 
 from dehaze.networks.blocks.balance import LUMINANCE
 
+DARKER = 0.3  # the share of sharpening for what is darker than its surroundings, so that no dark rims are drawn
+
 
 def apply_maps(hazy: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Apply maps [B,25,h,w] of any resolution to `hazy` [B,3,H,W].
+    """Apply maps [B,25,h,w], or [B,26,h,w], of any resolution to `hazy` [B,3,H,W].
 
     Returns `I + K·(I − ½) − B`, not clipped, and the density 1 − t [B,1,H,W] in [0,1].
     """
-    (rows, columns), (height, width) = maps.shape[-2:], hazy.shape[-2:]
-
-    def wide(map_: Tensor) -> Tensor:
-        if columns == width:
-            return map_
-        return F.interpolate(map_, (rows, width), mode="bilinear", align_corners=False)
-
+    rows, (height, width) = maps.shape[-2], hazy.shape[-2:]
     # Maps are brought up along the rows and then along the columns, few at a time and some of the rows: all at once
     # would fill memory and caches. And each in one piece: cut out of channels_last, they take twice as long.
     *maps, density = maps.to(hazy.dtype).contiguous().split(1, 1)
+    if len(maps) == 25:
+        amount, density = density, maps.pop()
+        hazy = sharpened(hazy, amount)
+    wide = partial(_wide, width=width)
     density = wide(density)
     restored, density_there = torch.empty_like(hazy), torch.empty_like(hazy[:, :1])
     for row in range(3):
@@ -44,6 +45,32 @@ def apply_maps(hazy: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
     for some, brought_up in _rows(rows, height, hazy):
         density_there[:, :, some] = brought_up(density).sigmoid()
     return restored, density_there
+
+
+def sharpened(hazy: Tensor, amount: Tensor) -> Tensor:
+    """Return `hazy` [B,3,H,W] sharpened in luminance by `amount` [B,1,h,w] of any resolution.
+
+    An unsharp mask: what a pixel differs by from the mean about it, brought up from a copy of the size of `amount`, is
+    added as many times, and `DARKER` as many where it is darker.
+    """
+    if not amount.any():
+        return hazy
+    rows, (height, width) = amount.shape[-2], hazy.shape[-2:]
+    mean = _wide(F.adaptive_avg_pool2d(luminance(hazy), amount.shape[-2:]), width)
+    amount = _wide(amount, width)
+    result = torch.empty_like(hazy)
+    for some, brought_up in _rows(rows, height, hazy):
+        pixels = hazy[:, :, some]
+        detail = luminance(pixels) - brought_up(mean)
+        result[:, :, some] = pixels + brought_up(amount) * torch.where(detail < 0, DARKER * detail, detail)
+    return result
+
+
+def _wide(map_: Tensor, width: int) -> Tensor:
+    """Bring a map [B,C,h,w] up to [B,C,h,width] bilinearly."""
+    if map_.shape[-1] == width:
+        return map_
+    return F.interpolate(map_, (map_.shape[-2], width), mode="bilinear", align_corners=False)
 
 
 def _rows(few: int, many: int, like: Tensor) -> Iterator[tuple[slice, Callable[[Tensor], Tensor]]]:
@@ -74,6 +101,12 @@ def times(maps: Tensor, gains: Tensor) -> Tensor:
     return torch.cat([torch.addcmul(change[..., None, None], affine, factors[..., None, None]), density], 1)
 
 
+def luminance(image: Tensor) -> Tensor:
+    """Return the luminance [B,1,H,W] of an image [B,3,H,W]."""
+    red, green, blue = (channel * weight for channel, weight in zip(image.split(1, 1), LUMINANCE, strict=True))
+    return red + green + blue
+
+
 def luminance_maps(affine: Tensor) -> Tensor:
     """Return the K and B [B,24,h,w] that change every channel by what `affine`, of the same shape, do to luminance."""
     rows = affine.unflatten(1, (2, 3, 4))
@@ -81,19 +114,13 @@ def luminance_maps(affine: Tensor) -> Tensor:
     return (red + green + blue).unsqueeze(2).expand_as(rows).flatten(1, 3)
 
 
-def detail_maps(smooth: Tensor, scene: Tensor, luminance_gain: Tensor, colour_gain: Tensor) -> Tensor:
+def detail_maps(smooth: Tensor, scene: Tensor, gain: Tensor) -> Tensor:
     """Return the K and B [B,24,h,w] that make `smooth` [B,3,h,w] the `scene` [B,3,h,w], and amplify the detail.
 
-    What a pixel differs by from `smooth`, its result differs by from `scene`, times the gains [B,1,h,w] of its
-    luminance and of its colour.
+    What a pixel differs by from `smooth`, its result differs by from `scene`, its luminance times `gain` [B,1,h,w].
     """
-    # Of S + M·(I − S) with M = c·1 + (l − c)·(weights of luminance in every row), the rows of M add up to l.
-    apart = luminance_gain - colour_gain
-    red, green, blue = smooth.split(1, 1)
-    grey = red * LUMINANCE[0] + green * LUMINANCE[1] + blue * LUMINANCE[2]
-    offset = colour_gain * smooth + apart * grey - scene - (luminance_gain - 1) / 2
-    rows = []
-    for row in range(3):
-        rows += [apart * weight + (colour_gain - 1) * (row == column) for column, weight in enumerate(LUMINANCE)]
-        rows.append(offset[:, row : row + 1])
+    # Of S + M·(I − S) with M = 1 + (g − 1)·(weights of luminance in every row), the rows of M add up to g.
+    more = gain - 1
+    offset = smooth + more * (luminance(smooth) - 0.5) - scene
+    rows = [torch.cat([more * weight for weight in LUMINANCE] + [channel], 1) for channel in offset.split(1, 1)]
     return torch.cat(rows, 1).repeat(1, 2, 1, 1)

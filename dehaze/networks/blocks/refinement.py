@@ -18,12 +18,15 @@ from dehaze.networks.blocks.evenness import deviation, even_mean, even_wide_mean
 NEAR, EVEN, DIM, TYPICAL = 3, (0.005, 0.010), (0.008, 0.018), 0.02
 NOISE = 1.5  # of the variance that white noise leaves in the copy: that of photographs is not quite white
 ALIKE = (6, 0.015, 0.035)  # what `grown` takes
-CLOSE, WIDE = 2, 8  # px of the copy: what is smooth in skies and fog, and the cells over which maps are averaged there
-# Of the detail of skies and fog: without grain it is the steps that JPEG and 8 bits make of a slope, with much of it
-# noise, and in colour first. Grain is the root mean square within a pixel of the copy: there is none up to the first
-# of GRAIN, and it is not amplified beyond MOST_GRAIN.
-STEPS_GAIN, MOST_GAIN, MOST_COLOUR_GAIN = 2.0, 4.0, 1.5
-GRAIN, MOST_GRAIN = (0.001, 0.003), 0.03
+CLOSE, WIDE = 4, 8  # px of the copy: what is smooth in skies and fog, and the cells over which maps are averaged there
+MOST_GAIN = 4.0  # of the detail of skies and fog, in luminance: in colour it is mostly noise, and stays as it is
+
+# What deviates by FAINT is by half structure, and by half noise and the steps of JPEG and 8 bits; grain counts as noise
+# of GRAIN of its variance.
+FAINT, GRAIN = 0.004, 0.25
+# Haze blurs as well: structure is sharpened by SHARPER of itself, less the nearer it comes to BOLD, from the first of
+# these densities, and mean densities, on, and fully from the second.
+SHARPER, BOLD, BLURRED, BLURRED_ALL_OVER = 1.0, 0.04, (0.0, 0.5), (0.4, 0.5)
 
 # The darkest nearby is to be DARK, in its brightest channel: maps are weakened to LEAST of what they are, or
 # strengthened by MOST of it.
@@ -51,11 +54,12 @@ def shortfall(hazy: Tensor, restored: Tensor) -> Tensor:
 
 
 def refined(hazy: Tensor, maps: Tensor) -> Tensor:
-    """Return maps [B,25,h,w] set right for the photograph `hazy` [B,3,H,W] in [0,1], H and W as large or larger.
+    """Return maps [B,26,h,w] set right for the photograph `hazy` [B,3,H,W] in [0,1], H and W as large or larger.
 
     Strengthened where haze is left and there is something to see, in luminance alone, so that tints do not grow with
-    it; weakened where shadows would be black; smooth over skies and fog, where the detail of the photograph is
-    amplified as much as haze of that density took from it, up to a limit; and balanced as a whole.
+    it; weakened where shadows would be black; smooth over skies and fog, where what structure there is is amplified as
+    much as haze of that density took from it, up to a limit; and balanced as a whole. The last map is new: by how much
+    structure elsewhere is sharpened.
     """
     pixels = hazy.shape[-2:].numel() / maps.shape[-2:].numel()  # of the photograph in one of the copy
     hazy, squares = (F.adaptive_avg_pool2d(image, maps.shape[-2:]) for image in (hazy.float(), hazy.float().square()))
@@ -63,22 +67,26 @@ def refined(hazy: Tensor, maps: Tensor) -> Tensor:
     maps = maps.float().contiguous()
     affine, logit = maps.split((24, 1), 1)
     density = logit.sigmoid()
+    amount = density.mean((1, 2, 3), keepdim=True)
     varied = deviation(hazy, NEAR, TYPICAL, NOISE * variance / pixels)
     even = mean(grown(hazy, evenness(varied, NEAR, *EVEN), *ALIKE), 1)
     seen = 1 - torch.maximum(even, evenness(varied, NEAR, *DIM))
 
     short = shortfall(hazy, apply_maps(hazy, maps)[0])
-    left = ramp(density, LEFT) * ramp(density.mean((1, 2, 3), keepdim=True), HAZY) * seen
+    left = ramp(density, LEFT) * ramp(amount, HAZY) * seen
     affine = affine * (1 + short.clamp_max(0)) + short.clamp_min(0) * left * luminance_maps(affine)
 
-    even_parts = torch.cat([hazy, density, variance.amax(1, keepdim=True)], 1)
-    smooth, smooth_density, grain = even_mean(even_parts, even, CLOSE, times=2).split((3, 1, 1), 1)
+    structure = varied.square()
+    sharper = SHARPER * ramp(density, BLURRED) * ramp(amount, BLURRED_ALL_OVER) / (1 + structure / BOLD**2)
+    structure = structure / (structure + FAINT**2 + GRAIN * mean(variance.amax(1, keepdim=True), 1))
+    sharper = sharper * structure * (1 - even)
+
+    even_parts = torch.cat([hazy, density, structure], 1)
+    smooth, smooth_density, structure = even_mean(even_parts, even, CLOSE, times=2).split((3, 1, 1), 1)
     scene, _ = apply_maps(smooth, torch.cat([even_wide_mean(affine, even, WIDE), logit], 1))
-    grain = grain.sqrt()
-    gain = 1 / (1 - smooth_density).clamp_min(1e-4)
-    gain = gain.minimum(STEPS_GAIN + (MOST_GAIN - STEPS_GAIN) * ramp(grain, GRAIN))
-    gain = gain.minimum((MOST_GRAIN / grain.clamp_min(1e-4)).clamp_min(1))
-    calm = detail_maps(smooth, scene, gain, gain.clamp_max(MOST_COLOUR_GAIN))
+    gain = 1 + structure * (1 / (1 - smooth_density).clamp_min(1 / MOST_GAIN) - 1)
+    calm = detail_maps(smooth, scene, gain)
 
     maps = torch.cat([torch.lerp(affine, calm, even), logit], 1)
-    return times(maps, balance(hazy, *apply_maps(hazy, maps)))
+    maps = times(maps, balance(hazy, *apply_maps(hazy, maps)))
+    return torch.cat([maps, sharper], 1)

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
-from dehaze.networks.blocks.colour_maps import apply_maps, detail_maps, luminance_maps, times
+from dehaze.networks.blocks.colour_maps import DARKER, apply_maps, detail_maps, luminance_maps, sharpened, times
 
 WEIGHTS = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
 
@@ -41,7 +42,7 @@ def test_dark_and_bright_pixels_have_maps_of_their_own():
 def test_maps_are_brought_up_bilinearly_to_any_size(maps, size):
     """As all of them are at once by torch, which is slower; maps of the size of the image are left as they are."""
     hazy = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    larger = torch.nn.functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    larger = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
     for result, expected in zip(apply_maps(hazy, maps), apply_maps(hazy, larger), strict=True):
         torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
 
@@ -67,12 +68,34 @@ def test_luminance_maps_change_luminance_as_much_and_colours_not_at_all(hazy, ma
     torch.testing.assert_close(grey, (change * WEIGHTS).sum(1, keepdim=True).expand_as(grey), atol=1e-5, rtol=0)
 
 
-def test_detail_maps_put_a_scene_in_place_of_the_smooth_image_and_amplify_the_rest(hazy):
+def test_detail_maps_put_a_scene_in_place_of_the_smooth_image_and_amplify_the_rest_in_luminance(hazy):
     smooth, scene = torch.rand(2, 2, 3, 32, 64)
-    luminance_gain, colour_gain = 1 + torch.rand(2, 2, 1, 32, 64)
-    affine = detail_maps(smooth, scene, luminance_gain, colour_gain)
+    gain = 1 + torch.rand(2, 1, 32, 64)
+    affine = detail_maps(smooth, scene, gain)
     restored, _ = apply_maps(hazy, torch.cat([affine, affine[:, :1]], 1))
     difference = hazy - smooth
     grey = (difference * WEIGHTS).sum(1, keepdim=True)
-    expected = scene + luminance_gain * grey + colour_gain * (difference - grey)
-    torch.testing.assert_close(restored, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(restored, scene + gain * grey + difference - grey, atol=1e-5, rtol=0)
+
+
+class TestSharpened:
+    @pytest.mark.parametrize("size", [(32, 64), (24, 64), (30, 50), (8, 64)])
+    def test_is_an_unsharp_mask_in_luminance_with_less_for_what_is_darker(self, size):
+        """As made of whole images, the mean about a pixel being that of a small copy brought up bilinearly."""
+        generator = torch.Generator().manual_seed(0)
+        hazy, amount = torch.rand(2, 3, *size, generator=generator), torch.rand(2, 1, 8, 16, generator=generator)
+        grey = (hazy * WEIGHTS).sum(1, keepdim=True)
+        copy = F.adaptive_avg_pool2d(grey, (8, 16))
+        mean, times = (F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in (copy, amount))
+        brighter, darker = (grey - mean).clamp_min(0), (grey - mean).clamp_max(0)
+        expected = hazy + times * (brighter + DARKER * darker)
+        torch.testing.assert_close(sharpened(hazy, amount), expected, atol=1e-5, rtol=0)
+
+    def test_by_nothing_is_the_image_itself(self, hazy):
+        assert sharpened(hazy, torch.zeros(2, 1, 8, 16)) is hazy
+
+    def test_by_one_map_more_comes_before_the_others(self, hazy, maps):
+        amount = torch.rand(2, 1, 8, 16, generator=torch.Generator().manual_seed(2))
+        expected = apply_maps(sharpened(hazy, amount), maps)
+        for result, other in zip(apply_maps(hazy, torch.cat([maps, amount], 1)), expected, strict=True):
+            torch.testing.assert_close(result, other)

@@ -36,18 +36,22 @@ def greatest(x: Tensor, radius: int) -> Tensor:
     return x
 
 
-def deviation(image: Tensor, near: int, typical: float | None = None, noise: Tensor | float = 0.0) -> Tensor:
+def deviation(image: Tensor, near: int, noise: Tensor | float = 0.0) -> Tensor:
     """Return how much `image` [B,3,H,W] deviates from its mean within `near` px, as a root mean square, [B,1,H,W].
 
     Of the channel where it is most. A slope deviates by nothing, as its mean goes with it, and no more does `noise` of
-    the given variance [B,3,H,W]. Given a `typical` deviation, all is multiplied by the same factor, up to 2, in images
-    that deviate less than that on the mean, as photographs of dense haze do.
+    the given variance [B,3,H,W].
     """
     variance = mean((image - mean(image, near)).square() - noise, near)
-    result = variance.clamp_min(0).sqrt().amax(1, keepdim=True)
-    if typical is not None:
-        result = result * (typical / result.mean((2, 3), keepdim=True).clamp_min(1e-6)).clamp(1, 2)
-    return greatest(result, near // 3)
+    return greatest(variance.clamp_min(0).sqrt().amax(1, keepdim=True), near // 3)
+
+
+def compared(deviation: Tensor, typical: float) -> Tensor:
+    """Return the `deviation` [B,1,H,W], times the same factor all over an image that deviates less than `typical`.
+
+    So much, and not more than 2, that the mean is typical: in photographs of dense haze everything deviates less.
+    """
+    return deviation * (typical / deviation.mean((2, 3), keepdim=True).clamp_min(1e-6)).clamp(1, 2)
 
 
 def evenness(deviation: Tensor, near: int, even: float, uneven: float) -> Tensor:

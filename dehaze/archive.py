@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from dehaze.errors import ImageError
+from dehaze.files import is_hidden
 
 _MAX_DIRECTORY = 1_000_000  # bytes of an archive's list of members: some 10,000 of them
 _PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack without bound
@@ -55,4 +56,4 @@ def place(member: zipfile.ZipInfo) -> PurePosixPath:
 
 
 def _hidden(member: zipfile.ZipInfo) -> bool:
-    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in place(member).parts)
+    return any(is_hidden(part) and part != ".." for part in place(member).parts)

@@ -1,6 +1,7 @@
 """The command line: `python -m dehaze run | list | info | push | haze | convert`."""
 
-import os
+import io
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,13 @@ app.command()(convert)
 Weights = Annotated[str, typer.Option(help="'shipped', a .safetensors file, or a Hub id org/name[@revision].")]
 
 
+@app.callback()
+def print_every_name() -> None:
+    """Print escapes for characters that the terminal's encoding lacks, as Python does for errors."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _fail(error: Exception) -> typer.Exit:
     complaints.print(f"[red]error:[/] {_escape(error)}")
     return typer.Exit(1)
@@ -42,8 +50,10 @@ def _escape(text: object) -> str:
 def run(
     photos: Annotated[list[str], typer.Argument(help="Photographs, folders, or globs in quotes.", metavar="PHOTO…")],
     output: Annotated[
-        Path | None,
-        typer.Option(help="A file for one photograph, a folder for many. Default: NAME_dehazed beside each."),
+        str | None,
+        typer.Option(
+            help="A file for one photograph, a folder for many. Default: NAME_dehazed beside each.", metavar="PATH"
+        ),
     ] = None,
     model: Annotated[str, typer.Option(help="See `list`.")] = "api",
     weights: Weights = "shipped",
@@ -59,14 +69,20 @@ def run(
     """Restore photographs; what fails is reported at the end, and the others are written."""
     import torch
 
-    from dehaze import image, load
+    from dehaze import image, load, names
 
     try:
-        files = image.find(photos)
-        targets = _targets(files, output)
+        files, results = names.find(photos)
+        targets = names.choose_targets(files, output)
+        _prepare_folders({target.parent for target in targets.values()})
         dehazer = load(model, weights, device, dtype, tile, fast)
     except (DehazeError, ValueError) as error:
         raise _fail(error) from None
+    if results:
+        complaints.print(
+            f"passed over as results of earlier runs: {len(results)}, such as {_escape(results[0])}; "
+            "give such a file by its name to restore it again"
+        )
     failures: list[str] = []
     with Progress(console=complaints, disable=len(files) == 1, transient=True) as progress:
         for file in progress.track(files, description=f"{model} on {dehazer.device}"):
@@ -79,6 +95,10 @@ def run(
                 continue
             except (MemoryError, torch.OutOfMemoryError):
                 failures.append(f"{file}: not enough memory; a smaller --tile needs less")
+                continue
+            except RuntimeError as error:  # torch has no class of its own for the memory of CPUs
+                reason = str(error).partition("\n")[0]
+                failures.append(f"{file}: {reason}; a smaller --tile needs less memory")
                 continue
             height, width = restoration.pixels.shape[:2]
             console.print(
@@ -94,33 +114,17 @@ def run(
         raise typer.Exit(1)
 
 
-def _targets(files: list[Path], output: Path | None) -> dict[Path, Path]:
-    """Choose where each result goes, never onto an input. Under a folder, subfolders are kept."""
-    from dehaze import image
+def _prepare_folders(folders: set[Path]) -> None:
+    """Make the folders for the results, and remove what killed runs left there."""
     from dehaze.errors import OutputError
+    from dehaze.files import remove_abandoned
 
-    def named(file: Path) -> str:
-        return file.name if file.suffix.lower() in image.WRITABLE else f"{file.stem}.png"
-
-    if output is None:
-        targets = {file: file.with_name(f"{file.stem}_dehazed{Path(named(file)).suffix}") for file in files}
-    elif output.suffix and not output.is_dir():
-        if len(files) > 1:
-            raise OutputError(f"{output} is one file, but {len(files)} photographs are given; name a folder")
-        targets = {files[0]: output}
-    else:
-        root = os.path.commonpath([file.resolve().parent for file in files])
-        targets = {file: output / file.resolve().parent.relative_to(root) / named(file) for file in files}
-    inputs = {file.resolve() for file in files}
-    for target in targets.values():
-        if target.resolve() in inputs:
-            raise OutputError(f"{target} is an input and would be overwritten; choose another --output")
-    for folder in {target.parent for target in targets.values()}:
+    for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another --output") from error
-    return targets
+        remove_abandoned(folder)
 
 
 @app.command("list")

@@ -1,10 +1,7 @@
 """Photographs in and out: read any kind, keep what makes it that kind, write it whole or not at all."""
 
-import glob
 import io
 import os
-import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from torch import Tensor
 
 from dehaze import decode, image16
 from dehaze.errors import DehazeError, ImageError, OutputError
+from dehaze.files import open_file, write_whole
 
 # Mode by bytes a sample and channels. Pillow has names for 16-bit grey alone; the others follow its pattern.
 _MODES = {
@@ -39,8 +37,6 @@ WRITABLE = {
     ".tiff": ("TIFF", {}),
     ".bmp": ("BMP", {}),
 }
-# What a folder is searched for: all that is written and all else that can be read.
-_SUFFIXES = {*WRITABLE, ".jpe", ".jfif", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".heic", ".heif"}
 
 
 @dataclass(frozen=True)
@@ -87,10 +83,7 @@ class Photo:
         ICC profile and EXIF go along, except into BMP. Raises OutputError.
         """
         path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix not in WRITABLE:
-            raise OutputError(f"Cannot write {path}: unknown suffix {suffix!r}. Use {', '.join(WRITABLE)}.")
-        format_name, options = WRITABLE[suffix]
+        format_name, options = format_of(path)
         if self.alpha is not None and format_name in ("JPEG", "BMP"):
             raise OutputError(
                 f"Cannot write {path}: the photograph has transparency, and {format_name} has none. Use .png."
@@ -101,7 +94,7 @@ class Photo:
             raise
         except Exception as error:  # encoders refuse what exceeds their format with every kind of exception
             raise OutputError(f"Cannot write {path} as {format_name}: {error}. Use .png.") from error
-        _write_whole(path, data)
+        write_whole(path, data)
         return path
 
     def _encode(self, format_name: str, options: dict) -> bytes:
@@ -149,61 +142,24 @@ def read(source: str | os.PathLike | bytes | Image.Image | np.ndarray, *, max_me
         kind = type(source).__name__
         raise ImageError(f"Cannot read a photograph from a {kind}. Give a path, bytes, a Pillow image or an array.")
     path = Path(source)
-    try:
-        if path.is_dir():
-            raise ImageError(f"{path} is a folder, not a photograph. Give the files in it.")
-        if not path.is_file():
-            raise ImageError(f"There is no file {path}. Check its name and folder.")
-        file = path.open("rb")
-    except (OSError, ValueError) as error:
-        raise ImageError(f"Cannot open {path}: {_reason(error)}. Check its name and permissions.") from error
-    with file:
+    with open_file(path) as file:
         return _assemble(decode.from_file(file, str(path), max_megapixels))
 
 
-def find(patterns: Iterable[str | os.PathLike]) -> list[Path]:
-    """List the photographs that files, folders and glob patterns name: in their order, each once.
-
-    A file is taken whatever its suffix. Folders (to the bottom, hidden names skipped) and glob patterns give the files
-    that have the suffix of an image, sorted. Raises ImageError for a pattern that names none.
-    """
-    found: dict[str, Path] = {}
-    for pattern in [patterns] if isinstance(patterns, str | os.PathLike) else patterns:
-        if os.path.isfile(pattern):
-            matches = [Path(pattern)]
-        elif os.path.isdir(pattern):
-            matches = _images_below(Path(pattern))
-        else:
-            matches = _glob(str(pattern))
-        if not matches:
-            raise ImageError(
-                f"No photograph found for {str(pattern)!r}. Give files, folders that hold images, or patterns such as "
-                "'photos/*.jpg'."
-            )
-        for match in matches:
-            found.setdefault(os.path.abspath(match), match)
-    return list(found.values())
+def size(source: Path | bytes) -> tuple[int, int]:
+    """Return width and height as the header of a file, or of its bytes, states them. Raises ImageError."""
+    if isinstance(source, bytes):
+        return decode.size(io.BytesIO(source), "The data")
+    with open_file(source) as file:
+        return decode.size(file, str(source))
 
 
-def _glob(pattern: str) -> list[Path]:
-    matches: list[Path] = []
-    for match in map(Path, sorted(glob.glob(pattern, recursive=True))):
-        if match.is_dir():
-            matches += _images_below(match)
-        elif match.suffix.lower() in _SUFFIXES:
-            matches.append(match)
-    return matches
-
-
-def _images_below(folder: Path) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise ImageError(f"Cannot look into {error.filename}: {_reason(error)}. Check its permissions.") from error
-
-    images: list[Path] = []
-    for parent, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        images += [Path(parent, name) for name in files if not name.startswith(".")]
-    return sorted(image for image in images if image.suffix.lower() in _SUFFIXES)
+def format_of(path: Path) -> tuple[str, dict]:
+    """Return Pillow's name of the format that a suffix stands for, and its options. Raises OutputError."""
+    suffix = path.suffix.lower()
+    if suffix not in WRITABLE:
+        raise OutputError(f"Cannot write {path}: unknown suffix {suffix!r}. Use {', '.join(WRITABLE)}.")
+    return WRITABLE[suffix]
 
 
 def _assemble(decoded: decode.Decoded) -> Photo:
@@ -228,23 +184,3 @@ def _to_8_bits(samples: np.ndarray) -> np.ndarray:
     if samples.dtype == np.uint8:
         return samples
     return ((np.arange(65536) + 128) // 257).astype(np.uint8)[samples]
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write beside the target and rename, so that no reader meets and no failure leaves half a file."""
-    unfinished = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        try:
-            with unfinished.open("xb") as file:
-                file.write(data)
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        raise OutputError(
-            f"Cannot write {path}: {_reason(error)}. Check that its folder exists, its permissions and the free space."
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

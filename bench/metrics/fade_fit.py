@@ -16,7 +16,8 @@ from tqdm import tqdm
 from bench.metrics.base import MetricError
 from bench.metrics.fade import FEATURES, Gaussian, features
 from dehaze.errors import DehazeError
-from dehaze.image import find, read
+from dehaze.image import read
+from dehaze.names import find
 
 SHARE = 0.25
 
@@ -50,7 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         entries = {
-            kind: _entry([str(path) for path in find([str(folder)])], ranked_by)
+            kind: _entry([str(path) for path in find([str(folder)]).photos], ranked_by)
             for kind, folder, ranked_by in (
                 ("fog_free", arguments.clear, "sigma"),
                 ("foggy", arguments.hazy, "dark_channel"),

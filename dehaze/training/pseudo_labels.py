@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import dehaze
-from dehaze import image
+from dehaze import image, names
 from dehaze.errors import DehazeError
 from dehaze.networks.blocks.evenness import deviation, evenness
 from dehaze.networks.blocks.guided_filter import guided_coefficients
@@ -91,7 +91,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         dehazer = dehaze.load(options.model, weights=options.weights)
-        count = write_pairs(image.find(options.photos), options.output, dehazer)
+        count = write_pairs(names.find(options.photos).photos, options.output, dehazer)
     except (DehazeError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"{count} pairs in {options.output}")

@@ -1,3 +1,10 @@
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -5,6 +12,9 @@ from typer.testing import CliRunner
 
 from dehaze import list_models
 from dehaze.cli import app
+from dehaze.dehazer import Dehazer
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -57,6 +67,110 @@ def test_a_failed_file_is_reported_and_the_others_are_written(run, photos, tmp_p
     assert len(list((tmp_path / "out").rglob("*.*"))) == 3
 
 
+@pytest.mark.parametrize("output", [["--output", "out"], []], ids=["folder", "beside"])
+def test_photographs_of_one_name_have_a_result_each(run, tmp_path, output):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    levels = {"a.bmp": 1, "a.gif": 2, "a.png": 3, "A.PNG": 4}
+    for name, level in levels.items():
+        Image.new("L", (8, 8), level).save(folder / name)
+    result = run("run", folder, "--model", "identity", *output)
+    assert result.exit_code == 0, result.output
+    written = [Path(line.split()[0]) for line in result.stdout.splitlines()]
+    assert sorted(np.array(Image.open(path)).max() for path in written) == [1, 2, 3, 4]
+    assert all(Image.open(folder / name).convert("L").getpixel((0, 0)) == level for name, level in levels.items())
+
+
+def test_a_second_run_passes_over_the_results_of_the_first(run, photos):
+    assert run("run", photos, "--model", "identity").exit_code == 0
+    before = sorted(photos.rglob("*"))
+    second = run("run", photos, "--model", "identity")
+    assert second.exit_code == 0, second.output
+    assert "passed over as results of earlier runs: 3" in second.stderr
+    assert sorted(photos.rglob("*")) == before
+    assert "passed over" not in run("run", photos / "a_dehazed.jpg", "--model", "identity").stderr
+    assert (photos / "a_dehazed_dehazed.jpg").exists()
+
+
+def test_what_is_no_file_is_named_and_the_others_are_written(run, photos, tmp_path):
+    os.mkfifo(photos / "pipe.png")
+    assert run("run", photos, "--model", "identity", "--output", tmp_path / "out").exit_code == 0
+    result = run("run", photos / "pipe.png", photos / "b.png", "--model", "identity", "--output", tmp_path / "new")
+    assert result.exit_code == 1
+    assert "pipe.png is a named pipe" in result.stderr
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["b.png"]
+
+
+def test_names_that_cannot_be_printed_do_not_break_off(photos, tmp_path):
+    os.rename(photos / "a.jpg", os.path.join(os.fsencode(photos), b"caf\xe9.jpg"))
+    os.rename(photos / "b.png", photos / "日本.png")
+    (photos / "deep" / "a.jpg").write_bytes(b"")
+    os.rename(photos / "deep" / "a.jpg", os.path.join(os.fsencode(photos), b"deep/\xe9.jpg"))
+    command = [sys.executable, "-m", "dehaze", "run", photos, "--model", "identity", "--output", tmp_path / "out"]
+    encoding = {"PYTHONIOENCODING": "cp1252:strict", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, env=os.environ | encoding, capture_output=True)
+    assert result.returncode == 1
+    assert b"Traceback" not in result.stderr
+    assert b"1 of 3 failed" in result.stderr and rb"\udce9.jpg is empty" in result.stderr
+    assert rb"caf\udce9.jpg" in result.stdout and rb"\u65e5\u672c.png" in result.stdout
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [b"caf\xe9.jpg", b"deep", "日本.png".encode()]
+
+
+def test_what_a_killed_run_left_is_gone_after_the_next(run, photos, tmp_path):
+    """The first is killed when its result is written and has not got its name yet."""
+    script = f"""if True:
+        import os, signal, sys
+        os.replace = lambda *_: os.kill(os.getpid(), signal.{signal.SIGKILL.name})
+        from dehaze.__main__ import main
+        sys.argv[1:] = ["run", "b.png", "--model", "identity", "--output", "out"]
+        main()
+    """
+    killed = subprocess.run([sys.executable, "-c", script], cwd=photos, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = (photos / "out").iterdir()
+    assert left.name.startswith(".") and left.stat().st_size > 1000
+
+    assert run("run", photos / "b.png", "--model", "identity", "--output", photos / "out").exit_code == 0
+    assert [path.name for path in (photos / "out").iterdir()] == ["b.png"]
+
+
+def test_a_full_disk_fails_what_does_not_fit(run, photos, tmp_path):
+    Image.effect_noise((300, 300), 90).save(photos / "aa.png")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # the kernel stops the write half-way
+    try:
+        result = run("run", photos, "--model", "identity", "--output", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.exit_code == 1
+    (failure,) = (line for line in result.stderr.splitlines() if line.startswith("failed:"))
+    assert "aa.png" in failure and "free space" in failure
+    names = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    assert names == ["a.jpg", "b.png", "deep/a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "not enough memory; a smaller --tile"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory\nframes"), "can't allocate memory; a smaller --tile"),
+    ],
+)
+def test_lack_of_memory_fails_one_photograph(run, photos, tmp_path, monkeypatch, error, words):
+    restore = Dehazer.__call__
+
+    def fail_after_one(self, photo, strength):
+        if not (tmp_path / "out" / "a.jpg").exists():
+            return restore(self, photo, strength)
+        raise error
+
+    monkeypatch.setattr(Dehazer, "__call__", fail_after_one)
+    result = run("run", photos, "--model", "identity", "--output", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"b.png: {words}" in result.stderr.replace("DefaultCPUAllocator: ", "")
+    assert "2 of 3 failed" in result.stderr
+
+
 def test_fast_is_handed_on(run, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("dehaze.dehazer.FAST_PIXELS", 100)
     pixels = []
@@ -65,6 +179,13 @@ def test_fast_is_handed_on(run, photos, tmp_path, monkeypatch):
         pixels.append(np.array(Image.open(tmp_path / "out.png")))
     assert pixels[0].shape == pixels[1].shape
     assert not np.array_equal(*pixels)
+
+
+@pytest.mark.parametrize("output", ["2024.08.12/", "trip.v2"])
+def test_a_folder_may_have_a_dot(run, photos, tmp_path, output):
+    result = run("run", photos / "b.png", photos / "a.jpg", "--model", "identity", "--output", output)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (tmp_path / output).iterdir()) == ["a.jpg", "b.png"]
 
 
 def test_strength_0_keeps_the_photograph(run, photos, tmp_path):
@@ -88,7 +209,7 @@ def test_an_input_is_never_overwritten(run, photos):
         (["--weights", "gone.safetensors"], "does not exist"),
         (["--output", "one.png", "."], "name a folder"),
         (["--model", "identity", "--device", "warp"], "cannot be used here"),
-        (["--model", "identity", "--output", "b.xyz"], ".png"),
+        (["--model", "identity", "--output", "b.gif"], ".png"),
         (["nothing.jpg"], "nothing.jpg"),
     ],
 )

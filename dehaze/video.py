@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MAX_SECONDS = 10
 MAX_SIDE = 1920  # px; larger frames are reduced
 _MAX_FRAME = 8192 * 4320  # px, looked at before a frame is decoded
+_WHOLE = 0.95  # share of the stated frames or seconds that a whole clip has at least: its sound may last longer
 _MAPS_PIXELS = 500_000  # of the reduced copy that the maps are predicted on
 _MEMORY = 0.3  # s that the maps' past counts for, where the picture rests
 _MOTION = 0.08  # change of a pixel, in [0,1], that frees its map from the past
@@ -33,17 +34,23 @@ _MOTION = 0.08  # change of a pixel, in [0,1], that frees its map from the past
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip as its header states it: the file, width and height in px, frames in a second, and their count."""
+    """A clip before it is decoded: the file, width and height in px, frames in a second, and their count.
+
+    `truncated` says that the file ends clearly before its header promises. `count` is the header's then, and else that
+    of the frames in the file. `restore` goes as far as a truncated clip does; its caller tells the user: "cut short
+    after {done} of about {count} frames".
+    """
 
     path: Path
     width: int
     height: int
     rate: float
     count: int
+    truncated: bool = False
 
 
 def probe(path: Path, max_seconds: float = MAX_SECONDS) -> Clip:
-    """Read the header of a clip. Raises VideoError where it cannot be restored."""
+    """Read the header of a clip, and look how far it goes. Raises VideoError where it cannot be restored."""
     with path.open("rb") as file:
         start = file.read(12)
     if not start:
@@ -54,19 +61,45 @@ def probe(path: Path, max_seconds: float = MAX_SECONDS) -> Clip:
     cv2 = _opencv()
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
-        if not capture.isOpened():
-            raise VideoError(f"{path} is damaged, or of a kind that cannot be read. Convert it to MP4 with H.264.")
         properties = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT)
         width, height, rate, count = map(capture.get, properties)
     finally:
         capture.release()
+    if not (width > 0 and height > 0):
+        raise VideoError(
+            f"{path} is damaged or cut short, or of a kind that cannot be read. Copy or download it again, or convert "
+            "it to MP4 with H.264."
+        )
     if not (width >= 16 and height >= 16 and width * height <= _MAX_FRAME):
         raise VideoError(f"{path} has frames of {width:.0f}×{height:.0f} pixels. Give one of 16×16 up to 8192×4320.")
     if not 1 <= rate <= 120:
         raise VideoError(f"{path} states {rate:g} frames in a second. Convert it to one with 1 to 120.")
     if count > max_seconds * rate + 1:
         raise VideoError(f"{path} lasts {count / rate:.0f} s, and the limit is {max_seconds:g} s. Cut it.")
-    return Clip(path, int(width), int(height), rate, max(0, int(count)))
+    held, last = _held(path, max_seconds * rate)
+    if held > max_seconds * rate + 1:
+        raise VideoError(f"{path} lasts longer than {max_seconds:g} s. Cut it.")
+    # By time, too: where frames come unevenly, the count in the header is an estimate.
+    end = last * held / max(1, held - 1)
+    truncated = held < _WHOLE * count and end < _WHOLE * count / rate
+    return Clip(path, int(width), int(height), rate, int(count) if truncated else held, truncated)
+
+
+def _held(path: Path, enough: float) -> tuple[int, float]:
+    """Count the frames that a clip holds, those that edits hide as well, and return the time of the last one in s.
+
+    Nothing is decoded, so that this takes milliseconds.
+    """
+    cv2 = _opencv()
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
+    held, last = 0, 0.0
+    try:
+        while held <= enough + 1 and capture.grab():
+            held += 1
+            last = max(last, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    finally:
+        capture.release()
+    return held, last
 
 
 def frames(clip: Clip, max_seconds: float = MAX_SECONDS) -> Iterator[np.ndarray]:
@@ -90,6 +123,8 @@ def frames(clip: Clip, max_seconds: float = MAX_SECONDS) -> Iterator[np.ndarray]
             index += 1
     finally:
         capture.release()
+    if not index and clip.truncated:
+        raise VideoError(f"{clip.path} is cut short before the first of its {clip.count} frames. Download it again.")
     if not index:
         raise VideoError(f"{clip.path} holds no frame that can be read. Convert it to MP4 with H.264.")
 
@@ -132,8 +167,8 @@ def restore(
 ) -> Iterator[int]:
     """Restore a clip into the WebM file `target`; give the number of frames done after each one.
 
-    Every frame is restored within a `turn()`, such as a lock. A clip that is broken off leaves no file. Raises
-    VideoError.
+    Every frame is restored within a `turn()`, such as a lock. A clip that is broken off leaves no file; one that is
+    `truncated` gives a file of the frames that it holds. Raises VideoError.
     """
     steady, writer, done = SteadyDehazer(dehazer, clip.rate), None, 0
     try:

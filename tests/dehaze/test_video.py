@@ -128,6 +128,76 @@ def test_long_clips_and_those_that_lie_about_it_are_refused(tmp_path):
         list(video.frames(lying, max_seconds=0.5))
 
 
+def moov_first(path):
+    """Move the header of an MP4 before its frames, as cameras and the web do."""
+    data = bytearray(path.read_bytes())
+    start, table = data.index(b"moov") - 4, data.index(b"stco") + 8
+    for at in range(table + 4, table + 4 + 4 * int.from_bytes(data[table : table + 4]), 4):
+        data[at : at + 4] = (int.from_bytes(data[at : at + 4]) + len(data) - start).to_bytes(4)
+    first = int.from_bytes(data[:4])  # ftyp
+    path.write_bytes(data[:first] + data[start:] + data[first:start])
+    return path
+
+
+@pytest.fixture(params=["a.webm", "a.mp4"])
+def long_clip(request, tmp_path):
+    frames = [scene(seed) for seed in range(40)]
+    made = clip(tmp_path / request.param, frames, codec="VP80" if request.param == "a.webm" else "mp4v")
+    return made if request.param == "a.webm" else moov_first(made)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_clip_cut_short_says_so_and_is_restored_as_far_as_it_goes(tmp_path, long_clip, share):
+    whole = video.probe(long_clip)
+    assert (whole.count, whole.truncated) == (40, False)
+    data = long_clip.read_bytes()
+    long_clip.write_bytes(data[: int(len(data) * share)])
+    cut = video.probe(long_clip)
+    assert (cut.count, cut.truncated) == (40, True)
+    done = list(video.restore(cut, tmp_path / "b.webm", gain()))
+    assert done and abs(done[-1] - 40 * share) < 4
+    assert video.probe(tmp_path / "b.webm").count == done[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "end", "words"),
+    [
+        ("a.webm", "VP80", b"\x1f\x43\xb6\x75", "is cut short before the first of its 12 frames"),  # a cluster
+        ("a.mp4", "mp4v", b"mdat", "is damaged or cut short"),  # this one's size stands in its frames
+    ],
+)
+def test_a_clip_cut_before_its_first_frame_is_refused(tmp_path, name, codec, end, words):
+    made = clip(tmp_path / name, [scene()] * 12, codec=codec)
+    data = (moov_first(made) if name == "a.mp4" else made).read_bytes()
+    made.write_bytes(data[: data.index(end) + 12])
+    with pytest.raises(VideoError, match=words):
+        list(video.restore(video.probe(made), tmp_path / "b.webm", gain()))
+    assert not (tmp_path / "b.webm").exists()
+
+
+def test_a_trimmed_clip_is_whole(tmp_path):
+    """Phones cut by an edit list: the frames stay in the file and are not shown."""
+    made = clip(tmp_path / "a.mp4", [scene()] * 12, codec="mp4v")
+    data = bytearray(made.read_bytes())
+    length = data.index(b"elst") + 12
+    data[length : length + 4] = (int.from_bytes(data[length : length + 4]) // 2).to_bytes(4)
+    made.write_bytes(data)
+    found = video.probe(made)
+    assert not found.truncated
+    assert len(list(video.frames(found))) == 6
+
+
+def test_a_clip_of_uneven_frames_is_whole(tmp_path):
+    """Its header gives the least interval between frames, by which OpenCV takes it for three times as many."""
+    made = clip(tmp_path / "a.webm", [scene()] * 12)
+    data = bytearray(made.read_bytes())
+    interval = data.index(bytes.fromhex("23e38384")) + 4
+    data[interval : interval + 4] = (10**8 // 3).to_bytes(4)  # in ns
+    made.write_bytes(data)
+    found = video.probe(made)
+    assert (found.rate, found.count, found.truncated) == (30, 12, False)
+
+
 def test_large_frames_are_reduced_to_even_sides(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "MAX_SIDE", 50)
     frame = next(video.frames(video.probe(clip(tmp_path / "a.webm", [scene()]))))

@@ -2,16 +2,20 @@
 
 import csv
 import html
+import logging
 import os
 import re
+import signal
+import socket
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, MutableMapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import takewhile
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 from uuid import uuid4
 
@@ -28,17 +32,22 @@ import numpy as np
 from gradio.utils import get_space, get_upload_folder
 from huggingface_hub import ModelCard
 from PIL import Image
+from starlette.middleware import Middleware
 
 import dehaze
 from bench.record import RESULTS, Record
-from dehaze import batch, hub, image, video
-from dehaze.allowance import Allowance
+from dehaze import hub, image, video
 from dehaze.density import HazeDensity, load_density
 from dehaze.errors import DehazeError
-from dehaze.kept import Kept
 from dehaze.memory import keep_freed_memory
+from dehaze.names import output_name
 from dehaze.networks import NETWORKS
-from dehaze.preview import colour_table, density_map, preview
+from dehaze.page import batch
+from dehaze.page.door import Door
+from dehaze.page.folder import PageFolder, full_disk_explained
+from dehaze.page.kept import Kept, Shelf
+from dehaze.page.preview import colour_table, density_map, preview
+from dehaze.page.visitors import Allowance, Stop, Turns, address
 from leaderboard import quality, submit, view
 
 MAX_MEGAPIXELS = 60
@@ -48,11 +57,19 @@ MAX_FILE = "100mb"
 # result is kept; its pixels are on disk.
 MODELS_KEPT = 3
 VISITORS_KEPT = 100
-KEPT_SECONDS = 3600
+KEPT_BYTES = 8_000_000_000  # of results on disk; then the oldest make room
+KEPT_SECONDS, SWEEP_SECONDS = 3600, 600
 QUEUE = 100  # requests that may wait; the next one is told to come back
-ALLOWED_MEGAPIXELS, ALLOWED_SECONDS = 1500, 600  # what one visitor may have restored in this time
+# What one visitor may have restored and may upload in this time. Seconds of work are estimated.
+ALLOWED_SECONDS = 600
+ALLOWED = {"photographs": 300, "megapixels": 1500, "seconds of work": 400}
+ALLOWED_UPLOADS = {"megabytes": 4000}
+SECONDS_PER_MEGAPIXEL = 0.2  # of decoding, applying what the network found on a reduced copy, and encoding
+# Proxies in front of the page that append to X-Forwarded-For; a Space has one.
+PROXIES = int(os.environ.get("DEHAZE_PROXIES", bool(get_space())))
 PREVIEW_SIDE = 1600  # what the browser is shown; the download has every pixel
-SAMPLE = Path(__file__).parent / "bench" / "sample"
+SAMPLE = Path(__file__).resolve().parent / "bench" / "sample"
+EXAMPLES = sorted((SAMPLE / "real").glob("*.jpg"))
 LIMITS = batch.Limits(megapixels=MAX_MEGAPIXELS)
 
 # What the errors advise that visitors cannot do.
@@ -74,20 +91,23 @@ class Result:
     before: Image.Image  # the copies that are scored
     after: Image.Image
     density: float | None
+    folder: Path = field(default_factory=lambda: in_cache(""))  # of its download: the last replaces the one before
 
     @cached_property
     def scores_before(self) -> quality.Scores:
         return quality.measure(self.before) | {quality.DENSITY: self.density}
 
 
-allowance = Allowance(ALLOWED_MEGAPIXELS, ALLOWED_SECONDS)
-turn = Lock()  # one photograph at work at a time, however many wait
+allowance = Allowance(ALLOWED, ALLOWED_SECONDS)
+turns = Turns()  # one photograph at work at a time, however many wait
+scoring = Lock()  # small copies are scored beside it, one at a time
+shelf = Shelf(KEPT_BYTES)
+logger = logging.getLogger(__name__)
 
 
 def visitor(request: gr.Request | None) -> str:
-    """Tell visitors apart by their address; on a Space, all come through a proxy that names it."""
-    forwarded = request.headers.get("x-forwarded-for", "").split(",")[0] if request and get_space() else ""
-    return forwarded.strip() or (request.client.host if request and request.client else "")
+    """Tell visitors apart by their address."""
+    return address(request.request.scope, PROXIES) if request else ""
 
 
 # A photograph in
@@ -100,8 +120,17 @@ def dehazer(model: str) -> dehaze.Dehazer:
 
 @lru_cache(1)
 def haze_teller() -> HazeDensity | None:
-    """Load the CLIP model that tells the haze of any picture and favours no model; None where none ships."""
-    return load_density() if hub.shipped("clip") else None
+    """Load the CLIP model that estimates the haze of any picture; None where none ships, or it is damaged."""
+    return optional(load_density) if hub.shipped("clip") else None
+
+
+def optional(function: Callable, *arguments: Any) -> Any:
+    """Return what a function gives, None where it fails: a finished restoration is never lost for what comes beside."""
+    try:
+        return function(*arguments)
+    except Exception:
+        logger.exception("%s failed", function.__name__)
+        return None
 
 
 @GPU
@@ -110,22 +139,49 @@ def infer(model: str, photo: image.Photo, strength: float = 1.0) -> dehaze.Resto
 
 
 @GPU
-def infer_clip(model: str, clip: video.Clip, target: Path, strength: float) -> Iterator[int]:
-    yield from video.restore(clip, target, dehazer(model), strength, turn=lambda: turn)
+def infer_clip(model: str, clip: video.Clip, target: Path, strength: float, visitor: str) -> Iterator[int]:
+    yield from video.restore(clip, target, dehazer(model), strength, turn=lambda: turns(visitor))
 
 
-def restore(model: str, photo: image.Photo, strength: float, request: gr.Request | None) -> dehaze.Restoration:
-    """Restore a photograph when its turn comes. Raises DehazeError if its visitor has had enough."""
-    allowance.take(visitor(request), megapixels(photo))
-    with turn:
-        return infer(model, photo, strength)
+@contextmanager
+def restored(
+    model: str, given: Callable[[], Path | bytes], strength: float, request: gr.Request | None
+) -> Iterator[tuple[image.Photo, dehaze.Restoration]]:
+    """Wait for the visitor's turn and restore a file or its bytes; give the photograph and its restoration.
+
+    The turn lasts as long as the context, so that the memory holds one photograph. Raises DehazeError if the visitor
+    has had enough, or the file is no photograph that the page takes.
+    """
+    who = visitor(request)
+    with turns(who):
+        source = given()
+        width, height = image.size(source)
+        if min(height, width) < MIN_SIDE:
+            name = source if isinstance(source, Path) else "The data"
+            raise DehazeError(f"{name} has {width}×{height} pixels. Give one with {MIN_SIDE} or more on each side.")
+        taken = width * height / 1e6
+        if taken <= MAX_MEGAPIXELS:  # else it is refused next
+            allowance.take(who, {"photographs": 1, "megapixels": taken, "seconds of work": seconds(model, taken)})
+        photo = image.read(source, max_megapixels=MAX_MEGAPIXELS)
+        yield photo, infer(model, photo, strength)
+
+
+def seconds(model: str, megapixels: float) -> float:
+    """Estimate the seconds that a photograph takes: a network sees a megapixel of it at most."""
+    return speeds().get(model, 5) * min(1, megapixels) + SECONDS_PER_MEGAPIXEL * megapixels
+
+
+@lru_cache(1)
+def speeds() -> dict[str, float]:
+    return quality.seconds_per_megapixel()
 
 
 @contextmanager
 def explained(title: str, path: Path) -> Iterator[None]:
     """Turn the errors that say what to do into messages on the page, without the server's folders in them."""
     try:
-        yield
+        with full_disk_explained():
+            yield
     except (DehazeError, ValueError) as error:
         message = for_visitors(str(error).replace(str(path), path.name))
         raise gr.Error(html.escape(message, quote=False), 30, title=title, print_exception=False) from None
@@ -138,22 +194,36 @@ def for_visitors(message: str) -> str:
     return message
 
 
-def given(upload: Any, what: str) -> Any:
-    """Return what was uploaded. Raises gr.Error if that is nothing."""
+def uploaded(upload: Any, what: str) -> Path:
+    """Return the path of what was uploaded. Raises gr.Error if that is nothing.
+
+    That it is one of the page's own files is looked at by the door.
+    """
     if not upload:
         raise gr.Error(f"There is no {what} yet. Add one first.", title=f"No {what}", print_exception=False)
-    return upload
+    if not (isinstance(upload, dict) and isinstance(path := upload.get("path"), str)):
+        raise gr.Error(f"This {what} was not uploaded as a file.", title=f"No {what}", print_exception=False)
+    return Path(path)
 
 
-def read(upload: dict[str, Any] | None) -> tuple[image.Photo, Path]:
-    """Read an uploaded file. Raises gr.Error that says what is wrong with it."""
-    path = Path(given(upload, "photograph")["path"])
-    with explained("This photograph cannot be read", path):
-        photo = image.read(path, max_megapixels=MAX_MEGAPIXELS)
-        height, width = photo.pixels.shape[:2]
-        if min(height, width) < MIN_SIDE:
-            raise DehazeError(f"{path} has {width}×{height} pixels. Give one with {MIN_SIDE} or more on each side.")
-    return photo, path
+def chosen(value: Any, offered: Collection[Any], what: str) -> Any:
+    """Return a choice. Raises gr.Error if it is none of what the page offers: not every event's inputs are checked."""
+    if isinstance(value, str) and value in offered:
+        return value
+    message = f"The {what} is one of {', '.join(map(str, offered))}; this is none of them."
+    raise gr.Error(message, title=f"Unknown {what}", print_exception=False)
+
+
+def chosen_model(value: Any, steady: bool = False) -> str:
+    return chosen(value, [name for _, name in model_choices(steady)], "model")
+
+
+def chosen_strength(value: Any) -> float:
+    """Return a strength. Raises gr.Error if it is no number between 0 and 1."""
+    if isinstance(value, int | float) and 0 <= value <= 1:
+        return float(value)
+    message = "The strength is a number between 0, which keeps the photograph, and 1, which restores it in full."
+    raise gr.Error(message, title="Unknown strength", print_exception=False)
 
 
 def megapixels(photo: image.Photo) -> float:
@@ -176,34 +246,70 @@ def saved(picture: Image.Image, name: str) -> Path:
 # Events of the page
 
 
-def run(upload: dict | None, model: str, request: gr.Request) -> tuple[Result, tuple[Path, Path], Path | None]:
+def run(upload: Any, model: Any, request: gr.Request | None) -> tuple[Result, tuple[Path, Path], Path | None]:
     """Restore a photograph in full; return what the session keeps, the pair to compare, and the haze density."""
-    photo, path = read(upload)
+    path, model = uploaded(upload, "photograph"), chosen_model(model)
     with explained("This photograph cannot be restored", path):
-        restoration = restore(model, photo, 1.0, request)
-    before, after = preview(photo, PREVIEW_SIDE), preview(restoration.photo, PREVIEW_SIDE)
-    density = haze_density(before, model) if haze_teller() else restoration.density
-    result = Result(
-        name=path.name,
-        model=model,
-        summary=f"{megapixels(photo):.1f} megapixels restored by {html.escape(model)} in {restoration.seconds:.1f} s.",
-        kept=Kept.of(photo, restoration),
-        before=quality.reduced(before),
-        after=quality.reduced(after),
-        density=mean(density),
-    )
-    pair = saved(before, f"{path.stem}_before.png"), saved(after, f"{path.stem}_after.png")
+        found = restore_for_screen(path, model, request)
+        pair = saved(found.before, f"{path.stem}_before.png"), saved(found.after, f"{path.stem}_after.png")
+        density = optional(haze_density, found.before, model) if haze_teller() else found.density
+        result = Result(
+            name=path.name,
+            model=model,
+            summary=f"{found.megapixels:.1f} megapixels restored by {html.escape(model)} in {found.seconds:.1f} s.",
+            kept=found.kept,
+            before=quality.reduced(found.before),
+            after=quality.reduced(found.after),
+            density=mean(density),
+        )
+    map_ = optional(saved_density, density, found.before, f"{path.stem}_haze_density.png")
+    return result, pair, map_
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page shows of a restoration: small copies."""
+
+    before: Image.Image
+    after: Image.Image
+    density: np.ndarray | None
+    kept: Kept
+    megapixels: float
+    seconds: float
+
+
+def restore_for_screen(path: Path, model: str, request: gr.Request | None) -> Shown:
+    """Restore a photograph in full; nothing of its size stays in memory."""
+    with restored(model, lambda: path, 1.0, request) as (photo, restoration):
+        return Shown(
+            before=preview(photo, PREVIEW_SIDE),
+            after=preview(restoration.photo, PREVIEW_SIDE),
+            density=reduced_density(restoration.density),
+            kept=shelf.add(Kept.of(photo, restoration)),
+            megapixels=megapixels(photo),
+            seconds=restoration.seconds,
+        )
+
+
+def reduced_density(density: np.ndarray | None) -> np.ndarray | None:
+    """Return a haze density [H,W] with a long side of at most the size that is shown."""
     if density is None:
-        return result, pair, None
-    return result, pair, saved(density_map(density, before, quality.SIDE), f"{path.stem}_haze_density.png")
+        return None
+    small = Image.fromarray(density)
+    small.thumbnail((quality.SIDE, quality.SIDE), Image.Resampling.BOX)
+    return np.asarray(small)
 
 
-def score(result: Result | None, strength: float | None) -> str:
+def saved_density(density: np.ndarray | None, picture: Image.Image, name: str) -> Path | None:
+    return None if density is None else saved(density_map(density, picture, quality.SIDE), name)
+
+
+def score(result: Result | None, strength: Any) -> str:
     """Score a result at a strength."""
     if result is None or strength is None:  # the number was deleted, and another is being typed
         return gr.skip()
-    after = Image.blend(result.before, result.after, min(max(strength, 0), 1))
-    left = None if result.density is None else mean(haze_density(after, result.model))
+    after = Image.blend(result.before, result.after, chosen_strength(strength))
+    left = None if result.density is None else mean(optional(haze_density, after, result.model))
     scores = quality.measure(after) | {quality.DENSITY: left}
     words = ""
     if left is not None:
@@ -215,7 +321,7 @@ def score(result: Result | None, strength: float | None) -> str:
 def haze_density(picture: Image.Image, model: str) -> np.ndarray | None:
     """Estimate the haze density [H,W] of a small copy: by CLIP where one ships, else by the model, if it can."""
     photo = image.read(quality.reduced(picture))
-    with turn:
+    with scoring:
         if teller := haze_teller():
             return teller.map(photo.tensor())[0, 0].numpy()
         return infer(model, photo).density
@@ -230,80 +336,77 @@ def note() -> str:
     return quality.note(told)
 
 
-def prepare(result: Result | None, strength: float | None, form: str) -> Iterator[gr.DownloadButton]:
-    """Write a result at a strength as the file to take home."""
+def prepare(
+    result: Result | None, strength: Any, form: Any, request: gr.Request | None = None
+) -> Iterator[gr.DownloadButton]:
+    """Write a result at a strength as the file to take home; it replaces the one before."""
     if result is None or strength is None:
         return
+    strength, form = chosen_strength(strength), chosen(form, FORMATS, "format")
     yield gr.DownloadButton("Preparing the download …", interactive=False)
-    photo = result.kept.at(min(max(strength, 0), 1))
-    path = in_cache(batch.output_name(result.name, photo, FORMATS[form]))
-    with explained("This photograph cannot be saved", path):
-        photo.save(path)
-    height, width = photo.pixels.shape[:2]
+    with explained("This photograph cannot be saved", result.folder):
+        result.folder.mkdir(exist_ok=True)
+        for former in result.folder.iterdir():
+            former.unlink()
+        with turns(visitor(request)):
+            path, (height, width) = write(result, strength, form)
     yield gr.DownloadButton(f"Download {path.suffix[1:].upper()}, {width}×{height}", path, interactive=True)
 
 
-def compare(upload: dict | None, models: list[str], request: gr.Request) -> Iterator[list]:
+def write(result: Result, strength: float, form: str) -> tuple[Path, tuple[int, int]]:
+    """Write a result at a strength; return the file, and the photograph's height and width."""
+    photo = result.kept.at(strength)
+    path = result.folder / output_name(result.name, photo, FORMATS[form])
+    return photo.save(path), photo.pixels.shape[:2]
+
+
+def compare(upload: Any, models: Any, request: gr.Request | None) -> Iterator[list]:
     """Restore one photograph by several models; give the table, and a pair to compare for each model on offer."""
-    photo, path = read(upload)
-    given(models, "model")
-    before = preview(photo, PREVIEW_SIDE)
-    before_file = saved(before, f"{path.stem}_before.png")
-    offered = [name for _, name in model_choices()]
+    path, offered = uploaded(upload, "photograph"), [name for _, name in model_choices()]
+    if not models or not isinstance(models, list):
+        raise gr.Error("There is no model yet. Choose one or more.", title="No model", print_exception=False)
+    models = list(dict.fromkeys(map(chosen_model, models)))
     pairs: dict[str, Any] = {name: gr.ImageSlider(None, visible=False) for name in offered}
-    common = mean(haze_density(before, models[0])) if haze_teller() else None  # else each model has its own estimate
-    rows = [quality.Row("photograph", quality.measure(before))]
+    rows: list[quality.Row] = []
     for name in models:
         yield [f"<p class='words'>{html.escape(name)} is at work …</p>{quality.ranking(rows)}", *pairs.values()]
         with explained("This photograph cannot be restored", path):
-            restoration = restore(name, photo, 1.0, request)
-        after = preview(restoration.photo, PREVIEW_SIDE)
-        density = mean(restoration.density) if common is None else common
-        left = None if density is None else mean(haze_density(after, name))
-        scores = quality.measure(after) | {quality.DENSITY: left}
-        rows.append(quality.Row(name, scores, density, restoration.seconds))
-        pair = before_file, saved(after, f"{path.stem}_{name}.png")
+            found = restore_for_screen(path, name, request)
+            if not rows:
+                common = mean(optional(haze_density, found.before, name)) if haze_teller() else None
+                rows.append(quality.Row("photograph", quality.measure(found.before)))
+                before_file = saved(found.before, f"{path.stem}_before.png")
+            density = mean(found.density) if common is None else common  # else each model has its own estimate
+            left = None if density is None else mean(optional(haze_density, found.after, name))
+            scores = quality.measure(found.after) | {quality.DENSITY: left}
+            rows.append(quality.Row(name, scores, density, found.seconds))
+            pair = before_file, saved(found.after, f"{path.stem}_{name}.png")
         pairs = dict.fromkeys(offered, gr.skip()) | {name: gr.ImageSlider(pair, visible=True)}
     yield [f"{quality.ranking(rows)}{note()}", *pairs.values()]
-
-
-class Stop:
-    """What a stop button asks of the run of its page: to end after the photograph or frame at hand.
-
-    Where gradio cancels a run instead, the page closes its stream of messages, and those of what it runs next may be
-    lost with it.
-    """
-
-    def __init__(self) -> None:
-        self._pages: set[str | None] = set()
-
-    def ask(self, request: gr.Request) -> None:
-        self._pages.add(request.session_hash)
-
-    def withdraw(self, request: gr.Request) -> None:
-        self._pages.discard(request.session_hash)
-
-    def asked(self, request: gr.Request | None) -> bool:
-        return request is not None and request.session_hash in self._pages
 
 
 stop_batch, stop_video = Stop(), Stop()
 
 
-def restore_batch(uploads: list[dict] | None, model: str, strength: float, form: str, request: gr.Request) -> Iterator:
+def restore_batch(uploads: Any, model: Any, strength: Any, form: Any, request: gr.Request | None) -> Iterator:
     """Restore many photographs; give the status of each, and at last all results, or those so far, in one archive."""
-    paths = [Path(upload["path"]) for upload in given(uploads, "photograph")]
-    with explained("These photographs cannot be taken", paths[0]):
+    uploads = uploads if isinstance(uploads, list) else [uploads]
+    paths = [uploaded(upload, "photograph") for upload in uploads or [None]]
+    model, strength, form = chosen_model(model), chosen_strength(strength), chosen(form, FORMATS, "format")
+    with explained("These photographs cannot be taken", paths[0].parent):
         sources = batch.find(paths, LIMITS)
-    target, outcomes = in_cache("dehazed.zip"), []
-    yield status(sources, outcomes), gr.DownloadButton("Download all", interactive=False)
-    results = batch.restore(
-        takewhile(lambda _: not stop_batch.asked(request), sources),
-        lambda photo: restore(model, photo, strength, request), target, FORMATS[form], LIMITS,
-    )  # fmt: skip
-    for outcome in results:
-        outcomes.append(outcome)
-        yield status(sources, outcomes), gr.skip()
+        target, outcomes = in_cache("dehazed.zip"), []
+        yield status(sources, outcomes), gr.DownloadButton("Download all", interactive=False)
+        results = batch.restore(
+            takewhile(lambda _: not stop_batch.asked(request), sources),
+            lambda given: restored(model, given, strength, request), target, FORMATS[form], LIMITS,
+        )  # fmt: skip
+        try:
+            for outcome in results:
+                outcomes.append(outcome)
+                yield status(sources, outcomes), gr.skip()
+        finally:
+            stop_batch.end(request)
     if len(outcomes) < len(sources):
         yield status(sources, outcomes, stopped=True), gr.skip()
     if count := sum(outcome.written is not None for outcome in outcomes):
@@ -327,28 +430,46 @@ def status(sources: list[batch.Source], outcomes: list[batch.Outcome], stopped: 
     return f"{bar(len(outcomes), len(sources), words)}<table><tbody>{''.join(rows)}</tbody></table>"
 
 
+def start_and_stop(stop: Stop) -> tuple[Callable, Callable]:
+    """Return the events by which a page starts a run and asks it to end, which may still be waiting for its turn."""
+
+    def begin(request: gr.Request) -> None:
+        stop.begin(request)
+
+    def end(request: gr.Request) -> Any:
+        return STOPPING if stop.ask(request) else gr.skip()
+
+    return begin, end
+
+
 def bar(done: int, total: int, words: str) -> str:
     """Render how far something has come, in words and as a bar."""
     progress = f"<progress aria-label='Progress' value={done} max={total}></progress>"
     return f"<p class='words' role=status>{words}</p>{progress}"
 
 
-def restore_video(upload: dict | None, model: str, strength: float, request: gr.Request) -> Iterator[tuple]:
+def restore_video(upload: Any, model: Any, strength: Any, request: gr.Request | None) -> Iterator[tuple]:
     """Restore a clip; give how far it has come, and at last the clip."""
-    path = Path(given(upload, "clip")["path"])
-    target, done, began = in_cache(f"{path.stem}_dehazed.webm"), 0, time.perf_counter()
-    with explained("This clip cannot be restored", path):
-        clip = video.probe(path)
-        shrink = min(1, video.MAX_SIDE / max(clip.width, clip.height))
-        allowance.take(visitor(request), clip.count * clip.width * clip.height * shrink**2 / 1e6)
-        with closing(infer_clip(model, clip, target, strength)) as frames:
-            for done in frames:
-                if stop_video.asked(request):
-                    yield STOPPED, gr.skip()
-                    return
-                spent = time.perf_counter() - began
-                words = f"{done} of about {clip.count} frames, {spent:.0f} s"
-                yield bar(done, max(done, clip.count), words), gr.skip()
+    path = uploaded(upload, "clip")
+    model, strength = chosen_model(model, steady=True), chosen_strength(strength)
+    target, done, began, who = in_cache(f"{path.stem}_dehazed.webm"), 0, time.perf_counter(), visitor(request)
+    try:
+        with explained("This clip cannot be restored", path):
+            clip = video.probe(path)
+            frame = clip.width * clip.height * min(1, video.MAX_SIDE / max(clip.width, clip.height)) ** 2 / 1e6
+            # Maps are predicted on half a megapixel.
+            work = clip.count * seconds(model, frame / 2)
+            allowance.take(who, {"photographs": 1, "megapixels": clip.count * frame, "seconds of work": work})
+            with closing(infer_clip(model, clip, target, strength, who)) as frames:
+                for done in frames:
+                    if stop_video.asked(request):
+                        yield STOPPED, gr.skip()
+                        return
+                    spent = time.perf_counter() - began
+                    words = f"{done} of about {clip.count} frames, {spent:.0f} s"
+                    yield bar(done, max(done, clip.count), words), gr.skip()
+    finally:
+        stop_video.end(request)
     yield bar(done, done, f"{done} frames restored in {time.perf_counter() - began:.0f} s"), target
 
 
@@ -357,7 +478,7 @@ def restore_as(record: Record, path: Path) -> Image.Image | None:
     name = record.method.name
     if name not in dehaze.list_models() or dehazer(name).weights_sha256 != record.method.weights_sha256:
         return None
-    with turn:
+    with turns("the leaderboard"):
         return infer(name, image.read(path)).image
 
 
@@ -376,18 +497,23 @@ def remove_haze(photo: dict | None, model: str, strength: float, request: gr.Req
         model: The name of the model.
         strength: From 0, which keeps the photograph, to 1, which restores it in full.
     """
-    taken, path = read(photo)
+    path, model, strength = uploaded(photo, "photograph"), chosen_model(model), chosen_strength(strength)
     with explained("This photograph cannot be restored", path):
-        restoration = restore(model, taken, float(strength), request)
-        restored = restoration.save(in_cache(batch.output_name(path.name, taken)))
-    density = None
-    if restoration.density is not None:
-        pixels = (restoration.density * 255).round().astype(np.uint8)
-        density = str(saved(Image.fromarray(pixels), f"{path.stem}_haze_density.png"))
-    facts = {"model": model, "strength": strength, "seconds": restoration.seconds, "megapixels": megapixels(taken)}
-    for when, seen in (("before", taken), ("after", restoration.photo)):
-        facts[when] = quality.measure(preview(seen, PREVIEW_SIDE))
-    return str(restored), density, facts
+        return restore_for_program(path, model, strength, request)
+
+
+def restore_for_program(
+    path: Path, model: str, strength: float, request: gr.Request | None
+) -> tuple[str, str | None, dict]:
+    with restored(model, lambda: path, strength, request) as (photo, restoration):
+        file = restoration.save(in_cache(output_name(path.name, photo)))
+        before, after = preview(photo, PREVIEW_SIDE), preview(restoration.photo, PREVIEW_SIDE)
+        density = None
+        if restoration.density is not None:
+            pixels = (restoration.density * 255).round().astype(np.uint8)
+            density = str(saved(Image.fromarray(pixels), f"{path.stem}_haze_density.png"))
+        facts = {"model": model, "strength": strength, "seconds": restoration.seconds, "megapixels": megapixels(photo)}
+    return str(file), density, facts | {"before": quality.measure(before), "after": quality.measure(after)}
 
 
 # The page
@@ -399,9 +525,10 @@ INTRO = """
 """
 FOOTER = f"""
 <p>Haze hides what is behind it: where it is thick, no software can bring the details back, and some noise may show.
-Photographs may have up to {MAX_MEGAPIXELS} megapixels and {MAX_FILE.removesuffix("mb")} MB; each visitor,
-{ALLOWED_MEGAPIXELS} megapixels in {ALLOWED_SECONDS // 60} minutes. They are restored on this server, shown to nobody
-else, and deleted within two hours. Free software under the Apache License 2.0.</p>
+A photograph may have up to {MAX_MEGAPIXELS} megapixels and {MAX_FILE.removesuffix("mb")} MB. Each visitor may have
+{ALLOWED["photographs"]} photographs or {ALLOWED["megapixels"]} megapixels restored in {ALLOWED_SECONDS // 60} minutes.
+Photographs are restored on this server, shown to nobody else, and deleted within two hours. Free software under the
+Apache License 2.0.</p>
 """
 BATCH_HINT = f"""
 Several photographs, or a zip archive of them: up to {LIMITS.photos}, each of at most {MAX_MEGAPIXELS} megapixels. What
@@ -414,6 +541,7 @@ slowly, so that nothing flickers.
 """
 WAITING = "<p>Scores before and after appear here.</p>"
 STOPPED = "<p class='words' role=status>Stopped.</p>"
+STOPPING = "<p class='words' role=status>Stopping …</p>"
 CSS = """
 .gradio-container { width: 100%; min-width: 0; }
 .gradio-container > .main { width: 100%; max-width: 1280px !important; }
@@ -533,12 +661,15 @@ def theme() -> gr.themes.Base:
     )
 
 
-@lru_cache(1)
-def model_choices() -> list[tuple[str, str]]:
-    """List the models worth offering, each with its introduction, without loading one."""
-    speeds = quality.seconds_per_megapixel()
+@lru_cache(2)
+def model_choices(steady: bool = False) -> list[tuple[str, str]]:
+    """List the models worth offering, each with its introduction, without loading one.
+
+    With `steady`, only those that can keep a clip from flickering.
+    """
+    names = [name for name in dehaze.list_models() if not steady or hasattr(NETWORKS.get(name), "maps")]
     # identity returns its input: a floor for tables, of no use to visitors
-    return [(introduction(name, speeds.get(name)), name) for name in dehaze.list_models() if name != "identity"]
+    return [(introduction(name, speeds().get(name)), name) for name in names if name != "identity"]
 
 
 def introduction(name: str, speed: float | None) -> str:
@@ -557,7 +688,8 @@ def introduction(name: str, speed: float | None) -> str:
 
 def build(results: Path = RESULTS) -> gr.Blocks:
     """Build the page; its leaderboard shows the records in the folder `results`."""
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
+    gr.set_static_paths(EXAMPLES)
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.HTML(INTRO, elem_id="intro", padding=False)
         with gr.Tabs():  # here tabs are mounted
             with gr.Tab("Dehaze"), gr.Tabs():
@@ -572,22 +704,20 @@ def build(results: Path = RESULTS) -> gr.Blocks:
             with gr.Tab("Submit"):
                 submit.form(results, os.environ.get("DEHAZE_RESULTS"), os.environ.get("DEHAZE_DATA"))
         gr.HTML(FOOTER, elem_id="footer", padding=False)
-    return page.queue(max_size=QUEUE)
+    return page.queue(max_size=QUEUE, api_open=False)
 
 
-# What events share. All restoring of photographs waits in one line, and what takes minutes in another.
+# What events share. What restores takes turns, so as many may begin as there are threads for.
 PRIVATE = {"preprocess": False, "api_visibility": "private"}
-RESTORING = {"concurrency_id": "restoring", "concurrency_limit": 1}
-LASTING = PRIVATE | {"concurrency_id": "lasting", "concurrency_limit": 1}
+RESTORING = {"concurrency_id": "restoring", "concurrency_limit": 20}
+LASTING = PRIVATE | {"concurrency_id": "lasting", "concurrency_limit": 8}
 AT_ONCE = PRIVATE | {"queue": False}
-SHOWING = PRIVATE | {"concurrency_id": "showing", "concurrency_limit": 2}
+SHOWING = PRIVATE | {"concurrency_id": "showing", "concurrency_limit": 8}
+THREADS = 60
 
 
 def choose_model(steady: bool = False) -> gr.Radio:
-    """Add the choice of a model: with `steady`, only of those that can keep a clip from flickering."""
-    choices = model_choices()
-    if steady:
-        choices = [(line, name) for line, name in choices if hasattr(NETWORKS.get(name), "maps")]
+    choices = model_choices(steady)
     return gr.Radio(choices, value=choices[0][1], label="Model", elem_classes="model")
 
 
@@ -646,11 +776,11 @@ def photograph_tab() -> None:
 
     for start in (button.click, examples.load_input_event.success):
         ran = start(run, [photo, model], [result, slider, density], show_progress_on=slider, **PRIVATE, **RESTORING)
-        ran.success(score, [result, strength], scores, **SHOWING)
+        ran.success(score, [result, strength], scores, **AT_ONCE)
         ran.success(prepare, [result, strength, form], download, **SHOWING)
         start(None, js=SCROLL)
     strength.change(None, strength, js=STRENGTH)
-    strength.change(score, [result, strength], scores, **SHOWING)
+    strength.change(score, [result, strength], scores, **AT_ONCE)
     for changed in (strength.change, form.change):
         changed(prepare, [result, strength, form], download, **SHOWING)
     compare_button.click(compare, [photo, models], [table, *pairs], show_progress_on=table, **PRIVATE, **RESTORING)
@@ -664,6 +794,7 @@ def photograph_tab() -> None:
 
 
 def batch_tab() -> None:
+    begin, end = start_and_stop(stop_batch)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             gr.Markdown(BATCH_HINT)
@@ -680,13 +811,14 @@ def batch_tab() -> None:
             state = gr.HTML(
                 "<p>What becomes of each appears here.</p>", elem_classes="scores", elem_id="batch", padding=False
             )
-    button.click(stop_batch.withdraw, **AT_ONCE).success(
+    button.click(begin, **AT_ONCE).success(
         restore_batch, [files, *settings], [state, download], show_progress="minimal", show_progress_on=state, **LASTING
     )
-    stop.click(stop_batch.ask, **AT_ONCE)
+    stop.click(end, None, state, **AT_ONCE)
 
 
 def video_tab() -> None:
+    begin, end = start_and_stop(stop_video)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             gr.Markdown(VIDEO_HINT)
@@ -700,10 +832,10 @@ def video_tab() -> None:
             restored = gr.Video(
                 label="Restored", interactive=False, height=480, buttons=["download"], elem_id="restored-clip"
             )
-    button.click(stop_video.withdraw, **AT_ONCE).success(
+    button.click(begin, **AT_ONCE).success(
         restore_video, [clip, *settings], [state, restored], show_progress="minimal", show_progress_on=state, **LASTING
     )
-    stop.click(stop_video.ask, **AT_ONCE)
+    stop.click(end, None, state, **AT_ONCE)
 
 
 def example_sources() -> list[dict[str, str]]:
@@ -730,15 +862,57 @@ def legend() -> str:
 
 
 def launch(results: Path = RESULTS, **options: Any) -> gr.Blocks:
-    """Build the page and serve it; `options` go to gradio's launch."""
+    """Build the page and serve it, behind its door; `options` go to gradio's launch."""
+    folder = PageFolder()
+    folder.open()
+    folder.keep_swept(KEPT_SECONDS, SWEEP_SECONDS)
     page = build(results)
+    door = Middleware(
+        Door, folder=folder, static=EXAMPLES, waiting=lambda: under_way(page), proxies=PROXIES,
+        uploads=Allowance(ALLOWED_UPLOADS, ALLOWED_SECONDS),
+    )  # fmt: skip
+    Thread(target=optional, args=(warm_up,), name="warm-up", daemon=True).start()
     page.launch(
         theme=theme(), css=CSS + view.CSS + submit.CSS, js=SCRIPT, head=HEAD, max_file_size=MAX_FILE,
-        state_session_capacity=VISITORS_KEPT, allowed_paths=[], footer_links=["api"], run_history=False, **options,
+        state_session_capacity=VISITORS_KEPT, max_threads=THREADS, allowed_paths=[], footer_links=["api"],
+        run_history=False, enable_monitoring=False, ssr_mode=False,
+        app_kwargs={"middleware": [door], "lifespan": lambda _: folder.until_closed()}, **options,
     )  # fmt: skip
     return page
 
 
+def under_way(page: gr.Blocks) -> Iterator[MutableMapping[str, Any]]:
+    """List the requests (as ASGI scopes) of the events in the queue and at work."""
+    queue = page._queue
+    for events in (*(waiting.queue for waiting in queue.event_queue_per_concurrency_id.values()), *queue.active_jobs):
+        yield from (event.request.scope for event in events or ())
+
+
+def warm_up() -> None:
+    """Load what the first photograph needs."""
+    model, picture = model_choices()[0][1], Image.open(EXAMPLES[0]).convert("RGB")
+    picture.thumbnail((256, 256))
+    dehazer(model)
+    if "spaces" not in sys.modules:  # which lends its GPU to visitors alone
+        with turns(""):
+            infer(model, image.read(picture))
+    optional(haze_density, picture, model)
+    optional(quality.measure, picture)
+
+
+def free_port() -> int | None:
+    """Return the port that was asked for, None for the next free one. Ends the program if it cannot be had."""
+    asked = os.environ.get("GRADIO_SERVER_PORT")
+    try:
+        if asked is not None:
+            with socket.create_server(("127.0.0.1", int(asked))):
+                pass
+        return None if asked is None else int(asked)
+    except (OSError, OverflowError, ValueError) as error:
+        sys.exit(f"GRADIO_SERVER_PORT is {asked}, and this port cannot be had ({error}). Choose another, such as 7861.")
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # which empties the temporary folder
     keep_freed_memory()
-    launch()
+    launch(server_port=free_port())

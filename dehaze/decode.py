@@ -37,16 +37,19 @@ class Decoded(NamedTuple):
 
 def from_file(file: BinaryIO, name: str, max_megapixels: float) -> Decoded:
     """Decode the first image of a file; `name` is what errors call it. Raises ImageError."""
-    start = file.read(64)
-    if not start:
-        raise ImageError(f"{name} is empty. Copy or download it again.")
     with _refusing_damage(name):
-        image = _open(file, start, name)
+        image = _open(file, name)
         _check_size(*image.size, name, max_megapixels)
         if not image16.is_colour16(image):
             return _with_metadata(_samples(image, name), image)
-        samples = image16.decode(image, lambda: _open(file, start, name), name)
+        samples = image16.decode(image, lambda: _open(file, name), name)
         return _with_metadata(_with_keyed_alpha(samples, image), image)
+
+
+def size(file: BinaryIO, name: str) -> tuple[int, int]:
+    """Return width and height as the header of a file states them; nothing is decoded. Raises ImageError."""
+    with _refusing_damage(name):
+        return _open(file, name).size
 
 
 def from_pillow(image: Image.Image, max_megapixels: float) -> Decoded:
@@ -96,8 +99,12 @@ def _check_size(width: int, height: int, name: str, max_megapixels: float) -> No
         )
 
 
-def _open(file: BinaryIO, start: bytes, name: str) -> Image.Image:
+def _open(file: BinaryIO, name: str) -> Image.Image:
     """Read the header of an image file; its pixels are decoded when they are asked for."""
+    file.seek(0)
+    start = file.read(64)
+    if not start:
+        raise ImageError(f"{name} is empty. Copy or download it again.")
     if start[4:8] == b"ftyp" and re.search(rb"hei[cxms]|hev[cx]", start[8:]):
         try:
             import pillow_heif

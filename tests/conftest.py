@@ -1,5 +1,6 @@
 import os
 import shutil
+import tempfile
 
 import pytest
 
@@ -48,7 +49,10 @@ def make():
 
 @pytest.fixture(scope="module")
 def browser():
-    """Start the system's Chromium; the wait is for machines that do much else at the same time."""
+    """Start the system's Chromium; the wait is for machines that do much else at the same time.
+
+    A page may be served already, with temporary files in a folder whose name is too long for Chromium's sockets.
+    """
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -56,9 +60,13 @@ def browser():
         message = "Chromium is not installed; on Debian: apt-get install chromium"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TMPDIR", raising=False)
+        patch.setattr(tempfile, "tempdir", None)
+        started = sync_playwright().start()
+        browser = started.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", "--disable-gpu", *quiet], timeout=120_000
         )
-        yield browser
-        browser.close()
+    yield browser
+    browser.close()
+    started.stop()

@@ -26,8 +26,8 @@ import dehaze
 from bench import metrics
 from bench.record import DatasetInfo, Method, Record, Speed, Summary
 from dehaze import hub, image, video
-from dehaze.allowance import Allowance
 from dehaze.density import load_density
+from dehaze.page.visitors import Allowance
 from leaderboard import quality
 
 SIZE = (240, 180)
@@ -193,7 +193,9 @@ def test_api_keeps_the_kind_of_file(client, hazy, tmp_path):
 def test_api_explains_what_is_wrong(client, bad, hazy, tmp_path):
     hazy.save(good := tmp_path / "temple.png")
     calls = [(path, "api", 1, message) for path, message in bad.items()]
-    calls += [(good, "dpc", 1, "did you mean dcp"), (good, "dcp", 2, "between 0"), (good, "dcp", "full", "'full'")]
+    calls += [(good, model, 1, "The model is one of api") for model in ("dpc", "org/name", "identity", "", None, 7, [])]
+    wrong = (2, -1, "full", None, [1], {})
+    calls += [(good, "dcp", strength, "The strength is a number between 0") for strength in wrong]
     for path, model, strength, message in calls:
         with pytest.raises(AppError) as error:
             client.predict(handle_file(path), model, strength, api_name="/dehaze")
@@ -232,7 +234,7 @@ def test_a_caller_who_leaves_does_not_hold_up_the_rest(url, client, hazy, tmp_pa
 
 def test_each_visitor_has_a_limit(client, hazy, tmp_path, monkeypatch):
     hazy.save(path := tmp_path / "temple.png")
-    monkeypatch.setattr(app, "allowance", Allowance(0.05, 600))
+    monkeypatch.setattr(app, "allowance", Allowance({"megapixels": 0.05}, 600))
     client.predict(handle_file(path), "dcp", 1, api_name="/dehaze")
     with pytest.raises(AppError, match="Come back in 10 minutes"):
         client.predict(handle_file(path), "dcp", 1, api_name="/dehaze")
@@ -367,8 +369,8 @@ def test_nothing_jumps_while_the_page_opens(visit, size):
 
 def test_visitor_restores_compares_and_downloads(visit, hazy, tmp_path, monkeypatch):
     restorations = []
-    original = app.restore
-    monkeypatch.setattr(app, "restore", lambda *args: restorations.append(args) or original(*args))
+    original = app.restored
+    monkeypatch.setattr(app, "restored", lambda *args: restorations.append(args) or original(*args))
     hazy.save(path := tmp_path / "temple.png")
     expected = dehaze.load("api")(path)
 
@@ -465,7 +467,7 @@ def test_visitor_restores_many(visit, hazy, tmp_path):
 
 def test_visitor_stops_a_batch_and_takes_what_is_done(visit, hazy, tmp_path, monkeypatch):
     at_hand, done = threading.Event(), threading.Event()
-    original = app.restore
+    original = app.restored
 
     def slowly(*arguments):
         if at_hand.is_set():
@@ -473,7 +475,7 @@ def test_visitor_stops_a_batch_and_takes_what_is_done(visit, hazy, tmp_path, mon
         at_hand.set()
         return original(*arguments)
 
-    monkeypatch.setattr(app, "restore", slowly)
+    monkeypatch.setattr(app, "restored", slowly)
     files = [tmp_path / f"{name}.jpg" for name in "abc"]
     for file in files:
         hazy.save(file)
@@ -723,7 +725,7 @@ def test_batch_tells_of_each_and_packs_what_there_is(hazy, bad, tmp_path):
 
 
 def test_archives_that_mean_harm_are_explained(hazy, tmp_path):
-    """What they do to the reader of archives itself is looked at in the tests of `dehaze.batch`."""
+    """What they do to the reader of archives itself is looked at in the tests of `dehaze.page.batch`."""
     hazy.save(photo := tmp_path / "a.png")
     kinds = {
         "climbing.zip": (zipped({"../../b.png": photo.read_bytes()}), "b.png"),

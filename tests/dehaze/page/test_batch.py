@@ -1,18 +1,23 @@
 import io
 import zipfile
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dehaze import batch, image
+from dehaze import image
 from dehaze.dehazer import Restoration
 from dehaze.errors import ImageError
+from dehaze.page import batch
 
 
-def inverted(photo):
+@contextmanager
+def inverted(given, max_megapixels=60):
     """Restore by a rule that is easy to check."""
-    return Restoration(photo.with_tensor(1 - photo.tensor()), None, 0.25, "inverse")
+    photo = image.read(given(), max_megapixels=max_megapixels)
+    yield photo, Restoration(photo.with_tensor(1 - photo.tensor()), None, 0.25, "inverse")
 
 
 def encoded(colour, suffix="PNG", size=(8, 6)):
@@ -28,8 +33,9 @@ def archive(path, members, **options):
     return path
 
 
-def run(sources, folder, **options):
-    outcomes = list(batch.restore(sources, inverted, folder / "out.zip", **options))
+def run(sources, folder, limits=batch.Limits()):
+    restorer = partial(inverted, max_megapixels=limits.megapixels)
+    outcomes = list(batch.restore(sources, restorer, folder / "out.zip", limits=limits))
     with zipfile.ZipFile(folder / "out.zip") as made:
         return outcomes, {name: np.asarray(Image.open(made.open(name))) for name in made.namelist()}
 

@@ -2,7 +2,7 @@ import numpy as np
 from PIL import Image
 
 from dehaze import image
-from dehaze.preview import density_map, preview
+from dehaze.page.preview import density_map, preview
 
 
 def test_previews_are_small_and_opaque():

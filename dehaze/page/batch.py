@@ -6,13 +6,17 @@ unpacked to disk: neither names that climb out of a folder nor bombs do harm.
 
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dehaze import archive, image
 from dehaze.dehazer import Restoration
 from dehaze.errors import DehazeError, ImageError
+from dehaze.names import claim, output_name
+from dehaze.page.folder import full_disk_explained, reserve
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,9 @@ class Source:
     path: Path
     member: zipfile.ZipInfo | None = None
 
-    def read(self, limits: Limits) -> image.Photo:
-        """Read the photograph. Raises ImageError."""
-        if self.member is None:
-            return image.read(self.path, max_megapixels=limits.megapixels)
-        data = archive.read(self.path, self.member, limits.photo_bytes)
-        return image.read(data, max_megapixels=limits.megapixels)
+    def file(self, limits: Limits) -> Path | bytes:
+        """Return the file, or the bytes of the member of an archive. Raises ImageError."""
+        return self.path if self.member is None else archive.read(self.path, self.member, limits.photo_bytes)
 
 
 @dataclass(frozen=True)
@@ -84,50 +85,67 @@ def _members(path: Path) -> list[Source]:
     return [Source(name(member), path, member) for member in archive.members(path)]
 
 
-def output_name(name: str, photo: image.Photo, suffix: str | None = None) -> str:
-    """Name a restored file after its input, in the format of `suffix` or the input's own, if that can hold it."""
-    path = Path(name)
-    suffix = suffix or path.suffix.lower()
-    if suffix not in image.WRITABLE or (photo.alpha is not None and suffix in (".jpg", ".jpeg", ".bmp")):
-        suffix = ".png"
-    return f"{path.stem}_dehazed{suffix}"
-
-
 def restore(
     sources: Iterable[Source],
-    restorer: Callable[[image.Photo], Restoration],
+    restorer: Callable[[Callable[[], Path | bytes]], AbstractContextManager[tuple[image.Photo, Restoration]]],
     target: Path,
     suffix: str | None = None,
     limits: Limits = Limits(),
 ) -> Iterator[Outcome]:
     """Restore photographs one by one into the zip archive `target`, and give the outcome of each as it is there.
 
-    What fails does not stop the rest. The archive is whole once the iterator is done or closed.
+    `restorer` takes a function that returns a file or its bytes; its context, in which the result is encoded, yields
+    the photograph and its restoration. What fails does not stop the rest, a full disk neither. The archive is whole
+    once the iterator is done or closed.
     """
     written: set[str] = set()
-    with zipfile.ZipFile(target, "w") as results, TemporaryDirectory() as folder:
+
+    def restored(source: Source) -> tuple[Path, float, float]:
+        """Restore one to a file; nothing of its size stays in memory."""
+        with restorer(partial(source.file, limits)) as (photo, restoration):
+            name = claim(Path(output_name(source.name, photo, suffix)), written)
+            return restoration.save(folder / name), photo.pixels[..., 0].size / 1e6, restoration.seconds
+
+    with _Archive(target) as results, TemporaryDirectory(dir=target.parent) as unpacked:
+        folder = Path(unpacked)
         for source in sources:
             try:
-                photo = source.read(limits)
-                restoration = restorer(photo)
-                name = _unlike(output_name(source.name, photo, suffix), written)
-                file = restoration.save(Path(folder, name))
-                results.write(file, name)  # stored: photographs are packed already
-                file.unlink()
+                with full_disk_explained():
+                    file, megapixels, seconds = restored(source)
+                    results.add(file)
             except (DehazeError, ValueError) as error:
                 message = str(error).replace(str(source.path), source.name).replace("The data", source.name)
                 yield Outcome(source.name, error=message)
             except MemoryError:
                 yield Outcome(source.name, error="There is not enough memory for it. Make it smaller.")
             else:
-                written.add(name)
-                yield Outcome(source.name, name, None, photo.pixels[..., 0].size / 1e6, restoration.seconds)
+                yield Outcome(source.name, file.name, None, megapixels, seconds)
 
 
-def _unlike(name: str, others: set[str]) -> str:
-    """Number a name that others have already."""
-    path, count = Path(name), 1
-    while name in others:
-        count += 1
-        name = f"{path.stem}_{count}{path.suffix}"
-    return name
+class _Archive:
+    """A zip archive that grows by whole files: room on disk is taken before anything is written."""
+
+    _DIRECTORY = 2_000  # bytes that the list of members grows by with each, and the end of the archive
+
+    def __init__(self, path: Path):
+        self._file = path.open("wb+")
+        self._zip = zipfile.ZipFile(self._file, "w")  # stored: photographs are packed already
+        self._members = 0
+
+    def __enter__(self) -> "_Archive":
+        return self
+
+    def add(self, file: Path) -> None:
+        """Move a file into the archive. Raises OSError if the disk is full; the archive is as before, then."""
+        try:
+            size = file.stat().st_size + (self._members + 2) * self._DIRECTORY
+            reserve(self._file, size, self._zip.start_dir)
+            self._zip.write(file, file.name)
+            self._members += 1
+        finally:
+            file.unlink()
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+        self._file.truncate()  # what was reserved and not needed
+        self._file.close()

@@ -1,0 +1,1 @@
+"""What only the page needs: its visitors, its files, its door."""

@@ -198,6 +198,23 @@ def test_a_clip_of_uneven_frames_is_whole(tmp_path):
     assert (found.rate, found.count, found.truncated) == (30, 12, False)
 
 
+def test_a_clip_whose_last_frame_stays_is_whole(tmp_path):
+    """Its frames end long before its time does."""
+    made = clip(tmp_path / "a.mp4", [scene()] * 12, codec="mp4v")
+    data = bytearray(made.read_bytes())
+    times = data.index(b"stts") + 8  # how many entries, and each: how many frames, how long each
+    frames, interval = (int.from_bytes(data[times + at : times + at + 4]) for at in (4, 8))
+    entries = (2, frames - 1, interval, 1, 50 * interval)
+    data[times : times + 12] = b"".join(number.to_bytes(4) for number in entries)
+    for box in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"):
+        size = data.index(box) - 4
+        data[size : size + 4] = (int.from_bytes(data[size : size + 4]) + 8).to_bytes(4)
+    made.write_bytes(data)
+    found = video.probe(made)
+    assert found.count / found.rate == pytest.approx(6.1)
+    assert (found.count, found.truncated) == (12, False)
+
+
 def test_large_frames_are_reduced_to_even_sides(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "MAX_SIDE", 50)
     frame = next(video.frames(video.probe(clip(tmp_path / "a.webm", [scene()]))))

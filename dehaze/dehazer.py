@@ -228,17 +228,19 @@ def load(
     dtype: str | torch.dtype | None = None,
     tile: int | None = None,
     fast: bool = False,
+    clip: str | Path | None = None,
 ) -> Dehazer:
     """Load a model by name, or by its Hub id `org/name[@revision]`, ready for photographs.
 
     `weights` is "shipped", a `.safetensors` file or a Hub id `org/name[@revision]`; `device` as torch names it
     (default: CUDA, Apple's MPS, or the CPU, whichever there is first); `dtype` is float32, bfloat16 or float16
-    (default: bfloat16 on CUDA, else float32); `tile` and `fast` as in `Dehazer`. Raises UnknownModelError,
-    WeightsError, ValueError.
+    (default: bfloat16 on CUDA, else float32); `tile` and `fast` as in `Dehazer`; `clip` is the CLIP model, a folder or
+    Hub id, of weights that were trained with another than the shipped one. Raises UnknownModelError, WeightsError,
+    ValueError.
     """
     if tile is not None and tile != 0 and tile < 64:
         raise ValueError(f"a tile of {tile} px is too small: give at least 64, or 0 for none")
-    network, found = hub.load_network(name, weights)
+    network, found = hub.load_network(name, weights, clip)
     device = _device(device)
     if dtype is None:
         dtype = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32

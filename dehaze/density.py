@@ -8,17 +8,31 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import TypedDict
 
 from dehaze.errors import WeightsError
-from dehaze.hub import HUB_ID, shipped_folder
+from dehaze.hub import (
+    CONFIG_FILE,
+    HUB_ID,
+    WEIGHTS_FILE,
+    check_file,
+    download,
+    one_line,
+    read_config,
+    read_tensors,
+    shipped_folder,
+    validated,
+)
+from dehaze.networks.limits import Width
 
 if TYPE_CHECKING:
-    from transformers import CLIPModel, CLIPTokenizer
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 HAZY = (
     "a photo of a scene in the fog",
@@ -34,6 +48,10 @@ CLEAR = (
     "a scene in clear air",
     "a photo taken with good visibility",
 )
+
+TOKENIZER_FILE = "tokenizer.json"
+LARGEST = {WEIGHTS_FILE: 2**32, CONFIG_FILE: 2**20, TOKENIZER_FILE: 2**24}  # bytes that are read of each
+POSITIONS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")  # in older files, no weights
 
 # Mean and standard deviation of RGB that CLIP models are trained with.
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -136,45 +154,108 @@ def haziness(model: "CLIPModel", embeddings: Tensor, prompts: Tensor) -> Tensor:
     return model.logit_scale.exp() * (embeddings @ (prompts[0] - prompts[1]))
 
 
+class Tower(TypedDict, total=False):
+    """What the configurations of CLIP's two towers say that its layers depend on; other entries are not read."""
+
+    hidden_size: Width
+    intermediate_size: Annotated[int, Field(ge=1, le=2**16)]
+    projection_dim: Width
+    num_hidden_layers: Annotated[int, Field(ge=1, le=64)]
+    num_attention_heads: Annotated[int, Field(ge=1)]
+    hidden_act: Literal["quick_gelu", "gelu"]
+    layer_norm_eps: Annotated[float, Field(gt=0, lt=1)]
+
+
+class TextTower(Tower, total=False):
+    vocab_size: Annotated[int, Field(ge=1, le=2**20)]
+    max_position_embeddings: Annotated[int, Field(ge=1, le=2**12)]
+    bos_token_id: int
+    eos_token_id: int
+    pad_token_id: int
+
+
+class VisionTower(Tower, total=False):
+    image_size: Annotated[int, Field(ge=1, le=2**12)]
+    patch_size: Annotated[int, Field(ge=1, le=2**12)]
+
+
+class Towers(TypedDict, total=False):
+    text_config: TextTower
+    vision_config: VisionTower
+    projection_dim: Width
+
+
+class BytePairs(TypedDict):
+    vocab: dict[str, int]
+    merges: list[str] | list[tuple[str, str]]
+
+
+class TokenizerFile(TypedDict):
+    model: BytePairs
+
+
 def load_density(clip: str | Path = "shipped") -> HazeDensity:
     """Load a CLIP model to tell haze with, on the CPU, in eval mode, its weights frozen.
 
-    `clip` is "shipped", a local folder or a Hub id `org/name[@revision]` of any CLIP model that `transformers` reads
-    (`openai/clip-vit-base-patch16`). Safetensors only, and every tensor must be there. Raises WeightsError.
+    `clip` is "shipped", a local folder or a Hub id `org/name[@revision]` of a CLIP model as `transformers` writes it
+    (`openai/clip-vit-base-patch16`): config.json, model.safetensors and tokenizer.json. Every tensor must be there, and
+    no other file is read. Raises WeightsError.
     """
-    from transformers import CLIPModel, CLIPTokenizer
-
     folder, hub_id = Path(clip), HUB_ID.fullmatch(str(clip))
     if clip == "shipped":
         folder = shipped_folder("clip")
         if not folder.is_dir():
             raise WeightsError("no CLIP model ships with this package; give a folder or a Hub id of one")
-    if not folder.is_dir() and not hub_id:
-        raise WeightsError(
-            f"no CLIP model can be had from {clip}: there is no such folder, and it is no Hub id org/name"
-        )
-    source, revision = (folder, None) if folder.is_dir() else hub_id.groups()
-    revision = revision or "main"
-    try:
-        with _without_progress_bar():
-            model, report = CLIPModel.from_pretrained(
-                source, revision=revision, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+    if not folder.is_dir():
+        if not hub_id:
+            raise WeightsError(
+                f"no CLIP model can be had from {clip}: there is no such folder, and it is no Hub id org/name"
             )
-        tokenizer = CLIPTokenizer.from_pretrained(source, revision=revision)
-    except Exception as error:  # the clients' own kinds, those of the HTTP library and of safetensors
-        reason = str(error).strip().partition("\n")[0]
+        folder = download(**hub_id.groupdict(), largest=LARGEST)
+    for name, largest in LARGEST.items():
+        check_file(folder / name, largest)
+    try:
+        config = _read_towers(folder / CONFIG_FILE)
+        tokenizer = _read_tokenizer(folder / TOKENIZER_FILE)
+        if len(tokenizer) > config.text_config.vocab_size:
+            raise ValueError(f"{TOKENIZER_FILE} is of another model: it knows more words")
+        return HazeDensity(_read_model(config, folder / WEIGHTS_FILE), tokenizer)
+    except WeightsError:
+        raise
+    except Exception as error:  # transformers' own kinds, and those of its tokenizers
         raise WeightsError(
-            f"no CLIP model can be had from {clip} ({type(error).__name__}: {reason}); give a folder with config.json, "
-            "model.safetensors and the tokenizer's files, or a Hub id and check the connection"
+            f"no CLIP model can be had from {clip} ({one_line(error)}); download or copy it again, or give another"
         ) from error
-    if wrong := {*report["missing_keys"], *report["unexpected_keys"]}:  # what is missing would be random numbers
-        raise WeightsError(
-            f"{clip} holds no CLIP model of images and texts: {len(wrong)} tensors are missing or unknown, "
-            f"{min(wrong)} among them"
-        )
-    if len(tokenizer) > model.config.text_config.vocab_size:
-        raise WeightsError(f"the tokenizer of {clip} is of another model: it knows more words; copy it anew")
-    return HazeDensity(model.eval().requires_grad_(False), tokenizer)
+
+
+def _read_towers(file: Path) -> "CLIPConfig":
+    from transformers import CLIPConfig
+
+    config = CLIPConfig(**validated(Towers, read_config(file)))
+    vision = config.vision_config
+    if vision.patch_size > vision.image_size:
+        raise ValueError(f"patches of {vision.patch_size} px do not fit into images of {vision.image_size} px")
+    return config
+
+
+def _read_tokenizer(file: Path) -> "CLIPTokenizer":
+    """Build CLIP's own tokenizer around the vocabulary of a file; the steps that the file describes are not read."""
+    from transformers import CLIPTokenizer
+
+    pairs = validated(TokenizerFile, read_config(file, LARGEST[TOKENIZER_FILE]))["model"]
+    merges = [tuple(pair.split(" ")) if isinstance(pair, str) else pair for pair in pairs["merges"]]
+    return CLIPTokenizer(pairs["vocab"], merges)
+
+
+def _read_model(config: "CLIPConfig", file: Path) -> "CLIPModel":
+    from transformers import CLIPModel
+
+    with torch.device("meta"):
+        outline = CLIPModel(config)
+    tensors = read_tensors(outline, file, "clip", ignored=POSITIONS)
+    with _without_progress_bar():
+        model = CLIPModel.from_pretrained(None, config=config, state_dict=tensors, dtype=torch.float32)
+    return model.eval().requires_grad_(False)
 
 
 @contextmanager

@@ -5,14 +5,21 @@ A repository of the Hub holds `model.safetensors`, `config.json`, whose entry `m
 
 import hashlib
 import json
+import os
 import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from dehaze.errors import WeightsError
 from dehaze.networks import NETWORKS
@@ -20,6 +27,22 @@ from dehaze.networks import NETWORKS
 SHIPPED = Path(__file__).parent / "weights"
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+FRONT_MATTER = re.compile(r"\s*---\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
+
+# Files can come from anyone: no more than this is downloaded or read.
+LARGEST = {WEIGHTS_FILE: 2**29, CONFIG_FILE: 2**20, CARD_FILE: 2**20}  # bytes
+LARGEST_HEADER = 2**20  # bytes of a safetensors file's header
+LARGEST_FRONT_MATTER = 2**16  # characters: YAML can take a second for as many
+FLOATS = ("F32", "F16", "BF16")  # as safetensors calls the data types that become float32 without loss
+
+
+class Card(TypedDict, total=False):
+    """What the front matter of a model card states; other entries are not read."""
+
+    license: str
+    paper: str
+    datasets: str | list[str]
+    tags: str | list[str]
 
 
 @dataclass(frozen=True)
@@ -32,7 +55,7 @@ class Weights:
     file: Path
     sha256: str
     config: dict[str, Any]
-    card: dict[str, Any]
+    card: Card
     revision: str | None = None
     model: str | None = None
 
@@ -75,21 +98,22 @@ def find_weights(name: str, weights: str | Path) -> Weights:
             f"{path} is not a .safetensors file; only safetensors are loaded, since a pickle can run code"
         )
     if match := HUB_ID.fullmatch(str(weights)):
-        return _download(match["repo"], match["revision"])
+        return _from_hub(**match.groupdict())
     raise WeightsError(
         f"there are no weights at {weights}: give 'shipped', a .safetensors file or a Hub id org/name@revision"
     )
 
 
-def load_network(name: str, weights: str | Path) -> tuple[nn.Module, Weights | None]:
+def load_network(name: str, weights: str | Path, clip: str | Path | None = None) -> tuple[nn.Module, Weights | None]:
     """Build the network `name` with its weights, on the CPU, in eval mode.
 
     `name` may be a Hub id `org/name[@revision]`, whose configuration says which network it is. Networks without
-    parameters (`identity`, `dcp`) take no weights, and None is returned for them. Every tensor must match in name and
-    shape (strict); otherwise WeightsError says which do not.
+    parameters (`identity`, `dcp`) take no weights, and None is returned for them. `clip` is the CLIP model that
+    instructs, as `load_density` takes it; without it a configuration can name none but the shipped one. Every tensor
+    must match in name, shape and data type (strict); otherwise WeightsError says which do not.
     """
     if "/" in name:
-        return _load_from_hub(name, weights)
+        return _load_from_hub(name, weights, clip)
     network_class = NETWORKS.get(name)
     if network_class.config_class is None:
         if weights != "shipped":
@@ -98,109 +122,207 @@ def load_network(name: str, weights: str | Path) -> tuple[nn.Module, Weights | N
     found = find_weights(name, weights)
     if found.model not in (None, name):
         raise WeightsError(f"{found.file} holds the model {found.model!r}, not {name!r}: name that one")
-    return build_network(name, network_class, found), found
+    return build_network(name, network_class, found, clip), found
 
 
-def _load_from_hub(id_: str, weights: str | Path) -> tuple[nn.Module, Weights]:
+def _load_from_hub(id_: str, weights: str | Path, clip: str | Path | None) -> tuple[nn.Module, Weights]:
     if weights != "shipped":
         raise WeightsError(f"{id_} stands for its own weights: leave the others out, or name the model, such as 'api'")
     match = HUB_ID.fullmatch(id_)
     if not match:
         raise WeightsError(f"{id_!r} is neither a model nor a Hub id org/name@revision")
-    found = _download(match["repo"], match["revision"])
+    found = _from_hub(**match.groupdict())
     if found.model is None:
         raise WeightsError(f"{CONFIG_FILE} of {id_} names no model: name it yourself, with {id_} as its weights")
-    return build_network(found.model, NETWORKS.get(found.model), found), found
+    network_class = NETWORKS.get(found.model)
+    if network_class.config_class is None:
+        raise WeightsError(f"{CONFIG_FILE} of {id_} names the model {found.model!r}, which has no weights: load that")
+    return build_network(found.model, network_class, found, clip), found
 
 
-def build_network(name: str, network_class: type[nn.Module], found: Weights) -> nn.Module:
+def build_network(
+    name: str, network_class: type[nn.Module], found: Weights, clip: str | Path | None = None
+) -> nn.Module:
     """Build a network with the weights found for it, on the CPU, in eval mode; strict, as `load_network` states."""
     try:
-        network = network_class(network_class.config_class(**_with_tuples(found.config)))
-    except TypeError as error:
-        raise WeightsError(f"{CONFIG_FILE} beside {found.file} is not of the model {name!r}: {error}") from error
-    read_weights(network, found.file, name)
+        chosen = {"clip": None if clip is None else str(clip)}
+        config = validated(network_class.config_class, found.config, extra="forbid", context=chosen)
+    except ValueError as error:
+        raise WeightsError(
+            f"{CONFIG_FILE} beside {found.file} is not of the model {name!r} ({error}): name the model that it belongs "
+            "to, or copy it again"
+        ) from error
+    with torch.device("meta"):  # which takes no memory, however large the network
+        outline = network_class(config)
+    tensors = read_tensors(outline, found.file, name)
+    network = network_class(config)
+    network.load_state_dict(tensors, strict=True)
     return network.eval()
 
 
 def read_weights(network: nn.Module, file: Path, name: str) -> None:
     """Read a file into a network; WeightsError says how it does not fit the model `name`, or that it is damaged."""
-    try:
-        tensors = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{file} is damaged or not a safetensors file ({error}); download or copy it again"
-        ) from error
-    if differences := _differences(network.state_dict(), tensors):
-        raise WeightsError(
-            f"{file} does not fit the model {name!r}: it {differences}. Name the model that the file belongs to."
-        )
-    network.load_state_dict(tensors, strict=True)
+    network.load_state_dict(read_tensors(network, file, name), strict=True)
 
 
-def _with_tuples(value: Any) -> Any:
-    """Make tuples of the lists in a value: JSON has no tuples, which frozen configurations hold."""
-    if isinstance(value, dict):
-        return {key: _with_tuples(part) for key, part in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+def read_tensors(network: nn.Module, file: Path, name: str, ignored: Collection[str] = ()) -> dict[str, Tensor]:
+    """Read the tensors of a network, which may be on the meta device, from a safetensors file whose header fits it.
+
+    The file may hold others, of the `ignored` names. Raises WeightsError as `read_weights` does.
+    """
+    with readable(file):
+        with file.open("rb") as start:
+            if (length := int.from_bytes(start.read(8), "little")) > LARGEST_HEADER:
+                raise ValueError(f"a safetensors header of {length:,} bytes is too long")
+        with safe_open(file, "pt") as opened:
+            given = {key: opened.get_slice(key) for key in sorted({*opened.keys()} - {*ignored})}
+            if differences := _differences(network.state_dict(), given):
+                raise WeightsError(
+                    f"{file} does not fit the model {name!r}: it {differences}; name the model that the file belongs to"
+                )
+            return {key: opened.get_tensor(key) for key in given}
 
 
-def _differences(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str:
-    """Say in a few words how two sets of tensors differ in names and shapes; nothing if they do not."""
-
-    def some(keys: list[str]) -> str:
-        return f"{keys[0]} and {len(keys) - 1} more" if len(keys) > 1 else keys[0]
-
-    differing = [key for key in expected if key in given and expected[key].shape != given[key].shape]
+def _differences(expected: Mapping[str, Tensor], given: Mapping[str, Any]) -> str:
+    """Say in a few words how a file's tensors differ from a network's; nothing if they do not."""
+    both = [key for key in expected if key in given]
     found = {
         "lacks": [key for key in expected if key not in given],
         "has the unknown": [key for key in given if key not in expected],
-        "has another shape for": differing,
+        "has another shape for": [key for key in both if [*expected[key].shape] != given[key].get_shape()],
+        "has another data type for": [key for key in both if given[key].get_dtype() not in FLOATS],
     }
-    return ", ".join(f"{what} {some(keys)}" for what, keys in found.items() if keys)
+    more = {what: f" and {len(keys) - 1} more" if len(keys) > 1 else "" for what, keys in found.items()}
+    return ", ".join(f"{what} {one_line(keys[0])}{more[what]}" for what, keys in found.items() if keys)
 
 
-def read_card(folder: Path) -> dict[str, Any]:
+def validated(kind: Any, values: Mapping[str, Any], **options: Any) -> Any:
+    """Make a dataclass or typed dictionary of values from JSON; ValueError says which does not fit.
+
+    Types are strict: neither a text nor a truth value is a number. `options` are pydantic's.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(values), strict=True, **options)
+    except ValidationError as error:
+        raise ValueError(_first_fault(error)) from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    what = fault["msg"].removeprefix("Value error, ")
+    return one_line(": ".join([*filter(None, [".".join(map(str, fault["loc"]))]), what[:1].lower() + what[1:]]))
+
+
+def check_file(path: Path, largest: int) -> None:
+    """Raise WeightsError unless `path` is a file of at most `largest` bytes."""
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise WeightsError(f"{path} {what}; weights are {WEIGHTS_FILE} with {CONFIG_FILE} beside it")
+    if (size := path.stat().st_size) > largest:
+        raise WeightsError(_too_large(str(path), size, largest))
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say in one sentence, as WeightsError, what goes wrong in reading a file."""
+    try:
+        yield
+    except (OSError, ValueError, RecursionError, SafetensorError, yaml.YAMLError) as error:
+        raise WeightsError(f"{path} cannot be read ({one_line(error)}); download or copy it again") from error
+
+
+def one_line(text: object) -> str:
+    """Return a short printable line of a text that may quote from a file: line breaks, terminal codes, megabytes."""
+    return " ".join("".join(char if char.isprintable() else " " for char in str(text)[:400]).split())[:200]
+
+
+def read_config(path: Path, largest: int = LARGEST[CONFIG_FILE]) -> dict[str, Any]:
+    """Return what a file of JSON, of at most `largest` bytes, holds; raises WeightsError."""
+    check_file(path, largest)
+    with readable(path):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it is not a JSON object")
+        return values
+
+
+def read_card(folder: Path) -> Card:
     """Return the front matter of the model card in `folder`, an empty dictionary where there is none."""
-    from huggingface_hub import ModelCard
-
     path = folder / CARD_FILE
-    return ModelCard.load(path).data.to_dict() if path.is_file() else {}
+    if not os.path.lexists(path):
+        return {}
+    check_file(path, LARGEST[CARD_FILE])
+    with readable(path):
+        return front_matter(path.read_text(encoding="utf-8"))
+
+
+def front_matter(card: str) -> Card:
+    """Return what the front matter of a model card states; raises ValueError or YAMLError where it cannot be read."""
+    found = FRONT_MATTER.match(card)
+    if not found:
+        return {}
+    if len(found[1]) > LARGEST_FRONT_MATTER:
+        raise ValueError(f"its front matter has more than {LARGEST_FRONT_MATTER:,} characters")
+    # The base loader makes texts of all values, and objects of none.
+    values = yaml.load(found[1], Loader=yaml.BaseLoader) or {}
+    if not isinstance(values, dict):
+        raise ValueError("its front matter is not a mapping")
+    try:  # not by way of JSON, where a value that is repeated by aliases would be written out
+        return TypeAdapter(Card).validate_python(values, strict=True)
+    except ValidationError as error:
+        raise ValueError(_first_fault(error)) from error
+
+
+def _too_large(what: str, size: int, largest: int) -> str:
+    return f"{what} has {size:,} bytes, more than the {largest:,} that are read of such a file: give another"
 
 
 def _read_folder(folder: Path, file: Path, revision: str | None = None) -> Weights:
-    config = folder / CONFIG_FILE
-    for path in (file, config):
-        if not path.is_file():
-            raise WeightsError(f"{path} does not exist; weights are {WEIGHTS_FILE} with {CONFIG_FILE} beside it")
-    try:
-        values = json.loads(config.read_text())
-        if not isinstance(values, dict):
-            raise ValueError("it is not an object")
-        model = values.pop("model", None)
-        if not isinstance(model, str | None):
-            raise ValueError("its model is not a name")
-    except ValueError as error:
+    check_file(file, LARGEST[WEIGHTS_FILE])
+    path = folder / CONFIG_FILE
+    values = read_config(path)
+    model = values.pop("model", None)
+    known = NETWORKS.names()
+    if model is not None and model not in known:
         raise WeightsError(
-            f"{config} is not valid JSON: {error}; copy it again from where the weights came from"
-        ) from error
-    return Weights(file, hashlib.sha256(file.read_bytes()).hexdigest(), values, read_card(folder), revision, model)
+            f"{path} names the model {one_line(model)!r}, which is none of {', '.join(known)}: correct that entry"
+        )
+    with readable(file), file.open("rb") as opened:
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    return Weights(file, sha256, values, read_card(folder), revision, model)
 
 
-def _download(repo: str, revision: str | None) -> Weights:
-    from huggingface_hub import snapshot_download
+def _from_hub(repo: str, revision: str | None) -> Weights:
+    folder = download(repo, revision, LARGEST)
+    return _read_folder(folder, folder / WEIGHTS_FILE, revision=folder.name)
+
+
+def download(repo: str, revision: str | None, largest: Mapping[str, int]) -> Path:
+    """Fetch those of the named files that a Hub repository holds, unless one is too large; return their folder.
+
+    `largest` gives the bytes that each may have. Raises WeightsError.
+    """
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[WEIGHTS_FILE, CONFIG_FILE, CARD_FILE]))
+        offered = HfApi().get_paths_info(repo, list(largest), revision=revision)
+    except Exception:  # without a connection, what is in the cache is taken
+        offered = []
+    for entry in offered:
+        if (size := getattr(entry, "size", 0)) > largest[entry.path]:
+            raise WeightsError(_too_large(f"{entry.path} of {repo}", size, largest[entry.path]))
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(largest)))
     except RepositoryNotFoundError as error:
         raise WeightsError(f"the Hub has no model {repo!r} that you can read: check the name, or log in") from error
     except Exception as error:  # the client's own kinds, and those of its HTTP library where a transfer breaks off
         raise WeightsError(
             f"{repo!r} cannot be had from the Hub ({type(error).__name__}) and is not in the local cache: "
-            "check the connection and the revision, or give a local .safetensors file"
+            "check the connection and the revision, or give local files"
         ) from error
-    return _read_folder(folder, folder / WEIGHTS_FILE, revision=folder.name)
 
 
 def repository(name: str, weights: str | Path = "shipped", card: str | None = None) -> dict[str, bytes]:
@@ -209,8 +331,6 @@ def repository(name: str, weights: str | Path = "shipped", card: str | None = No
     `card` replaces the text of the card beside the weights. The links in it that lead out of the folder become plain
     text. Raises WeightsError if the weights are not the model's, or the card does not say under which licence they are.
     """
-    from huggingface_hub import ModelCard
-
     _, found = load_network(name, weights)
     if found is None:
         raise WeightsError(f"{name!r} has no weights to push: it needs none")
@@ -221,9 +341,9 @@ def repository(name: str, weights: str | Path = "shipped", card: str | None = No
         card = (folder / CARD_FILE).read_text(encoding="utf-8")
     card = re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", card)
     try:
-        licensed = ModelCard(card).data.license
-    except ValueError as error:
-        raise WeightsError(f"the front matter of the card cannot be read: {error}") from error
+        licensed = front_matter(card).get("license")
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise WeightsError(f"the front matter of the card cannot be read: {one_line(error)}") from error
     if not licensed:
         raise WeightsError("the card names no license: add one to its front matter, such as 'license: apache-2.0'")
     pictures = [folder / shown for shown in re.findall(r"!\[[^\]]*\]\(([\w.-]+)\)", card)]
@@ -249,7 +369,7 @@ def push(repo: str, files: dict[str, bytes]) -> str:
         steps = [CommitOperationAdd(path, content) for path, content in files.items()]
         return str(api.create_commit(repo, steps, commit_message="Weights, configuration and card").commit_url)
     except Exception as error:  # the client's own kinds, and those of its HTTP library where a transfer breaks off
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise WeightsError(
             f"{repo} could not be written ({reason}): check the name, the connection, and the login "
             "('hf auth login', with a token that may write)"

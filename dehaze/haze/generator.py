@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from dehaze.haze.fields import random_perlin_field
 from dehaze.networks.api import residual_blocks
+from dehaze.networks.limits import Width
 
 GREY = 0.8  # the airlight where none is given
 
@@ -23,8 +24,8 @@ GREY = 0.8  # the airlight where none is given
 class GeneratorConfig:
     """Widths at 1/4, 1/8 and 1/16 of the resolution, for the encoder and for the decoder."""
 
-    encoder_widths: tuple[int, int, int] = (32, 48, 64)
-    decoder_widths: tuple[int, int, int] = (32, 48, 64)
+    encoder_widths: tuple[Width, Width, Width] = (32, 48, 64)
+    decoder_widths: tuple[Width, Width, Width] = (32, 48, 64)
 
 
 class UNet(nn.Module):

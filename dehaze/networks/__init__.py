@@ -5,7 +5,8 @@ A network is an `nn.Module` with `forward(hazy) -> restored` on tensors [B,3,H,W
 - `multiple_of`, `min_size`: the heights and widths in pixels that it accepts (the `Dehazer` pads, never the network);
 - `tile_size`: the tile's side in pixels on large photographs, or None if it must see all at once;
 - `margin`: the pixels of mirrored surroundings that keep its borders free of rings;
-- `config_class`: the dataclass that it is built from, None for a network without weights;
+- `config_class`: the dataclass that it is built from, each of whose numbers has limits, None for a network without
+  weights;
 - `restore_with_density(hazy) -> (restored, density[B,1,H,W] in [0,1])` where it knows the haze density;
 - `instruct(hazy) -> dict` where it takes more than the image: further arguments of `forward`, from a whole image of any
   size. Maps [B,C,H,W] among them are cut with the image where it is run in tiles; a `density` [B,1,H,W] in [0,1] is the

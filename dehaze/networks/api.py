@@ -6,15 +6,16 @@ is ours.
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dehaze.networks.blocks import colour_maps
 from dehaze.networks.blocks.refinement import refined
+from dehaze.networks.limits import Count, Width
 
 PATCH = 32  # px at full resolution
 
@@ -27,13 +28,17 @@ class APIConfig:
     The maps of `refined` networks are set right by `blocks.refinement`, except while they train.
     """
 
-    widths: tuple[int, int, int] = (64, 96, 112)
-    down_blocks: tuple[int, int, int] = (1, 2, 3)
-    up_blocks: tuple[int, int] = (2, 2)
-    experts: int = 2
-    heads: int = 2
+    widths: tuple[Width, Width, Width] = (64, 96, 112)
+    down_blocks: tuple[Count, Count, Count] = (1, 2, 3)
+    up_blocks: tuple[Count, Count] = (2, 2)
+    experts: Count = 2
+    heads: Annotated[int, Field(ge=1)] = 2
     importance: bool = True
     refined: bool = True
+
+    def __post_init__(self):
+        if self.widths[0] % self.heads:
+            raise ValueError(f"a width of {self.widths[0]} cannot be split into {self.heads} heads: give a multiple")
 
 
 class Prediction(NamedTuple):
@@ -153,7 +158,7 @@ def _deviation(x: Tensor, mean: Tensor, patch: int) -> Tensor:
     return (F.avg_pool2d(x.square(), patch) - mean.square()).clamp_min(1e-6).sqrt()
 
 
-class API(nn.Module, PyTorchModelHubMixin):
+class API(nn.Module):
     """Remove haze by a map of the colours that follows the haze, with most effort where it is dense.
 
     `J = I + K·(I − ½) − B`, where K (3×3) and B (3) change slowly over the image and with the pixel's dark channel

@@ -8,10 +8,10 @@ layers and the forms of both instructions are ours.
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
+from pydantic import AfterValidator, Field, ValidationInfo
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +19,7 @@ from dehaze.errors import WeightsError
 from dehaze.networks.blocks.rows import by_rows
 from dehaze.networks.blocks.ss2d import SS2D
 from dehaze.networks.blocks.window_attention import WindowAttention
+from dehaze.networks.limits import Count, Width
 
 if TYPE_CHECKING:
     from dehaze.density import HazeDensity
@@ -27,6 +28,17 @@ HEAD = 24  # channels for each head of the state-space model
 HAZE_MARGIN = 0.02  # from 0 and 1, that the density keeps: its logit stays within ±3.9
 Mix = Literal["local", "global", "sum", "density", "full"]
 INSTRUCTIONS = {"density": ("density",), "full": ("density", "embedding")}  # what CLIP has to say for a mix
+WholeHeads = Annotated[Width, Field(multiple_of=HEAD)]
+
+
+def _chosen_by_the_caller(clip: str, info: ValidationInfo) -> str:
+    """Return the CLIP model that the caller chose: a file of somebody else's must not choose what is loaded next."""
+    chosen = info.context["clip"]
+    if chosen is None and clip != "shipped":
+        raise WeightsError(
+            "the configuration names a CLIP model other than the shipped one: name one yourself, by the argument clip"
+        )
+    return chosen or clip
 
 
 @dataclass(frozen=True)
@@ -38,10 +50,10 @@ class CLIPHazeConfig:
     or CAM in full; the first three need no CLIP.
     """
 
-    widths: tuple[int, int, int] = (24, 48, 96)
-    blocks: tuple[int, int, int, int, int] = (2, 2, 4, 2, 2)
-    clip: str = "shipped"
-    embedding: int = 128
+    widths: tuple[WholeHeads, WholeHeads, WholeHeads] = (24, 48, 96)
+    blocks: tuple[Count, Count, Count, Count, Count] = (2, 2, 4, 2, 2)
+    clip: Annotated[str, AfterValidator(_chosen_by_the_caller), Field(validate_default=True)] = "shipped"
+    embedding: Width = 128
     mix: Mix = "full"
 
 
@@ -118,7 +130,7 @@ class SkipFusion(nn.Module):
         return torch.lerp(skip, x, weight)
 
 
-class CLIPHaze(nn.Module, PyTorchModelHubMixin):
+class CLIPHaze(nn.Module):
     """Remove haze by local and global context, mixed at every pixel as a CLIP model sees the haze.
 
     A U-Net of five stages at 1/2, 1/4 and 1/8 of the resolution, each of blocks in which window attention and a

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,7 +62,7 @@ class ATTDRN(nn.Module):
         return x + torch.sigmoid(self.out(y))
 
 
-class DRACO(nn.Module, PyTorchModelHubMixin):
+class DRACO(nn.Module):
     """Remove haze in two steps, each a map K of the image: `J = clip(K·I − K + 1)`, as in AOD-Net.
 
     DDIRB, three inverted residuals with squeeze and excitation, gives K₁ and so J₁; ATTDRN, dilated convolutions with

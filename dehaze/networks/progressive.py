@@ -7,28 +7,30 @@ and that together they close the gap between hazy and clear by steps; every laye
 import math
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar, Generic, TypeVar
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dehaze.networks.blocks.guided_filter import follow
+from dehaze.networks.limits import Width
+
+Backbone = TypeVar("Backbone")
 
 
 @dataclass(frozen=True)
-class ProgressiveConfig:
+class ProgressiveConfig(Generic[Backbone]):
     """Rounds of the backbone, width of the pre-restoration, and the backbone's own configuration.
 
-    `backbone` is that of the backbone's class, a dictionary of its fields, or None for its defaults. Make `width` a
-    multiple of 16: with others the gradients of dilated convolutions in bfloat16 are wrong on CPUs (oneDNN, seen with
-    torch 2.15).
+    `backbone` is that of the backbone's class, or None for its defaults. Make `width` a multiple of 16: with others the
+    gradients of dilated convolutions in bfloat16 are wrong on CPUs (oneDNN, seen with torch 2.15).
     """
 
-    rounds: int = 2
-    width: int = 32
-    backbone: Any = None
+    rounds: Annotated[int, Field(ge=1, le=6)] = 2  # the image is padded to multiples that double with each
+    width: Width = 32
+    backbone: Backbone | None = None
 
 
 class Context(nn.Module):
@@ -85,7 +87,7 @@ class Gate(nn.Module):
         return first + share * (second - first)
 
 
-class Progressive(nn.Module, PyTorchModelHubMixin):
+class Progressive(nn.Module):
     """Remove haze by steps around an exchangeable network, the backbone.
 
     PRM gives a first result J₀. Then the backbone restores a gated mix of the hazy image and J₀ in T rounds, with the
@@ -105,10 +107,8 @@ class Progressive(nn.Module, PyTorchModelHubMixin):
         if self.backbone_class.config_class is None:
             self.backbone = self.backbone_class()
         else:
-            given = config.backbone or {}
-            own = self.backbone_class.config_class(**given) if isinstance(given, dict) else given
-            self.backbone = self.backbone_class(own)
-            config = replace(config, backbone=own)
+            self.backbone = self.backbone_class(config.backbone)
+            config = replace(config, backbone=self.backbone.config)
         self.config = config
         # PRM works at 1/2, the gates at 1/4 of the resolution.
         coarsest = 2 ** (config.rounds - 1)
@@ -147,4 +147,5 @@ class Progressive(nn.Module, PyTorchModelHubMixin):
 def progressive(backbone: type[nn.Module]) -> type[Progressive]:
     """Return the progressive framework around a class of networks."""
     about = {"__doc__": Progressive.__doc__, "__module__": Progressive.__module__, "backbone_class": backbone}
+    about["config_class"] = ProgressiveConfig[backbone.config_class]
     return type(f"Progressive{backbone.__name__}", (Progressive,), about)

@@ -7,11 +7,11 @@ import torch
 from huggingface_hub import constants
 
 from dehaze.errors import WeightsError
-from dehaze.hub import load_network, save_weights
+from dehaze.hub import LARGEST, load_network, save_weights
 from dehaze.networks.api import API, APIConfig
 from tests.hub import HubServer, impatient
 
-TINY = APIConfig(widths=(8, 8, 8, 8), down_blocks=(1, 1, 1, 1), up_blocks=(1, 1, 1))
+TINY = APIConfig(widths=(8, 8, 8), down_blocks=(1, 1, 1), up_blocks=(1, 1))
 CARD = "---\nlicense: apache-2.0\ndatasets: [clear-photographs]\n---\n# A card\n"
 
 
@@ -59,6 +59,14 @@ def test_other_files_of_the_repository_are_left_there(hub):
     hub.put("model", "org/tiny", {"pytorch_model.bin": b"a pickle"})
     load_network("api", "org/tiny")
     assert not any("pytorch_model.bin" in request for request in downloads(hub))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "README.md"])
+def test_what_is_too_large_is_not_fetched(hub, monkeypatch, name):
+    monkeypatch.setitem(LARGEST, name, 10)
+    with pytest.raises(WeightsError, match=f"{name} of org/tiny has .* bytes, more than the 10"):
+        load_network("api", "org/tiny")
+    assert not downloads(hub)
 
 
 def test_an_unknown_hub_model_is_explained(hub):

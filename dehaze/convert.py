@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
-from torch import nn
+from torch import Tensor, nn
 
 from dehaze.errors import DehazeError, OutputError, WeightsError
-from dehaze.hub import CONFIG_FILE, save_weights
+from dehaze.hub import CONFIG_FILE, one_line, save_weights
+
+if TYPE_CHECKING:
+    import h5py
 
 console = Console(soft_wrap=True, highlight=False)
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -40,42 +43,75 @@ def draco_layers() -> dict[str, str]:
     return layers | {name: numbered("conv2d", number) for number, name in enumerate([*wide, "head1", "head2"], 7)}
 
 
-def draco_from_keras(layers: Mapping[str, Any]) -> nn.Module:
+class KerasFile:
+    """The arrays of an open Keras `.weights.h5` file, by path.
+
+    HDF5 can also take values from other files, decompress them, or make them up; Keras does none of this, and such
+    arrays are refused before any value is read.
+    """
+
+    def __init__(self, file: "h5py.File"):
+        self._file = file
+
+    def __getitem__(self, path: str) -> "h5py.Dataset":
+        import h5py
+
+        node = self._file
+        for name in path.split("/"):
+            if not isinstance(node, h5py.Group) or not node.id.links.exists(name.encode()):
+                raise KeyError(path)
+            if node.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+                raise WeightsError(f"{path} lies behind a link, and links are not followed: save the model again")
+            node = node[name]
+        if not isinstance(node, h5py.Dataset):
+            raise WeightsError(f"{path} is not an array: this is not a file of Keras weights")
+        stored = node.id.get_create_plist()
+        if stored.get_layout() not in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT) or stored.get_external_count():
+            raise WeightsError(f"{path} is in chunks or another file, where Keras puts none: save the model again")
+        if node.id.get_storage_size() < node.nbytes:
+            raise WeightsError(f"{path} claims more values than the file holds: download or copy it again")
+        return node
+
+
+def draco_from_keras(layers: KerasFile | Mapping[str, np.ndarray]) -> nn.Module:
     """Build DRACO with the weights of the authors' Keras model.
 
     `layers` maps `layers/NAME/vars/0` to the kernel of each Keras layer and `…/1` to its bias, as a `.weights.h5` file
-    of Keras 3 does. Raises WeightsError that names the first one missing or of another shape.
+    of Keras 3 does. Raises WeightsError that names the first one missing or of another shape or data type, before any
+    is read.
     """
     from dehaze.networks.draco import DRACO
 
     network = DRACO()
-    expected, tensors = network.state_dict(), {}
+    tensors, fitting = network.state_dict(), []
     for ours, theirs in draco_layers().items():
         for number, kind in enumerate(("weight", "bias")):
             path = f"layers/{theirs}/vars/{number}"
             try:
-                values = np.asarray(layers[path][()], np.float32)
+                values = layers[path]
             except KeyError:
                 raise WeightsError(f"there is no {path}: this is not a file of DRACO's Keras weights") from None
-            key = f"{ours}.{kind}"
-            tensor = torch.from_numpy(_from_keras(values, depthwise=theirs.startswith("depthwise")))
-            if tensor.shape != expected[key].shape:
-                raise WeightsError(f"{path} has the shape {values.shape}: this is not a file of DRACO's Keras weights")
-            tensors[key] = tensor
-    network.load_state_dict(tensors, strict=True)
+            target = _as_in_keras(tensors[f"{ours}.{kind}"], theirs)
+            if values.shape != target.shape or values.dtype != np.float32:
+                found = one_line(f"the shape {values.shape} of {values.dtype}")
+                raise WeightsError(f"{path} has {found}: this is not a file of DRACO's Keras weights")
+            fitting.append((target, values))
+    for target, values in fitting:
+        target.copy_(torch.from_numpy(values[()]))
     return network.eval()
 
 
-def _from_keras(values: np.ndarray, *, depthwise: bool) -> np.ndarray:
-    """Reorder a bias, a dense kernel (in, out), or a convolution's (height, width, in, out) as torch has it."""
-    if values.ndim == 2:  # dense, which here is a 1×1 convolution
-        values = values[None, None]
-    if values.ndim == 4:  # a depthwise kernel is (height, width, channel, 1)
-        values = values.transpose((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
-    return np.ascontiguousarray(values)
+def _as_in_keras(tensor: Tensor, layer: str) -> Tensor:
+    """View a bias, a dense kernel, which here is a 1×1 convolution, or a convolution's as Keras lays it out."""
+    if tensor.ndim == 1:
+        return tensor
+    if layer.startswith("dense"):
+        return tensor[:, :, 0, 0].T  # (in, out)
+    # (height, width, in, out), or (height, width, channel, 1)
+    return tensor.permute(2, 3, 0, 1) if layer.startswith("depthwise") else tensor.permute(2, 3, 1, 0)
 
 
-CONVERTERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {"draco": draco_from_keras}
+CONVERTERS: dict[str, Callable[[KerasFile], nn.Module]] = {"draco": draco_from_keras}
 
 
 def read_keras(name: str, file: Path) -> nn.Module:
@@ -89,11 +125,17 @@ def read_keras(name: str, file: Path) -> nn.Module:
         import h5py
     except ImportError:
         raise WeightsError("reading Keras weights needs h5py: pip install h5py, and start again") from None
+    if not file.is_file():
+        raise WeightsError(f"{file} cannot be read as a Keras .weights.h5 file: there is no such file")
     try:
-        with h5py.File(file) as layers:
-            return CONVERTERS[name](layers)
-    except OSError as error:
-        raise WeightsError(f"{file} cannot be read as a Keras .weights.h5 file ({error})") from error
+        with h5py.File(file, "r") as opened:
+            return CONVERTERS[name](KerasFile(opened))
+    except WeightsError:
+        raise
+    except Exception as error:  # of a damaged file the library raises whatever its part of it can
+        raise WeightsError(
+            f"{file} cannot be read as a Keras .weights.h5 file ({one_line(error)}): download or copy it again"
+        ) from error
 
 
 def convert(

@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache
 from itertools import takewhile
 from pathlib import Path
 from threading import Lock, Thread
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 try:  # there on a ZeroGPU Space, where it must come before torch
@@ -95,7 +95,7 @@ class Result:
 
     @cached_property
     def scores_before(self) -> quality.Scores:
-        return quality.measure(self.before) | {quality.DENSITY: self.density}
+        return measured(self.before) | {quality.DENSITY: self.density}
 
 
 allowance = Allowance(ALLOWED, ALLOWED_SECONDS)
@@ -143,17 +143,21 @@ def infer_clip(model: str, clip: video.Clip, target: Path, strength: float, visi
     yield from video.restore(clip, target, dehazer(model), strength, turn=lambda: turns(visitor))
 
 
-@contextmanager
 def restored(
-    model: str, given: Callable[[], Path | bytes], strength: float, request: gr.Request | None
-) -> Iterator[tuple[image.Photo, dehaze.Restoration]]:
-    """Wait for the visitor's turn and restore a file or its bytes; give the photograph and its restoration.
+    model: str,
+    given: Callable[[], Path | bytes],
+    strength: float,
+    request: gr.Request | None,
+    finish: Callable[[image.Photo, dehaze.Restoration], Any],
+) -> Any:
+    """Restore a file, or its bytes, when the visitor's turn comes; return what `finish` makes of the photograph and it.
 
-    The turn lasts as long as the context, so that the memory holds one photograph. Raises DehazeError if the visitor
-    has had enough, or the file is no photograph that the page takes.
+    The turn ends when nothing of the photograph's size is left, so that the memory holds one at a time. Raises
+    DehazeError if the visitor has had enough, or the file is no photograph that the page takes.
     """
     who = visitor(request)
-    with turns(who):
+
+    def work() -> Any:
         source = given()
         width, height = image.size(source)
         if min(height, width) < MIN_SIDE:
@@ -163,7 +167,10 @@ def restored(
         if taken <= MAX_MEGAPIXELS:  # else it is refused next
             allowance.take(who, {"photographs": 1, "megapixels": taken, "seconds of work": seconds(model, taken)})
         photo = image.read(source, max_megapixels=MAX_MEGAPIXELS)
-        yield photo, infer(model, photo, strength)
+        return finish(photo, infer(model, photo, strength))
+
+    with turns(who):
+        return work()
 
 
 def seconds(model: str, megapixels: float) -> float:
@@ -184,7 +191,12 @@ def explained(title: str, path: Path) -> Iterator[None]:
             yield
     except (DehazeError, ValueError) as error:
         message = for_visitors(str(error).replace(str(path), path.name))
-        raise gr.Error(html.escape(message, quote=False), 30, title=title, print_exception=False) from None
+        raise refusal(f"{title}. {html.escape(message, quote=False)}") from None
+
+
+def refusal(message: str) -> gr.Error:
+    """Return a message for the visitor; gradio shows no titles."""
+    return gr.Error(message, 30, print_exception=False)
 
 
 def for_visitors(message: str) -> str:
@@ -200,9 +212,9 @@ def uploaded(upload: Any, what: str) -> Path:
     That it is one of the page's own files is looked at by the door.
     """
     if not upload:
-        raise gr.Error(f"There is no {what} yet. Add one first.", title=f"No {what}", print_exception=False)
+        raise refusal(f"There is no {what} yet. Add one first.")
     if not (isinstance(upload, dict) and isinstance(path := upload.get("path"), str)):
-        raise gr.Error(f"This {what} was not uploaded as a file.", title=f"No {what}", print_exception=False)
+        raise refusal(f"This {what} was not uploaded as a file.")
     return Path(path)
 
 
@@ -210,8 +222,7 @@ def chosen(value: Any, offered: Collection[Any], what: str) -> Any:
     """Return a choice. Raises gr.Error if it is none of what the page offers: not every event's inputs are checked."""
     if isinstance(value, str) and value in offered:
         return value
-    message = f"The {what} is one of {', '.join(map(str, offered))}; this is none of them."
-    raise gr.Error(message, title=f"Unknown {what}", print_exception=False)
+    raise refusal(f"The {what} is one of {', '.join(map(str, offered))}; this is none of them.")
 
 
 def chosen_model(value: Any, steady: bool = False) -> str:
@@ -222,8 +233,7 @@ def chosen_strength(value: Any) -> float:
     """Return a strength. Raises gr.Error if it is no number between 0 and 1."""
     if isinstance(value, int | float) and 0 <= value <= 1:
         return float(value)
-    message = "The strength is a number between 0, which keeps the photograph, and 1, which restores it in full."
-    raise gr.Error(message, title="Unknown strength", print_exception=False)
+    raise refusal("The strength is a number between 0, which keeps the photograph, and 1, which restores it in full.")
 
 
 def megapixels(photo: image.Photo) -> float:
@@ -280,7 +290,8 @@ class Shown:
 
 def restore_for_screen(path: Path, model: str, request: gr.Request | None) -> Shown:
     """Restore a photograph in full; nothing of its size stays in memory."""
-    with restored(model, lambda: path, 1.0, request) as (photo, restoration):
+
+    def shown(photo: image.Photo, restoration: dehaze.Restoration) -> Shown:
         return Shown(
             before=preview(photo, PREVIEW_SIDE),
             after=preview(restoration.photo, PREVIEW_SIDE),
@@ -289,6 +300,8 @@ def restore_for_screen(path: Path, model: str, request: gr.Request | None) -> Sh
             megapixels=megapixels(photo),
             seconds=restoration.seconds,
         )
+
+    return restored(model, lambda: path, 1.0, request, shown)
 
 
 def reduced_density(density: np.ndarray | None) -> np.ndarray | None:
@@ -310,7 +323,7 @@ def score(result: Result | None, strength: Any) -> str:
         return gr.skip()
     after = Image.blend(result.before, result.after, chosen_strength(strength))
     left = None if result.density is None else mean(optional(haze_density, after, result.model))
-    scores = quality.measure(after) | {quality.DENSITY: left}
+    scores = measured(after) | {quality.DENSITY: left}
     words = ""
     if left is not None:
         old, new = quality.in_words(result.density), quality.in_words(left)
@@ -325,6 +338,12 @@ def haze_density(picture: Image.Image, model: str) -> np.ndarray | None:
         if teller := haze_teller():
             return teller.map(photo.tensor())[0, 0].numpy()
         return infer(model, photo).density
+
+
+def measured(picture: Image.Image) -> quality.Scores:
+    """Score a picture, one at a time; without scores where that fails."""
+    with scoring:
+        return optional(quality.measure, picture) or dict.fromkeys(quality.METRICS)
 
 
 def mean(density: np.ndarray | None) -> float | None:
@@ -364,7 +383,7 @@ def compare(upload: Any, models: Any, request: gr.Request | None) -> Iterator[li
     """Restore one photograph by several models; give the table, and a pair to compare for each model on offer."""
     path, offered = uploaded(upload, "photograph"), [name for _, name in model_choices()]
     if not models or not isinstance(models, list):
-        raise gr.Error("There is no model yet. Choose one or more.", title="No model", print_exception=False)
+        raise refusal("There is no model yet. Choose one or more.")
     models = list(dict.fromkeys(map(chosen_model, models)))
     pairs: dict[str, Any] = {name: gr.ImageSlider(None, visible=False) for name in offered}
     rows: list[quality.Row] = []
@@ -374,11 +393,11 @@ def compare(upload: Any, models: Any, request: gr.Request | None) -> Iterator[li
             found = restore_for_screen(path, name, request)
             if not rows:
                 common = mean(optional(haze_density, found.before, name)) if haze_teller() else None
-                rows.append(quality.Row("photograph", quality.measure(found.before)))
+                rows.append(quality.Row("photograph", measured(found.before)))
                 before_file = saved(found.before, f"{path.stem}_before.png")
             density = mean(found.density) if common is None else common  # else each model has its own estimate
             left = None if density is None else mean(optional(haze_density, found.after, name))
-            scores = quality.measure(found.after) | {quality.DENSITY: left}
+            scores = measured(found.after) | {quality.DENSITY: left}
             rows.append(quality.Row(name, scores, density, found.seconds))
             pair = before_file, saved(found.after, f"{path.stem}_{name}.png")
         pairs = dict.fromkeys(offered, gr.skip()) | {name: gr.ImageSlider(pair, visible=True)}
@@ -399,7 +418,7 @@ def restore_batch(uploads: Any, model: Any, strength: Any, form: Any, request: g
         yield status(sources, outcomes), gr.DownloadButton("Download all", interactive=False)
         results = batch.restore(
             takewhile(lambda _: not stop_batch.asked(request), sources),
-            lambda given: restored(model, given, strength, request), target, FORMATS[form], LIMITS,
+            lambda given, finish: restored(model, given, strength, request, finish), target, FORMATS[form], LIMITS,
         )  # fmt: skip
         try:
             for outcome in results:
@@ -470,7 +489,8 @@ def restore_video(upload: Any, model: Any, strength: Any, request: gr.Request | 
                     yield bar(done, max(done, clip.count), words), gr.skip()
     finally:
         stop_video.end(request)
-    yield bar(done, done, f"{done} frames restored in {time.perf_counter() - began:.0f} s"), target
+    cut = f" The clip is cut short: its header promises {clip.count} frames." if clip.truncated else ""
+    yield bar(done, done, f"{done} frames restored in {time.perf_counter() - began:.0f} s.{cut}"), target
 
 
 def restore_as(record: Record, path: Path) -> Image.Image | None:
@@ -499,21 +519,26 @@ def remove_haze(photo: dict | None, model: str, strength: float, request: gr.Req
     """
     path, model, strength = uploaded(photo, "photograph"), chosen_model(model), chosen_strength(strength)
     with explained("This photograph cannot be restored", path):
-        return restore_for_program(path, model, strength, request)
+        file, density, facts, pair = restore_for_program(path, model, strength, request)
+    scores = {when: measured(picture) for when, picture in zip(("before", "after"), pair, strict=True)}
+    return str(file), density and str(density), facts | scores
 
 
 def restore_for_program(
     path: Path, model: str, strength: float, request: gr.Request | None
-) -> tuple[str, str | None, dict]:
-    with restored(model, lambda: path, strength, request) as (photo, restoration):
+) -> tuple[Path, Path | None, dict[str, Any], tuple[Image.Image, Image.Image]]:
+    """Restore a photograph to a file; return it, the haze density, facts, and copies before and after to be scored."""
+
+    def written(photo: image.Photo, restoration: dehaze.Restoration) -> tuple:
         file = restoration.save(in_cache(output_name(path.name, photo)))
-        before, after = preview(photo, PREVIEW_SIDE), preview(restoration.photo, PREVIEW_SIDE)
         density = None
         if restoration.density is not None:
             pixels = (restoration.density * 255).round().astype(np.uint8)
-            density = str(saved(Image.fromarray(pixels), f"{path.stem}_haze_density.png"))
+            density = saved(Image.fromarray(pixels), f"{path.stem}_haze_density.png")
         facts = {"model": model, "strength": strength, "seconds": restoration.seconds, "megapixels": megapixels(photo)}
-    return str(file), density, facts | {"before": quality.measure(before), "after": quality.measure(after)}
+        return file, density, facts, (preview(photo, PREVIEW_SIDE), preview(restoration.photo, PREVIEW_SIDE))
+
+    return restored(model, lambda: path, strength, request, written)
 
 
 # The page
@@ -579,6 +604,10 @@ footer .divider { display: none; }
 .scores .better { color: #15803d; } .dark .scores .better { color: #4ade80; }
 .scores .worse { color: #b45309; } .dark .scores .worse { color: #fbbf24; }
 #clip [aria-label^=Trim] { display: none; } /* it would fetch a program from elsewhere */
+#clip.unplayable video, #clip.unplayable .controls { display: none; }
+#clip.unplayable .video-container::after { position: absolute; inset: 0; display: grid; place-items: center;
+  padding: 2rem; text-align: center; color: var(--body-text-color-subdued);
+  content: "This browser cannot play the clip. It can be restored all the same."; }
 #frames { min-height: 3.25rem; } /* what comes below does not jump */
 @media (min-width: 641px) { #scores { min-height: 26rem; } }
 @media (max-width: 640px) {
@@ -639,6 +668,12 @@ SCRIPT = """() => {
     clearTimeout(still);
     still = setTimeout(show, 250);
   };
+  for (const kind of ['error', 'loadeddata'])
+    document.addEventListener(kind, event => {
+      if (!event.target.matches?.('#clip video')) return;
+      document.querySelector('#clip').classList.toggle('unplayable', kind === 'error');
+      if (kind === 'error') event.stopPropagation(); // the hint above says more than the alarm that would follow
+    }, true);
   new MutationObserver(changed).observe(document.body, {childList: true, subtree: true});
   look();
 }"""
@@ -861,9 +896,9 @@ def legend() -> str:
     return f"<div id='legend'>clear air{bar}thick haze</div>"
 
 
-def launch(results: Path = RESULTS, **options: Any) -> gr.Blocks:
+def launch(results: Path = RESULTS, folder: PageFolder | None = None, **options: Any) -> gr.Blocks:
     """Build the page and serve it, behind its door; `options` go to gradio's launch."""
-    folder = PageFolder()
+    folder = folder or PageFolder()
     folder.open()
     folder.keep_swept(KEPT_SECONDS, SWEEP_SECONDS)
     page = build(results)
@@ -897,7 +932,7 @@ def warm_up() -> None:
         with turns(""):
             infer(model, image.read(picture))
     optional(haze_density, picture, model)
-    optional(quality.measure, picture)
+    measured(picture)
 
 
 def free_port() -> int | None:
@@ -912,7 +947,14 @@ def free_port() -> int | None:
         sys.exit(f"GRADIO_SERVER_PORT is {asked}, and this port cannot be had ({error}). Choose another, such as 7861.")
 
 
+def end(folder: PageFolder) -> NoReturn:
+    """Empty the temporary folder and end the process at once: threads that compute would make it abort."""
+    folder.close()
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # which empties the temporary folder
+    port, folder = free_port(), PageFolder()
+    signal.signal(signal.SIGTERM, lambda *_: end(folder))
     keep_freed_memory()
-    launch(server_port=free_port())
+    launch(folder=folder, server_port=port)

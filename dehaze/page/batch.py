@@ -6,7 +6,6 @@ unpacked to disk: neither names that climb out of a folder nor bombs do harm.
 
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,26 +84,32 @@ def _members(path: Path) -> list[Source]:
     return [Source(name(member), path, member) for member in archive.members(path)]
 
 
+Saved = tuple[Path, float, float]  # a result on disk, its megapixels, and the seconds in the network
+
+
 def restore(
     sources: Iterable[Source],
-    restorer: Callable[[Callable[[], Path | bytes]], AbstractContextManager[tuple[image.Photo, Restoration]]],
+    restorer: Callable[[Callable[[], Path | bytes], Callable[[image.Photo, Restoration], Saved]], Saved],
     target: Path,
     suffix: str | None = None,
     limits: Limits = Limits(),
 ) -> Iterator[Outcome]:
     """Restore photographs one by one into the zip archive `target`, and give the outcome of each as it is there.
 
-    `restorer` takes a function that returns a file or its bytes; its context, in which the result is encoded, yields
-    the photograph and its restoration. What fails does not stop the rest, a full disk neither. The archive is whole
-    once the iterator is done or closed.
+    `restorer` takes a function that returns a file or its bytes, and one that makes of the photograph and its
+    restoration what it returns. What fails does not stop the rest, a full disk neither. The archive is whole once the
+    iterator is done or closed.
     """
     written: set[str] = set()
 
-    def restored(source: Source) -> tuple[Path, float, float]:
+    def restored(source: Source) -> Saved:
         """Restore one to a file; nothing of its size stays in memory."""
-        with restorer(partial(source.file, limits)) as (photo, restoration):
+
+        def save(photo: image.Photo, restoration: Restoration) -> Saved:
             name = claim(Path(output_name(source.name, photo, suffix)), written)
             return restoration.save(folder / name), photo.pixels[..., 0].size / 1e6, restoration.seconds
+
+        return restorer(partial(source.file, limits), save)
 
     with _Archive(target) as results, TemporaryDirectory(dir=target.parent) as unpacked:
         folder = Path(unpacked)

@@ -162,14 +162,18 @@ class Door:
         return {**scope, "headers": [*headers, (b"content-length", str(len(body)).encode())]}, replay
 
     def _check_files(self, value: Any) -> Any:
-        """Return a value of JSON without addresses to fetch from; raise Refused for a file that is not here."""
+        """Return a value of JSON whose files are the page's, marked as gradio marks files, without addresses to fetch.
+
+        Raises Refused for a file that is not here.
+        """
         if isinstance(value, list):
             return [self._check_files(part) for part in value]
         if not isinstance(value, dict):
             return value
         if isinstance(path := value.get("path"), str):
             self._check(path)
-        return {key: self._check_files(part) for key, part in value.items() if not (key == "url" and "path" in value)}
+            return {"path": path, "orig_name": Path(path).name, "meta": {"_type": "gradio.FileData"}}
+        return {key: self._check_files(part) for key, part in value.items()}
 
 
 async def _read(receive: Receive) -> bytes:

@@ -1,6 +1,5 @@
 import io
 import zipfile
-from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -13,11 +12,10 @@ from dehaze.errors import ImageError
 from dehaze.page import batch
 
 
-@contextmanager
-def inverted(given, max_megapixels=60):
+def inverted(given, finish, max_megapixels=60):
     """Restore by a rule that is easy to check."""
     photo = image.read(given(), max_megapixels=max_megapixels)
-    yield photo, Restoration(photo.with_tensor(1 - photo.tensor()), None, 0.25, "inverse")
+    return finish(photo, Restoration(photo.with_tensor(1 - photo.tensor()), None, 0.25, "inverse"))
 
 
 def encoded(colour, suffix="PNG", size=(8, 6)):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,7 +21,7 @@ from bench.errors import BenchError, RunError
 from bench.metrics import Metric, MetricError
 from bench.prepare import prepare
 from bench.processes import Processes, join
-from bench.record import Method, Record, Row, Summary
+from bench.record import Method, Record, Row, Summary, complaints
 from bench.report.cli import compare, report
 from bench.restorers import Model, Predictions
 from dehaze.errors import DehazeError
@@ -267,8 +268,9 @@ def _clean_errors() -> Iterator[None]:
     """Turn errors raised on purpose into one line and exit code 2; Ctrl-C into a word on how to go on."""
     try:
         yield
-    except (BenchError, DehazeError, MetricError) as error:
-        err.print(f"[red]error:[/red] {escape(str(error))}")
+    except (BenchError, DehazeError, MetricError, ValidationError) as error:
+        text = complaints(error) if isinstance(error, ValidationError) else str(error)  # of what a record would say
+        err.print(f"[red]error:[/red] {escape(text)}")
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         err.print("Stopped. What is done is kept: the same command continues where it was.")
@@ -288,9 +290,10 @@ def _dataset(spec: str, **options: Any) -> datasets.Dataset:
 
 def _load(model: str, weights: str, device: str | None, method: str | None) -> Model:
     try:
-        return Model(dehaze.load(model, weights, device), method)
+        dehazer = dehaze.load(model, weights, device)
     except ValueError as error:  # a device that is not there
         raise RunError(str(error)) from None
+    return Model(dehazer, method)
 
 
 def _metrics(

@@ -1,7 +1,8 @@
 """The result record: one JSON file a method × data set × protocol, per-image values in a Parquet file beside it.
 
 Reading a record needs neither torch nor a model. Both files carry a hash of what they hold, so that a byte that changed
-since they were written is noticed and never becomes a number in a table.
+since they were written is noticed and never becomes a number in a table. Strangers write records too: what is read is
+bounded, and names are names.
 """
 
 import hashlib
@@ -11,24 +12,50 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
+from bench import parquet
 from bench.errors import RecordError
 
 SCHEMA = 2
 RESULTS = Path(__file__).resolve().parent.parent / "leaderboard" / "results"  # the project's own records
+
+# More than any record needs, and little enough to be read in seconds, whatever the bytes are.
+MOST_BYTES = {".json": 2_000_000, ".parquet": 4_000_000}
+MOST_METRICS = 50
+_LARGEST = 1e18  # of finite numbers; sums of them stay finite
 
 # A record holds finite numbers alone; what has no value is None (null), what is infinite is counted.
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 # A row may hold an infinite PSNR, which JSON has no number for: it becomes the string "Infinity".
 _ROW = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
 
-Count = Annotated[int, Field(ge=0)]
-Name = Annotated[str, Field(min_length=1)]
+
+def _check_name(name: str) -> str:
+    if not name.isprintable() or name != name.strip():
+        raise PydanticCustomError("name", "Name should have no characters that cannot be seen, and no spaces around it")
+    return name
+
+
+def _check_time(text: str) -> str:
+    datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
+    return text
+
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_name)]
+Text = Annotated[str, Field(max_length=1000)]
+Texts = Annotated[tuple[Annotated[str, Field(max_length=100)], ...], Field(max_length=100, fail_fast=True)]
+Id = Annotated[str, Field(max_length=4096)]  # of an image: its path without suffix
+# ISO 8601, UTC
+Time = Annotated[str, Field(pattern=r"^[0-9]{4}(-[0-9]{2}){2}T([0-9]{2}:){2}[0-9]{2}Z$"), AfterValidator(_check_time)]
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -37,12 +64,12 @@ class Method:
 
     name: Name
     source: Literal["model", "predictions"] = "model"
-    revision: str | None = None  # of the model's weights; of predictions, the hash of their bytes
-    weights_sha256: str | None = None
+    revision: Text | None = None  # of the model's weights; of predictions, the hash of their bytes
+    weights_sha256: Text | None = None
     parameters: Count | None = None
-    license: str | None = None
-    paper: str | None = None
-    trained_on: tuple[str, ...] = ()
+    license: Text | None = None
+    paper: Text | None = None
+    trained_on: Texts = ()
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -52,7 +79,7 @@ class DatasetInfo:
     name: Name
     samples: Count
     pairs: Count
-    fingerprint: str
+    fingerprint: Text
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -64,13 +91,13 @@ class Summary:
     counted and left out of it.
     """
 
-    mean: float | None
-    low: float | None
-    high: float | None
+    mean: Number | None
+    low: Number | None
+    high: Number | None
     count: Count
     infinite: Count = 0
     direction: Literal["up", "down"]
-    unit: str = ""
+    unit: Annotated[str, Field(max_length=50)] = ""
     reference: bool
 
 
@@ -78,8 +105,8 @@ class Summary:
 class Failure:
     """What went wrong with one image: `stage` is read, restore or the name of a metric."""
 
-    id: str
-    stage: str
+    id: Id
+    stage: Text
     reason: str
 
 
@@ -87,10 +114,10 @@ class Failure:
 class Speed:
     """How long the model took for an image of the median size, and on what."""
 
-    seconds_median: float
-    megapixels_median: float
-    device: str
-    dtype: str
+    seconds_median: Number
+    megapixels_median: Number
+    device: Text
+    dtype: Text
     threads: Count
 
 
@@ -107,14 +134,14 @@ class Record:
     method: Method
     dataset: DatasetInfo
     protocol: Name
-    metrics: dict[str, Summary]
-    failures: tuple[Failure, ...] = ()
-    tiled: dict[str, Count] = Field(default_factory=dict)
-    contaminated: tuple[str, ...] | None = None
+    metrics: Annotated[dict[Name, Summary], Field(max_length=MOST_METRICS)]
+    failures: Annotated[tuple[Failure, ...], Field(fail_fast=True)] = ()
+    tiled: dict[Id, Count] = Field(default_factory=dict)
+    contaminated: Texts | None = None
     speed: Speed | None = None
-    environment: dict[str, str] = Field(default_factory=dict)
-    key: str = ""  # hash of everything that decides the values; a run is reused only where it is the same
-    created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]  # ISO 8601, UTC
+    environment: Annotated[dict[Text, Text], Field(max_length=200)] = Field(default_factory=dict)
+    key: Text = ""  # hash of everything that decides the values; a run is reused only where it is the same
+    created: Time
 
     @property
     def stem(self) -> str:
@@ -141,10 +168,10 @@ class Row:
     `tile` is the side of the tiles in pixels if memory did not suffice for restoring it as the model does.
     """
 
-    id: str
+    id: Id
     width: Count | None = None
     height: Count | None = None
-    seconds: float | None = None
+    seconds: Number | None = None
     tile: Count | None = None
     failures: tuple[Failure, ...] = ()
     values: dict[str, float] = Field(default_factory=dict)
@@ -165,16 +192,13 @@ def stem(method: str, dataset: str, protocol: str) -> str:
 def read(path: str | Path) -> Record:
     """Read a record of this schema or an earlier one.
 
-    Raises RecordError that names the file and what is wrong: a malformed field, a newer schema, or content that is not
-    what was written.
+    Raises RecordError that names the file and what is wrong: too many bytes, a malformed field, a newer schema, or
+    content that is not what was written.
     """
     path = Path(path)
+    data = _read_bytes(path, MOST_BYTES[".json"])
     try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        content = json.loads(text)
+        content = json.loads(data, object_pairs_hook=_once)
         schema = content["schema"]
         if type(schema) is not int:
             raise TypeError
@@ -185,15 +209,18 @@ def read(path: str | Path) -> Record:
             intact = content.pop("sha256", None) == _hash(content)
         text = json.dumps(content)
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise RecordError(f"{path} is not a result record: no JSON object with a whole number 'schema'") from None
+        why = "no JSON object with a whole number 'schema' and each field once"
+        raise RecordError(f"is not a result record: {why}", path) from None
     if schema > SCHEMA:
-        raise RecordError(f"{path} has schema {schema} and this version reads up to {SCHEMA}: update the project")
+        raise RecordError(
+            f"has schema {_shown(schema)} and this version reads up to {SCHEMA}: update the project", path
+        )
     try:
         found = _RECORD.validate_json(text, strict=True)  # a number in quotes, or true for 1, is no number
     except ValidationError as error:
-        raise RecordError(f"{path}: {_complaints(error)}") from None
+        raise RecordError(f"does not fit the schema: {complaints(error)}", path) from None
     if not intact:
-        raise RecordError(f"{path} was changed after it was written: fetch it again, or score again")
+        raise RecordError("was changed after it was written: fetch it again, or score again", path)
     return found
 
 
@@ -204,7 +231,7 @@ def read_folder(folder: str | Path) -> tuple[dict[Path, Record], list[RecordErro
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise RecordError(f"{folder} is no folder: make records with 'python -m bench run --output {folder}'")
+        raise RecordError(f"is no folder: make records with 'python -m bench run --output {folder}'", folder)
     records, broken = {}, []
     for path in sorted(folder.glob("*.json")):
         try:
@@ -244,12 +271,12 @@ def earlier(folder: str | Path, method: str, dataset: str, protocol: str) -> Rec
     Raises RecordError if the file is malformed, or if its name is that of another record ("a b" and "a-b" share one).
     """
     path = Path(folder) / f"{stem(method, dataset, protocol)}.json"
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     found = read(path)
     there = (found.method.name, found.dataset.name, found.protocol)
     if there != (method, dataset, protocol):
-        raise RecordError(f"{path} holds the record of {' on '.join(there[:2])}: take another folder or another name")
+        raise RecordError(f"holds the record of {' on '.join(there[:2])}: take another folder or another name", path)
     return found
 
 
@@ -294,9 +321,9 @@ def read_values(path: str | Path, record: Record) -> dict[str, Row]:
     rows = {row.id: row for row in read}
     failed = {row.id for row in read if row.failures}
     if metadata["key"] != record.key or not len(rows) == len(read) == record.dataset.samples:
-        raise RecordError(f"{path} does not belong to the record beside it: fetch both again, or score again")
+        raise RecordError("does not belong to the record beside it: fetch both again, or score again", path)
     if failed != {failure.id for failure in record.failures}:
-        raise RecordError(f"{path} and the record beside it disagree on what failed: fetch both again, or score again")
+        raise RecordError("and the record beside it disagree on what failed: fetch both again, or score again", path)
     for name, summary in record.metrics.items():
         values = [row.values[name] for row in read if name in row.values]
         finite = [value for value in values if math.isfinite(value)]
@@ -304,7 +331,7 @@ def read_values(path: str | Path, record: Record) -> dict[str, Row]:
         if agrees and finite and "sha256" not in metadata:  # schema 1: the means are all there is to check against
             agrees = math.isclose(math.fsum(finite) / len(finite), summary.mean, rel_tol=1e-9, abs_tol=1e-12)
         if not agrees:
-            raise RecordError(f"{path} and the record beside it disagree on {name}: fetch both again, or score again")
+            raise RecordError(f"and the record beside it disagree on {name}: fetch both again, or score again", path)
     return rows
 
 
@@ -333,40 +360,56 @@ def write_atomic(path: Path, data: bytes) -> None:
     except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        raise RecordError(f"{path} cannot be written: {error.strerror}") from None
+        raise RecordError(f"cannot be written: {error.strerror}", path) from None
 
 
 def _hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the fields of a JSON object. Raises ValueError if one is there twice: readers differ on which counts."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a field is there twice")
+    return fields
+
+
+def _read_bytes(path: Path, most: int) -> bytes:
+    """Read a file. Raises RecordError if that would wait or never end, or if there are more than `most` bytes."""
+    try:
+        if path.exists() and not path.is_file():
+            raise RecordError("is a folder, a pipe or a device: a file is needed", path)
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise RecordError(f"cannot be read: {error.strerror}", path) from None
+    if len(data) > most:
+        raise RecordError(f"has more than {most / 1e6:g} MB, which no record needs: score again", path)
+    return data
+
+
 def _read_parquet(path: Path) -> tuple[list[Row], dict[str, str]]:
     """Read what `write_rows` wrote, and its metadata: key, and, since schema 2, sha256 of the content.
 
-    The failures of an image come back as one. Raises RecordError if the file is missing or damaged.
+    The failures of an image come back as one. Raises RecordError if the file is missing, damaged, or larger than the
+    values of any record.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        raise RecordError(f"{path} is missing: it belongs beside the record, and holds the values of each image")
+    if not path.exists():
+        raise RecordError("is missing: it belongs beside the record, and holds the values of each image", path)
+    data = _read_bytes(path, MOST_BYTES[".parquet"])
     try:
-        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+        table = parquet.read(data, _COLUMNS, MOST_METRICS)
         metadata = {name.decode(): value.decode() for name, value in table.schema.metadata.items()}
-        metrics = table.column_names[len(_COLUMNS) :]
-        layout = [*_COLUMNS.items(), *((name, "double") for name in metrics)]
         digest = _hash(table.to_pylist())
         rows = [_row(line) for line in table.to_pylist()]
-        sound = (
-            [(field.name, str(field.type)) for field in table.schema] == layout
-            and len(dict(layout)) == len(layout)
-            and metadata.keys() in ({"key"}, {"key", "sha256"})
-            and metadata.get("sha256", digest) == digest
-        )
+        sound = metadata.keys() in ({"key"}, {"key", "sha256"}) and metadata.get("sha256", digest) == digest
+        numbers = (number for row in rows for number in row.values.values() if math.isfinite(number))
+        sound = sound and all(abs(number) <= _LARGEST for number in numbers)
     except Exception as error:  # damaged bytes raise many kinds
-        raise RecordError(f"{path} is damaged ({type(error).__name__}): fetch it again, or score again") from None
+        raise RecordError(f"is damaged ({type(error).__name__}): fetch it again, or score again", path) from None
     if not sound:
-        raise RecordError(f"{path} is damaged or was not written by this project: fetch it again, or score again")
+        raise RecordError("is damaged or was not written by this project: fetch it again, or score again", path)
     return rows, metadata
 
 
@@ -381,7 +424,17 @@ def _failure_text(row: Row) -> str | None:
     return "; ".join(f"{failure.stage}: {failure.reason}" for failure in row.failures) or None
 
 
-def _complaints(error: ValidationError) -> str:
-    parts = [f"{'.'.join(map(str, part['loc'])) or 'record'}: {part['msg']}" for part in error.errors()]
+def complaints(error: ValidationError) -> str:
+    """Say in one line which fields are wrong, and how."""
+    parts = [
+        f"{'.'.join(map(_shown, part['loc'])) or 'record'}: {part['msg']}"
+        for part in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
     more = f" (and {len(parts) - 3} more)" if len(parts) > 3 else ""
     return "; ".join(parts[:3]) + more
+
+
+def _shown(field: str | int) -> str:
+    """Return a field's name as a stranger may have written it: cut, and with escapes for what cannot be seen."""
+    text = str(field)[:60]
+    return text if text.isprintable() else ascii(text)

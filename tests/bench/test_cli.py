@@ -110,6 +110,7 @@ def test_failures_are_listed_and_the_exit_code_is_1(bench, pairs, tmp_path):
         (["--device", "cuda:99"], "cuda:99"),
         (["--model", "draco", "--weights", "/nowhere"], "there are no weights at /nowhere"),
         (["--model", "dcp", "--model", "draco", "--weights", "own.safetensors"], "--weights and --method are of one"),
+        (["--method", "a\x1b[2J"], "name: Name should have no characters that cannot be seen"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(bench, pairs, tmp_path, arguments, message):

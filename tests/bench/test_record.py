@@ -1,7 +1,9 @@
 import json
+import os
 import random
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +18,9 @@ from bench.record import DatasetInfo, Failure, Method, Record, Row, Speed, Summa
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 texts = st.text(max_size=20)
-names = st.text(min_size=1, max_size=20)
+names = st.text(min_size=1, max_size=20).filter(lambda name: name.isprintable() and name == name.strip())
 counts = st.integers(0, 2**53)
-floats = st.floats(allow_nan=False, allow_infinity=False)
+floats = st.floats(-1e18, 1e18)
 failures = st.builds(Failure, id=texts, stage=texts, reason=texts)
 summaries = st.builds(
     Summary,
@@ -372,8 +374,89 @@ def test_a_table_of_another_kind_is_refused(tmp_path, change):
     assert record.read_rows(path.with_suffix(".parquet"), "k") == []
 
 
-def test_endless_nesting_is_no_record(tmp_path):
-    path = tmp_path / "deep.json"
-    path.write_bytes(b'{"schema":' + b"[" * 200_000)
-    with pytest.raises(RecordError, match="is not a result record"):
+def text_of(found: Record) -> str:
+    content = record._RECORD.dump_python(found, mode="json")
+    return json.dumps(content | {"sha256": record._hash(content)})
+
+
+RECORD = text_of(make())
+SUMMARY = '{"mean": 1, "low": 1, "high": 1, "count": 1, "direction": "up", "reference": true}'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"schema":' + "[" * 200_000, "is not a result record"),
+        ('{"schema": 2, "key":' + "[" * 500 + "]" * 500 + "}", "recursion limit"),
+        (RECORD.replace('"parameters": 10', f'"parameters": {"9" * 4000}'), "method.parameters"),
+        (RECORD.replace('"parameters": 10', f'"parameters": {"9" * 5000}'), "is not a result record"),
+        (RECORD.replace('"parameters": 10', f'"parameters": {2**53 + 1}'), "method.parameters: Input should be less"),
+        (RECORD.replace("20.5", "1e19"), "metrics.psnr.mean: Input should be less"),
+        (RECORD.replace("20.5", "NaN"), "metrics.psnr.mean: Input should be a finite number"),
+        (RECORD.replace("20.5", "1e999"), "metrics.psnr.mean: Input should be a finite number"),
+        (f'{{"schema": {"9" * 4000}}}', "has schema 9999"),
+        (RECORD.replace('"key"', '"protocol": "other", "key"'), "each field once"),
+        (RECORD.replace('"name": "api"', '"name": "\\ud800"'), "hex escape"),
+        (RECORD.replace('"name": "api"', '"name": "a\\u001b[2J"'), "method.name: Name should have no characters"),
+        (RECORD.replace('"name": "api"', '"name": "a\\u202eipa"'), "method.name: Name should have no characters"),
+        (RECORD.replace('"name": "api"', '"name": " api"'), "method.name: Name should have no characters"),
+        (RECORD.replace('"psnr"', '"a\\nb"'), r"metrics.'a\nb'.[key]: Name should have no characters"),
+        (RECORD.replace('"name": "api"', f'"name": "{"a" * 1_000_000}"'), "method.name: String should have at most"),
+        (RECORD.replace('"rendered"', '"rendered",' * 200_000 + '"x"'), "has more than 2 MB"),
+        (RECORD.replace('"rendered"', "0," * 200_000 + "0"), "method.trained_on.0: Input should be a valid string"),
+        (RECORD.replace('"failures": []', f'"failures": [{"0," * 600_000}0]'), "failures.0: Input should be an object"),
+        (RECORD.replace('"metrics": {', '"metrics": {' + "".join(f'"m{i}": {SUMMARY},' for i in range(10_000))),
+         "metrics: Dictionary should have at most 50 items"),
+        (RECORD.replace('"metrics": {', '"metrics": {' + "".join(f'"m{i}": 0,' for i in range(100_000))), "metrics.m0"),
+        (RECORD.replace('"key": ""', f'"{"k" * 1000}": ""'), f"{'k' * 60}: Unexpected"),
+        (RECORD.replace("2025-03-01T12", "2025-13-41T12"), "created"),
+        (RECORD.replace("2025", "٢٠٢٥"), "created"),
+    ],
+    ids=range(24),
+)  # fmt: skip
+def test_what_strangers_may_write_is_refused_in_a_sentence(tmp_path, text, words):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    before = time.perf_counter()
+    with pytest.raises(RecordError) as caught:
         record.read(path)
+    assert words in str(caught.value) and time.perf_counter() - before < 5
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400 + len(str(tmp_path))
+    assert caught.value.brief == str(caught.value).replace(f"{tmp_path}/", "")
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
+    path = scored(tmp_path)
+    values = path.with_suffix(".parquet")
+    found = record.read(path)
+    for at, read in ((path, lambda: record.read(path)), (values, lambda: record.read_values(path, found))):
+        at.unlink()
+        for make_other in (os.mkfifo, os.mkdir, lambda at: os.symlink("/dev/zero", at), lambda at: os.symlink(at, at)):
+            make_other(at)
+            with pytest.raises(
+                RecordError, match=rf"{at.name} (is a folder, a pipe or a device|cannot be read|is missing)"
+            ):
+                read()
+            assert not record.read_rows(values, "k") or at != values
+            at.rmdir() if at.is_dir() and not at.is_symlink() else at.unlink()
+    os.mkfifo(tmp_path / "pipe.json")
+    assert [error.path.name for error in record.read_folder(tmp_path)[1]] == ["pipe.json"]
+
+
+def test_a_file_that_never_ends_is_read_no_further_than_its_bound(tmp_path):
+    path = tmp_path / "x.json"
+    with path.open("wb") as file:
+        file.truncate(10**12)  # it takes no room
+    with pytest.raises(RecordError, match=r"x\.json has more than 2 MB, which no record needs"):
+        record.read(path)
+    path.rename(path.with_suffix(".parquet"))
+    with pytest.raises(RecordError, match=r"x\.parquet has more than 4 MB, which no record needs"):
+        record.read_values(path, make())
+
+
+def test_values_whose_sum_has_no_end_are_refused(tmp_path):
+    path = scored(tmp_path)
+    huge = [replace(VALUES[0], values={"psnr": 1e308, "niqe": 1e308}), *VALUES[1:]]
+    record.write_rows(path.with_suffix(".parquet"), huge, ["psnr", "niqe"], "k")
+    with pytest.raises(RecordError, match="parquet is damaged"):
+        record.read_values(path, record.read(path))

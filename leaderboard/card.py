@@ -10,6 +10,8 @@ from pathlib import Path
 
 from bench.errors import RecordError
 from bench.record import RESULTS, Record
+from bench.report.escape import markdown_text
+from bench.report.render import table_row
 from bench.report.table import ARROWS, Table, tables
 from leaderboard.view import score_text
 
@@ -31,7 +33,7 @@ def with_figures(name: str, records: Sequence[Record], folder: Path | None = Non
     card, weights = folder / "README.md", folder / "model.safetensors"
     for path in (card, weights):
         if not path.is_file():
-            raise RecordError(f"{path} does not exist: give the folder of a model's weights and card")
+            raise RecordError("does not exist: give the folder of a model's weights and card", path)
     own = [record for record in records if record.method.name == name and record.method.source == "model"]
     if not own:
         raise RecordError(f"there is no record of the model {name}: 'python -m bench run --model {name}' makes some")
@@ -64,12 +66,13 @@ def with_figures(name: str, records: Sequence[Record], folder: Path | None = Non
 
 def _figures(found: list[Table]) -> str:
     columns = {column.name: column for table in found for column in table.columns}
+    headings = [f"{name} {ARROWS[one.direction]}" for name, one in columns.items()]
     lines = [
         "The mean over all images of a set [95 % bootstrap interval]; ↑ higher or ↓ lower is better. Numbers under",
         "different protocols are never comparable. † marks a set that training data of this model overlaps.",
         "",
-        _row(["data set", "protocol", "images", *(f"{name} {ARROWS[one.direction]}" for name, one in columns.items())]),
-        _row(["---", "---", *["---:"] * (1 + len(columns))]),
+        table_row(["data set", "protocol", "images", *(markdown_text(heading) for heading in headings)]),
+        table_row(["---", "---", *["---:"] * (1 + len(columns))]),
     ]
     for table in found:
         [record] = table.records
@@ -77,10 +80,6 @@ def _figures(found: list[Table]) -> str:
             "–" if (summary := record.metrics.get(name)) is None else score_text(summary, table.column(name))
             for name in columns
         ]
-        mark = " †" if record.contaminated else ""
-        lines.append(_row([f"{table.dataset.name}{mark}", table.protocol, str(table.dataset.samples), *scores]))
+        names = table.dataset.name + (" †" if record.contaminated else ""), table.protocol
+        lines.append(table_row([*map(markdown_text, names), str(table.dataset.samples), *scores]))
     return "\n".join(lines) + "\n"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -1,11 +1,16 @@
 """BibTeX for a table: the comparison itself, and the methods in it as far as their records say where they appeared."""
 
 import re
+from collections.abc import Iterator
 
 from bench.record import Method
+from bench.report.escape import bibtex_text
 from bench.report.table import Table
 
-_ARXIV = re.compile(r"arxiv\.org/(?:abs|pdf)/(?P<id>\d{4}\.\d{4,5})")
+_ARXIV = re.compile(r"arxiv\.org/(?:abs|pdf)/(?P<id>[0-9]{4}\.[0-9]{4,5})")
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9./?=&_~:;,+()!'-]+")  # nothing in it means anything to LaTeX
+
+Entry = tuple[str, dict[str, str]]  # key and fields
 
 
 def bibtex(table: Table) -> str:
@@ -13,39 +18,40 @@ def bibtex(table: Table) -> str:
 
     Records hold no titles and authors: an arXiv number stands for them, and reference managers complete it.
     """
-    entries = [_entry(_comparison(table))]
-    entries += [_entry(_paper(record.method)) for record in table.records if record.method.paper]
+    stated = [record.method for record in table.records if record.method.paper]
+    entries = list(_rendered([_comparison(table), *map(_paper, stated)]))
     if silent := [record.method.name for record in table.records if not record.method.paper]:
-        entries.append(f"% no paper stated: {', '.join(silent)}")
+        # A comment ends at an @.
+        entries.append(f"% no paper stated: {bibtex_text(', '.join(silent)).replace('@', '(at)')}")
     return "\n\n".join(entries) + "\n"
 
 
-def _comparison(table: Table) -> tuple[str, dict[str, str]]:
+def _comparison(table: Table) -> Entry:
     info = table.dataset
     dates = sorted(record.created[:10] for record in table.records)
     return f"dehaze-{info.name}-{table.protocol}", {
-        "title": f"Dehazing methods on {_text(info.name)} under {_text(table.protocol)}",
+        "title": f"Dehazing methods on {bibtex_text(info.name)} under {bibtex_text(table.protocol)}",
         "year": dates[-1][:4],
         "note": f"{len(dates)} methods, scored from {dates[0]} to {dates[-1]}; "
-        f"{info.samples} images, fingerprint {info.fingerprint[:16]}",
+        f"{info.samples} images, fingerprint {bibtex_text(info.fingerprint[:16])}",
     }
 
 
-def _paper(method: Method) -> tuple[str, dict[str, str]]:
-    fields = {"title": _text(method.name)}
+def _paper(method: Method) -> Entry:
+    fields = {"title": bibtex_text(method.name)}
     if arxiv := _ARXIV.search(method.paper):
         fields |= {"eprint": arxiv["id"], "archiveprefix": "arXiv"}
-    if method.paper.startswith(("http://", "https://")):
-        return method.name, fields | {"howpublished": rf"\url{{{method.paper}}}"}
-    return method.name, fields | {"howpublished": _text(method.paper)}
+    plain = _ADDRESS.fullmatch(method.paper)
+    return method.name, fields | {"howpublished": rf"\url{{{method.paper}}}" if plain else bibtex_text(method.paper)}
 
 
-def _entry(entry: tuple[str, dict[str, str]]) -> str:
-    name, fields = entry
-    key = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
-    lines = "".join(f"  {field} = {{{value}}},\n" for field, value in fields.items())
-    return f"@misc{{{key},\n{lines}}}"
-
-
-def _text(text: str) -> str:
-    return re.sub(r"([&%$#_{}])", r"\\\1", " ".join(text.split()))
+def _rendered(entries: list[Entry]) -> Iterator[str]:
+    """Write the entries, each under a key of its own."""
+    taken: set[str] = set()
+    for name, fields in entries:
+        wanted = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "method"
+        keys = (wanted, *(f"{wanted}-{number}" for number in range(2, len(entries) + 2)))
+        key = next(key for key in keys if key.lower() not in taken)  # BibTeX takes no account of case
+        taken.add(key.lower())
+        lines = "".join(f"  {field} = {{{value}}},\n" for field, value in fields.items())
+        yield f"@misc{{{key},\n{lines}}}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bench import compare
 from bench.compare import Difference, Scored
 from bench.record import Record
+from bench.report.escape import markdown_text
 from bench.report.table import ARROWS
 
 if TYPE_CHECKING:
@@ -40,15 +41,13 @@ def verdict(found: Difference, a: str, b: str) -> str:
     """Say in Markdown what the difference shows."""
     count = len(found.differences)
     if not count:
-        return f"No image has a value of {found.metric} by both methods."
-    text = (
-        f"By **{found.metric}** {ARROWS[found.direction]}, B (**{b}**) is better than A (**{a}**) on {found.wins} of "
-        f"{count} images"
-    )
+        return f"No image has a value of {markdown_text(found.metric)} by both methods."
+    metric, a, b = (f"**{markdown_text(name)}**" for name in (found.metric, a, b))
+    text = f"By {metric} {ARROWS[found.direction]}, B ({b}) is better than A ({a}) on {found.wins} of {count} images"
     if found.ties:
         text += f", and equal on {found.ties}"
     if found.mean is not None:
-        text += f"; B − A is {f'{found.mean:+.4g} {found.unit}'.rstrip()} on average"
+        text += f"; B − A is {f'{found.mean:+.4g} {markdown_text(found.unit)}'.rstrip()} on average"
     if found.low is not None:
         text += f" (95 %: {found.low:+.3g} to {found.high:+.3g})"
     words = {"better": "B is better", "worse": "B is worse"}.get(found.verdict, "no difference is shown")
@@ -73,15 +72,16 @@ def photographs(record: Record, image: str) -> "Sample | None":
 
 
 def pictures(records: tuple[Record, Record], image: str, restore: Restore | None) -> tuple[list[tuple], str]:
-    """Return what can be shown of an image, as pairs of picture and caption, and a word on what cannot.
+    """Return what can be shown of an image, as pairs of picture and caption, and a word in Markdown on what cannot.
 
     Records hold numbers and no pictures. The hazy and the clear photograph of the sample set ship with the project, and
     `restore` makes the restored ones anew; nothing is shown of other sets, whose photographs belong to others.
     """
     sample = photographs(records[0], image)
     if sample is None:
+        name = markdown_text(records[0].dataset.name)
         return [], (
-            f"Records hold numbers, not pictures, and the photographs of {records[0].dataset.name} are not ours to "
+            f"Records hold numbers, not pictures, and the photographs of {name} are not ours to "
             "show. With a copy of the set, `python -m bench compare A B --sheet FILE` makes a contact sheet."
         )
     shown, without = [(_open(sample.hazy), "hazy")], []
@@ -93,9 +93,9 @@ def pictures(records: tuple[Record, Record], image: str, restore: Restore | None
             shown.append((picture, f"{letter}: {record.method.name}"))
     if sample.clear is not None:
         shown.append((_open(sample.clear), "clear"))
-    text = f"{image}: pictures of methods are made now, with the weights that were scored."
+    text = f"{markdown_text(image)}: pictures of methods are made now, with the weights that were scored."
     if without:
-        names = " and ".join(dict.fromkeys(without))
+        names = markdown_text(" and ".join(dict.fromkeys(without)))
         text += f" None of {names}: this page does not have the method, or has other weights by now."
     return shown, text
 

@@ -1,6 +1,5 @@
 """The leaderboard as widgets of a Gradio page: filters, a table that sorts, a figure, and a look at single images."""
 
-import html
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from bench.compare import Scored
 from bench.errors import RecordError
 from bench.record import RESULTS, Record, Summary, read_folder, read_values
 from bench.report import figures, render
+from bench.report.escape import html_text, markdown_text, visible
 from bench.report.table import Column, Table, marked, tables
 from leaderboard import citation, explorer, rank
 
@@ -43,8 +43,8 @@ class Boards:
         for table in found:
             name = table.dataset.name
             if any(other.dataset.name == name and other.dataset != table.dataset for other in found):
-                name += f" (set {table.dataset.fingerprint[:8]})"
-            self.tables.setdefault(name, {})[table.protocol] = table
+                name += f" (set {visible(table.dataset.fingerprint[:8])})"
+            self.tables.setdefault(name, {}).setdefault(table.protocol, table)  # none takes the place of a larger one
 
     def scored(self, record: Record) -> Scored:
         """Return a record with its per-image values. Raises RecordError if they cannot be trusted."""
@@ -67,10 +67,20 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
     first, protocols = next(iter(boards.tables.items()))
     table = next(iter(protocols.values()))
 
+    def find(dataset: str, protocol: str | None, *methods: str) -> tuple[Table, list[Record]]:
+        """Return a table (by default a data set's first) and the records of methods in it."""
+        try:
+            protocols = boards.tables[dataset]
+            table = protocols.get(protocol) or next(iter(protocols.values()))
+            by_name = {record.method.name: record for record in table.records}
+            return table, [by_name[name] for name in methods]
+        except (KeyError, TypeError):  # a page from before a restart, or a client with choices of its own
+            raise gr.Error("The board has no such entry. Reload the page.", print_exception=False) from None
+
     def choose(dataset: str, protocol: str | None = None) -> tuple:
         """Show another table: all its methods, ranked by the metrics that decide by default."""
+        table, _ = find(dataset, protocol)
         protocols = boards.tables[dataset]
-        table = protocols.get(protocol) or next(iter(protocols.values()))
         names, methods, rivals = _metrics(table), _methods(table), _rivals(table)
         return (
             gr.Dropdown(list(protocols), value=table.protocol),
@@ -87,11 +97,11 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
 
     def narrow(dataset: str, protocol: str, metric: str | None, *filters: list[str]) -> tuple:
         """Show the part of a table that the filters leave."""
-        table = narrowed(boards.tables[dataset][protocol], *filters)
+        table = narrowed(find(dataset, protocol)[0], *filters)
         return grid(table, filters[0]), notes(table), exports(table), draw(dataset, protocol, metric, *filters)
 
     def draw(dataset: str, protocol: str, metric: str | None, *filters: list[str]) -> np.ndarray | None:
-        table = boards.tables[dataset][protocol]
+        table, _ = find(dataset, protocol)
         try:
             return picture(figures.quality_against_speed(narrowed(table, *filters), metric))
         except ValueError:  # nothing was timed or scored
@@ -99,32 +109,26 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
 
     def compare(dataset: str, protocol: str, a: str, b: str, metric: str | None) -> tuple:
         """Set two methods side by side, where B loses most first."""
-        table = boards.tables[dataset][protocol]
-        by_name = {record.method.name: record for record in table.records}
+        _, records = find(dataset, protocol, a, b)
         try:
-            pair = boards.scored(by_name[a]), boards.scored(by_name[b])
+            pair = [boards.scored(record) for record in records]
             found, rows = explorer.side_by_side(*pair, metric)
             text = explorer.verdict(found, a, b)
         except RecordError as error:
-            return (
-                html.escape(str(error).replace(f"{results}/", ""), quote=False),
-                _rows([]),
-                None,
-                gr.update(choices=[], value=None),
-            )
+            return markdown_text(error.brief), _rows([]), None, gr.update(choices=[], value=None)
         try:
             values = [side.values(metric) for side in pair]
             drawn = picture(figures.scatter(*values, (f"{a} (A)", f"{b} (B)"), metric, found.direction))
         except ValueError:  # no finite value by both
             drawn = None
-        return text, _rows(rows), drawn, gr.update(choices=[row[0] for row in rows], value=None)
+        return text, _rows(rows), drawn, gr.update(choices=[(visible(row[0]), row[0]) for row in rows], value=None)
 
     def look(dataset: str, protocol: str, a: str, b: str, image: str | None) -> tuple[gr.Gallery, str]:
         """Show an image by both methods, as far as there are pictures."""
         if image is None:
             return gr.Gallery([], visible=False), ""
-        by_name = {record.method.name: record for record in boards.tables[dataset][protocol].records}
-        found, remark = explorer.pictures((by_name[a], by_name[b]), image, restore)
+        _, records = find(dataset, protocol, a, b)
+        found, remark = explorer.pictures(tuple(records), image, restore)
         return gr.Gallery(found, visible=bool(found)), remark
 
     def pick(event: gr.SelectData) -> str:
@@ -145,7 +149,7 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
             [OVERLAPPING, PREDICTED], value=[], label="Leave out methods", info="that were", elem_id="without"
         )
     methods = gr.Dataframe(
-        grid(table, voting), label="Methods", show_label=False, show_search="search", pinned_columns=1,
+        grid(table, voting), datatype="str", label="Methods", show_label=False, show_search="search", pinned_columns=1,
         interactive=False, buttons=["copy", "fullscreen"], elem_id="methods",
     )  # fmt: skip
     with gr.Accordion("How the rank is made", open=False):
@@ -173,8 +177,8 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             images = gr.Dataframe(
-                rows, label="Images", show_label=False, show_search="search", pinned_columns=1, interactive=False,
-                buttons=["copy", "fullscreen"], elem_id="images", max_height=420,
+                rows, datatype="str", label="Images", show_label=False, show_search="search", pinned_columns=1,
+                interactive=False, buttons=["copy", "fullscreen"], elem_id="images", max_height=420,
             )  # fmt: skip
         with gr.Column(scale=2, min_width=320):
             scatter = gr.Image(
@@ -256,7 +260,7 @@ def name_with_marks(record: Record) -> str:
 
 def licence_of(record: Record) -> str:
     """Return the licence of the method in small letters, as it is written in many ways."""
-    return (record.method.license or "none stated").lower()
+    return visible(record.method.license or "").lower() or "none stated"
 
 
 def licences(table: Table) -> list[str]:
@@ -277,23 +281,24 @@ def score_text(summary: Summary, column: Column) -> str:
 
 
 def notes(table: Table) -> str:
-    """Say what the numbers of a table are and what they were measured on."""
+    """Say in Markdown what the numbers of a table are and what they were measured on."""
     info = table.dataset
+    name, protocol = markdown_text(info.name), markdown_text(table.protocol)
     lines = [
-        f"**{info.name}**: {info.samples} images, {info.pairs} of them with a clear one to compare with.",
-        f"**{table.protocol}**: the protocol. Numbers under different protocols are never comparable.",
+        f"**{name}**: {info.samples} images, {info.pairs} of them with a clear one to compare with.",
+        f"**{protocol}**: the protocol. Numbers under different protocols are never comparable.",
         "**Scores**: the mean over the images with its 95 % bootstrap interval; ↑ higher or ↓ lower is better, and the "
         "best is bold. Sort and filter by a header's menu (⋮).",
     ]
     if not table.records:
         lines.append("**No method** is left by these filters.")
     if machines := sorted({record.environment.get("cpu", "") for record in table.records if record.speed} - {""}):
-        lines.append(f"**Seconds**: median for one image, in the network, on {'; '.join(machines)}.")
-    if failures := [f"{record.method.name} ({len(record.failures)})" for record in table.records if record.failures]:
-        lines.append(f"**Failed images**: {', '.join(failures)}.")
+        lines.append(f"**Seconds**: median for one image, in the network, on {markdown_text('; '.join(machines))}.")
+    if failed := render.failures(table):
+        lines.append(f"**Failed images**: {markdown_text(failed)}.")
     if any(record.method.source == "predictions" for record in table.records):
         lines.append("‡ Scored from predictions made elsewhere: nobody here ran the method, and its time is not known.")
-    lines += render.overlaps(table)
+    lines += render.overlaps(table, markdown_text)
     return "\n\n".join(lines)
 
 
@@ -309,7 +314,7 @@ def exports(table: Table) -> str:
         ("BibTeX", f"{stem}.bib", "text/plain", citation.bibtex(table)),
     ]
     links = (
-        f"<a download='{html.escape(name)}' href='data:{kind};charset=utf-8,{quote(text, safe='')}'>{label}</a>"
+        f"<a download='{html_text(name)}' href='data:{kind};charset=utf-8,{quote(text, safe='')}'>{label}</a>"
         for label, name, kind, text in files
     )
     return f"<p><span>Take it along:</span>{''.join(links)}</p>"
@@ -338,5 +343,5 @@ def _rivals(table: Table) -> tuple[str, str, str | None]:
 
 def _rows(rows: list[list[str | float | None]]) -> dict[str, Any]:
     """Return rows of the explorer for gr.Dataframe."""
-    texts = [[row[0], *("–" if value is None else f"{value:.4g}" for value in row[1:])] for row in rows]
+    texts = [[visible(row[0]), *("–" if value is None else f"{value:.4g}" for value in row[1:])] for row in rows]
     return {"headers": list(explorer.HEADERS), "data": rows, "metadata": {"display_value": texts}}

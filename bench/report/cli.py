@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as Grid
 
 from bench import compare as comparison
@@ -17,6 +16,7 @@ from bench.compare import Difference, Scored
 from bench.errors import BenchError, RecordError
 from bench.record import RESULTS, Record, read, read_values, select, stem, write_atomic
 from bench.report import figures, page
+from bench.report.escape import terminal_text
 from bench.report.pictures import find, small
 from bench.report.render import FORMATS, title
 from bench.report.table import ARROWS, tables
@@ -110,7 +110,7 @@ def compare(
             if (reason := one.regression(allowed.get(one.metric)))
         ]
     for reason in regressions:
-        err.print(f"[red]step back:[/red] {escape(reason)}")
+        err.print(f"[red]step back:[/red] {terminal_text(reason)}")
     if regressions:
         raise typer.Exit(1)
 
@@ -183,7 +183,7 @@ def report(
         else:
             typer.echo(text)
     for error in broken:
-        err.print(f"[red]left out:[/red] {escape(str(error))}")
+        err.print(f"[red]left out:[/red] {terminal_text(str(error))}")
     if broken:
         raise typer.Exit(1)
 
@@ -193,7 +193,7 @@ def _clean_errors() -> Iterator[None]:
     try:
         yield
     except BenchError as error:
-        err.print(f"[red]error:[/red] {escape(str(error))}")
+        err.print(f"[red]error:[/red] {terminal_text(str(error))}")
         raise typer.Exit(2) from None
 
 
@@ -213,12 +213,13 @@ def _tolerances(given: Sequence[str] | None) -> dict[str, float]:
 def _show(a: Scored, b: Scored, differences: Sequence[Difference]) -> None:
     """Print one table, and what its numbers cannot show."""
     names = f"B = {b.record.method.name} against A = {a.record.method.name}"
-    out.print(f"{escape(f'{b.record.dataset.name}, {b.record.protocol}: {names}')}", style="bold", soft_wrap=True)
+    title = f"{b.record.dataset.name}, {b.record.protocol}: {names}"
+    out.print(terminal_text(title), style="bold", soft_wrap=True)
     columns = ("metric", "A", "B", "B − A", "95 %", "p", "B wins", "ties", "images", "B is")
     grid = Grid(*columns, box=None, padding=(0, 2, 0, 0))
     for one in differences:
         grid.add_row(
-            f"{escape(one.metric)} {ARROWS[one.direction]}",
+            f"{terminal_text(one.metric)} {ARROWS[one.direction]}",
             _number(one.mean_a),
             _number(one.mean_b),
             _number(one.mean, "+"),
@@ -230,12 +231,13 @@ def _show(a: Scored, b: Scored, differences: Sequence[Difference]) -> None:
             one.verdict,
         )
     Console(width=1000, highlight=False).print(grid)
-    if few := [
-        one.metric for one in differences if 2 / 2 ** len(one.differences) * len(differences) >= comparison.ALPHA
-    ]:
-        out.print(f"Too few images for p < {comparison.ALPHA} with {len(differences)} metrics: {', '.join(few)}.")
+    few = [one.metric for one in differences if 2 / 2 ** len(one.differences) * len(differences) >= comparison.ALPHA]
+    if few:
+        what = f"with {len(differences)} metrics: {terminal_text(', '.join(few))}"
+        out.print(f"Too few images for p < {comparison.ALPHA} {what}.")
     if infinite := [one.metric for one in differences if one.infinite]:
-        out.print(f"Infinite values count in p and wins, but not in means: {', '.join(infinite)}.")
+        names = terminal_text(", ".join(infinite))
+        out.print(f"Infinite values count in p and wins, but not in means: {names}.")
     out.print()
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.record import Record
+from bench.report.escape import visible
 from bench.report.table import ARROWS, Column, Table
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _INK, _ACCENT, _FAINT, _GRID = "#334155", "#0f766e", "#cbd5e1", "#e2e8f0"
+_PLAIN: dict[str, Any] = {"parse_math": False}  # in what records say, a dollar is a dollar
+_TITLE = {"loc": "left", "fontsize": 11, "color": _INK, **_PLAIN}
+_LONGEST = 60  # letters of a name, so that it leaves room for the figure
 # Where a label may stand beside its point, in points; the first place that is free is taken.
 _PLACES = (
     ("left", 7, 5),
@@ -55,11 +59,11 @@ def quality_against_speed(table: Table, metric: str | None = None) -> "Figure":
     axes.set_xlim(min(seconds) / room, max(seconds) * room)
     axes.margins(y=0.15)
     _plain(axes)
-    axes.set_ylabel(column.label)
-    untimed = [record.method.name for record in scored if not record.speed]
+    axes.set_ylabel(_short(column.label), **_PLAIN)
+    untimed = [_short(record.method.name) for record in scored if not record.speed]
     without = f"\nwithout a time: {', '.join(untimed)}" if untimed else ""
-    axes.set_xlabel(f"seconds for an image of {timed[0].speed.megapixels_median:.2g} megapixels{without}")
-    axes.set_title(table.title, loc="left", fontsize=11, color=_INK)
+    axes.set_xlabel(f"seconds for an image of {timed[0].speed.megapixels_median:.2g} megapixels{without}", **_PLAIN)
+    axes.set_title(_short(table.title), **_TITLE)
     _label(figure, axes, [record.method.name for record in timed], seconds, means)
     return figure
 
@@ -95,10 +99,10 @@ def scatter(
     room = 0.08 * (high - low) or 1
     axes.set(xlim=(low - room, high + room), ylim=(low - room, high + room), aspect="equal")
     _plain(axes)
-    axes.set_xlabel(f"{metric} {ARROWS[direction]} of {names[0]}")
-    axes.set_ylabel(f"{metric} {ARROWS[direction]} of {names[1]}")
-    title = f"{names[1]} is better on {better.sum()} of {len(both)} images"
-    axes.set_title(title, loc="left", fontsize=11, color=_INK)
+    a, b, metric = (_short(name) for name in (*names, metric))
+    axes.set_xlabel(f"{metric} {ARROWS[direction]} of {a}", **_PLAIN)
+    axes.set_ylabel(f"{metric} {ARROWS[direction]} of {b}", **_PLAIN)
+    axes.set_title(f"{b} is better on {better.sum()} of {len(both)} images", **_TITLE)
     furthest = [place for place in np.argsort(-np.abs(y - x), kind="stable")[:3] if x[place] != y[place]]
     _label(figure, axes, [both[place] for place in furthest], x[furthest], y[furthest], around=np.column_stack([x, y]))
     return figure
@@ -118,7 +122,8 @@ def distributions(
     methods = list(dict.fromkeys(method for rows in shown.values() for method in rows))
     across = min(3, len(shown))
     down = ceil(len(shown) / across)
-    figure = _figure(3.1 * across + 0.09 * max(map(len, methods)), down * (0.85 + 0.34 * len(methods)))
+    names = [_short(method) for method in methods]
+    figure = _figure(3.1 * across + 0.09 * max(map(len, names)), down * (0.85 + 0.34 * len(methods)))
     grid = figure.subplots(down, across, sharey=True, squeeze=False)
     for axes in grid.flat[len(shown) :]:
         axes.remove()
@@ -130,12 +135,12 @@ def distributions(
                 axes.annotate(f"{infinite} × ∞", (1, place), (-2, 6), ("axes fraction", "data"), "offset points",
                               ha="right", fontsize=8, color=_INK)  # fmt: skip
         _plain(axes)
-        axes.set_title(labels[metric], loc="left", fontsize=10, color=_INK)
-        axes.set_yticks(range(len(methods)), methods)
+        axes.set_title(_short(labels[metric]), **_TITLE | {"fontsize": 10})
+        axes.set_yticks(range(len(methods)), names, **_PLAIN)
         axes.set_ylim(len(methods) - 0.4, -0.6)  # the first on top
         axes.tick_params(length=0)
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=_INK)
+        figure.suptitle(_short(title), x=0.01, ha="left", fontsize=11, color=_INK, **_PLAIN)
     return figure
 
 
@@ -146,14 +151,14 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence["Image | None"]]], headers:
     figure = _figure(2.6 * len(headers), sum(heights) + 0.3 * len(rows) + 0.3)
     parts = figure.subfigures(len(rows), 1, height_ratios=[height + 0.3 for height in heights], squeeze=False)
     for part, (caption, images) in zip(parts.flat, rows, strict=True):
-        part.suptitle(caption, x=0.01, ha="left", fontsize=9, color=_INK)
+        part.suptitle(visible(caption), x=0.01, ha="left", fontsize=9, color=_INK, **_PLAIN)
         for axes, image, header in zip(
             part.subplots(1, len(headers), squeeze=False).flat, images, headers, strict=True
         ):
             axes.axis("off")
             if image is not None:
                 axes.imshow(image)
-            axes.set_title(header, fontsize=8, color=_INK, pad=2)
+            axes.set_title(_short(header), fontsize=8, color=_INK, pad=2, **_PLAIN)
     return figure
 
 
@@ -188,6 +193,11 @@ def _dots(axes: "Axes", values: np.ndarray, place: int) -> None:
     )  # fmt: skip
 
 
+def _short(text: str) -> str:
+    line = visible(text)
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
+
+
 def _mean(record: Record, column: Column) -> float | None:
     summary = record.metrics.get(column.name)
     return summary.mean if summary else None
@@ -212,13 +222,13 @@ def _label(
     from matplotlib.transforms import Bbox
 
     figure.draw_without_rendering()
-    style = {"textcoords": "offset points", "fontsize": 9, "color": _INK, "zorder": 5}
+    style = {"textcoords": "offset points", "fontsize": 9, "color": _INK, "zorder": 5, **_PLAIN}
     style["bbox"] = {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1}
     dots = axes.transData.transform(around) if len(around) else ()
     taken = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in dots]
     for name, x, y in zip(names, xs, ys, strict=True):
         for align, right, up in _PLACES:
-            text = axes.annotate(name, (x, y), (right, up), ha=align, **style)
+            text = axes.annotate(_short(name), (x, y), (right, up), ha=align, **style)
             box = text.get_window_extent()
             inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
             free = inside and not any(box.overlaps(other) for other in taken)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.record import Record, Row
 from bench.report import figures, render
+from bench.report.escape import visible
 from bench.report.pictures import Pictures, data_uri, small
 from bench.report.table import Column, Table, tables
 
@@ -120,17 +121,12 @@ def _facts(record: Record) -> list[str]:
 def _part(table: Table, rows: Rows, metric: str | None) -> dict[str, Any]:
     from markupsafe import Markup, escape
 
-    def bold(text: str) -> str:
-        return f"\0{text}\1"
-
-    def marked_up(text: str) -> Markup:
-        return Markup(str(escape(text)).replace("\0", "<strong>").replace("\1", "</strong>"))
-
+    bold = Markup("<strong>{}</strong>").format
     return {
         "title": table.title,
         "headers": render.headings(table),
-        "rows": [[method, *map(marked_up, texts)] for method, texts in render.cells(table, bold)],
-        "notes": render.notes(table),
+        "rows": [[method, *texts] for method, texts in render.cells(table, escape, bold)],
+        "notes": render.notes(table, visible),
         "figures": [(about, _svg(figure)) for about, figure in drawings(table, rows, metric).items()],
     }
 
@@ -148,6 +144,9 @@ def _svg(figure: "Figure") -> str:
 def _render(**content: Any) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    def shown(value: Any) -> Any:  # before it is escaped; what is marked as safe stays
+        return visible(value) if type(value) is str else value
+
+    options = {"autoescape": True, "finalize": shown, "undefined": StrictUndefined, "trim_blocks": True}
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), **options)
     return environment.get_template("page.html").render(content)

@@ -3,14 +3,16 @@
 import csv
 import io
 import json
-import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from math import floor, log10
 
 from bench.record import Summary
+from bench.report.escape import csv_cell, json_text, latex_text, markdown_text, visible
 from bench.report.table import Column, Table, marked
+
+Mark = Callable[[str], str]  # makes text safe for where it stands, or bold
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -31,7 +33,7 @@ def as_csv(tables: Sequence[Table]) -> str:
     speed = ["seconds", "megapixels", "device", "parameters"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*about, *(f"{name}{part}" for name in metrics for part in parts), *speed])
+    writer.writerow(map(csv_cell, [*about, *(f"{name}{part}" for name in metrics for part in parts), *speed]))
     for table in tables:
         for record in table.records:
             row = [table.dataset.name, table.dataset.fingerprint, table.protocol, record.method.name]
@@ -45,13 +47,13 @@ def as_csv(tables: Sequence[Table]) -> str:
                 row += [record.speed.seconds_median, record.speed.megapixels_median, record.speed.device]
             else:
                 row += [None] * 3
-            writer.writerow([*row, record.method.parameters])
+            writer.writerow(map(csv_cell, [*row, record.method.parameters]))
     return text.getvalue().rstrip("\n")
 
 
 def as_json(tables: Sequence[Table]) -> str:
     """Render tables as JSON: what the records hold, grouped, ranked and with the best marked."""
-    return json.dumps([_plain(table) for table in tables], indent=2, ensure_ascii=False)
+    return json_text(json.dumps([_plain(table) for table in tables], indent=2, ensure_ascii=False))
 
 
 FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
@@ -91,22 +93,27 @@ def title(table: Table, tables: Sequence[Table]) -> str:
 
 
 def _markdown(table: Table, name: str) -> str:
-    headers = headings(table)
-    lines = [f"### {_markdown_text(name)}", "", _row(headers), _row(["---"] + ["---:"] * (len(headers) - 1))]
-    for method, row in cells(table, lambda text: f"**{text}**"):
-        lines.append(_row([_markdown_text(method), *row]))
-    lines += ["", *notes(table)]
+    headers = [markdown_text(heading) for heading in headings(table)]
+    lines = [f"### {markdown_text(name)}", "", table_row(headers)]
+    lines.append(table_row(["---"] + ["---:"] * (len(headers) - 1)))
+    for method, row in cells(table, str, lambda text: f"**{text}**"):
+        lines.append(table_row([markdown_text(method), *row]))
+    lines += ["", *notes(table, markdown_text)]
     return "\n".join(lines)
+
+
+def table_row(cells: Sequence[str]) -> str:
+    """Return a row of a table in Markdown."""
+    return f"| {' | '.join(cells)} |"
 
 
 def _latex(table: Table, name: str) -> str:
     headers = headings(table)
-    lines = [f"% {line}" for line in (name, *notes(table))]
+    lines = [f"% {visible(line)}" for line in (name, *notes(table, visible))]
     lines += [rf"\begin{{tabular}}{{l{'r' * (len(headers) - 1)}}}", r"\toprule"]
-    lines += [" & ".join(_latex_text(heading) for heading in headers) + r" \\", r"\midrule"]
-    for method, row in cells(table, lambda text: f"\0{text}\1"):
-        texts = (_latex_text(cell).replace("\0", r"\textbf{").replace("\1", "}") for cell in row)
-        lines.append(" & ".join([_latex_text(method), *texts]) + r" \\")
+    lines += [" & ".join(map(latex_text, headers)) + r" \\", r"\midrule"]
+    for method, row in cells(table, latex_text, lambda text: rf"\textbf{{{latex_text(text)}}}"):
+        lines.append(" & ".join([latex_text(method), *row]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
@@ -115,8 +122,8 @@ def headings(table: Table) -> list[str]:
     return ["method", *(column.label for column in table.columns), "seconds", "parameters"]
 
 
-def cells(table: Table, bold: Callable[[str], str]) -> list[tuple[str, list[str]]]:
-    """Return the rows as text, method and other columns; `bold` marks what is best."""
+def cells(table: Table, plain: Mark, bold: Mark) -> list[tuple[str, list[str]]]:
+    """Return the rows, the method as it is called and the other columns as text, made by `bold` where it is best."""
     best = {column.name: table.best(column) for column in table.columns}
     decimals = {column.name: _decimals(column, table) for column in table.columns}
     rows = []
@@ -124,23 +131,24 @@ def cells(table: Table, bold: Callable[[str], str]) -> list[tuple[str, list[str]
         texts = []
         for column in table.columns:
             summary = record.metrics.get(column.name)
-            mark = bold if record.method.name in best[column.name] else str
-            texts.append(_cell(summary, column, decimals[column.name], mark) if summary else "–")
+            mark = bold if record.method.name in best[column.name] else plain
+            mean, rest = _cell(summary, column, decimals[column.name]) if summary else ("–", "")
+            texts.append(mark(mean) + plain(mean + rest)[len(plain(mean)) :])
         seconds = f"{record.speed.seconds_median:.2g}" if record.speed else "–"
-        rows.append((marked(record), [*texts, seconds, _parameters(record.method.parameters)]))
+        rows.append((marked(record), [*texts, plain(seconds), plain(_parameters(record.method.parameters))]))
     return rows
 
 
-def _cell(summary: Summary, column: Column, decimals: int, mark: Callable[[str], str]) -> str:
-    if summary.mean is None:
-        text = mark("∞") if summary.infinite else "–"
-    else:
-        text = mark(f"{summary.mean:.{decimals}f}")
+def _cell(summary: Summary, column: Column, decimals: int) -> tuple[str, str]:
+    """Return the mean, and what follows it: the interval, and the count where images are missing."""
+    mean, rest = "∞" if summary.infinite else "–", ""
+    if summary.mean is not None:
+        mean = f"{summary.mean:.{decimals}f}"
         if summary.low is not None:
-            text += f" [{summary.low:.{decimals}f}, {summary.high:.{decimals}f}]"
+            rest += f" [{summary.low:.{decimals}f}, {summary.high:.{decimals}f}]"
         if summary.infinite:
-            text += f" and {summary.infinite} × ∞"
-    return text if column.complete(summary) else f"{text} (n = {summary.count + summary.infinite})"
+            rest += f" and {summary.infinite} × ∞"
+    return mean, rest if column.complete(summary) else f"{rest} (n = {summary.count + summary.infinite})"
 
 
 def _decimals(column: Column, table: Table) -> int:
@@ -150,14 +158,14 @@ def _decimals(column: Column, table: Table) -> int:
     return min(3, max(0, 3 - floor(log10(largest))))
 
 
-def notes(table: Table) -> list[str]:
-    """Say what the numbers are and what the seconds were measured on."""
+def notes(table: Table, safe: Mark) -> list[str]:
+    """Say what the numbers are and what the seconds were measured on; `safe` makes safe what the records say."""
     dataset = table.dataset
     counts = f"{dataset.samples} images, {dataset.pairs} with a clear one."
     lines = [f"{counts} Mean [95 % bootstrap interval]; ↑ higher, ↓ lower is better. Best in bold."]
-    if failed := [f"{record.method.name} ({len(record.failures)})" for record in table.records if record.failures]:
-        lines.append(f"Failures: {', '.join(failed)}.")
-    lines += overlaps(table)
+    if failed := failures(table):
+        lines.append(f"Failures: {safe(failed)}.")
+    lines += overlaps(table, safe)
     machines = defaultdict(list)
     for record in table.records:
         if speed := record.speed:
@@ -167,17 +175,22 @@ def notes(table: Table) -> list[str]:
             on = f"{speed.megapixels_median:.2g} megapixels, {where}, {speed.dtype}, {threads}"
             machines[on].append(record.method.name)
     for on, methods in machines.items():
-        whose = f" of {', '.join(methods)}" if len(machines) > 1 else ""
-        lines.append(f"Seconds{whose}: median in the network for an image, {on}.")
+        whose = f" of {safe(', '.join(methods))}" if len(machines) > 1 else ""
+        lines.append(f"Seconds{whose}: median in the network for an image, {safe(on)}.")
     return lines
 
 
-def overlaps(table: Table) -> list[str]:
+def failures(table: Table) -> str:
+    """Name the methods that failed on images, with the number of failures."""
+    return ", ".join(f"{record.method.name} ({len(record.failures)})" for record in table.records if record.failures)
+
+
+def overlaps(table: Table, safe: Mark) -> list[str]:
     """Say which methods were trained on images that overlap the table's set, and of which nobody knows."""
     found = [f"{method} ({', '.join(sets)})" for method, sets in table.contaminated.items()]
-    lines = [f"† Trained on data that overlaps this set: {', '.join(found)}."] if found else []
+    lines = [f"† Trained on data that overlaps this set: {safe(', '.join(found))}."] if found else []
     if table.unstated:
-        lines.append(f"Training data not stated, or not checked for overlap: {', '.join(table.unstated)}.")
+        lines.append(f"Training data not stated, or not checked for overlap: {safe(', '.join(table.unstated))}.")
     return lines
 
 
@@ -188,29 +201,3 @@ def _parameters(count: int | None) -> str:
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return str(count)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _markdown_text(text: str) -> str:
-    return re.sub(r"([\\`*<>|\[\]])", r"\\\1", " ".join(text.split()))
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "∞": r"$\infty$",
-    "×": r"$\times$",
-    "–": "--",
-    "Δ": r"$\Delta$",
-    "†": r"$^\dagger$",
-} | {mark: f"\\{mark}" for mark in "&%$#_{}"}
-
-
-def _latex_text(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)

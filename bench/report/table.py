@@ -113,7 +113,8 @@ def tables(records: Iterable[Record]) -> list[Table]:
     """Group records into tables, sorted by data set and protocol."""
     groups = defaultdict(list)
     for entry in records:
-        groups[entry.dataset.name, entry.protocol, entry.dataset.fingerprint].append(entry)
+        info = entry.dataset
+        groups[info.name, entry.protocol, info.fingerprint, info.samples, info.pairs].append(entry)
     return [_table(group) for _, group in sorted(groups.items())]
 
 

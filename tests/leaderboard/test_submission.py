@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.record import RESULTS, Failure, read
-from leaderboard import submission
+from bench.record import MOST_BYTES, RESULTS, Failure, read
 from leaderboard.submission import check
 
 
@@ -155,14 +154,16 @@ def test_files_that_would_fill_the_memory_are_refused_before_they_are_read(enter
     assert len(bloated) < 100_000
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    read_values = []
-    monkeypatch.setattr(submission, "read_values", lambda *args: read_values.append(args))
-    for data in (bloated, sink.getvalue().to_pybytes(), bytes(submission.PARQUET_BYTES + 1)):
+    monkeypatch.setattr(pq.ParquetFile, "read", None)  # it would unpack them
+    for data, words in (
+        (bloated, "damaged (ParquetError)"),
+        (sink.getvalue().to_pybytes(), "damaged (ParquetError)"),
+        (bytes(MOST_BYTES[".parquet"] + 1), "more than 4 MB"),
+    ):
         values.write_bytes(data)
-        assert set(wrong(check(path, results))) == {"files"}
-    path.write_bytes(b" " * (submission.JSON_BYTES + 1))
+        assert words in wrong(check(path, results))["files"]
+    path.write_bytes(b" " * (MOST_BYTES[".json"] + 1))
     assert "more than 2 MB" in wrong(check(path, results))["files"]
-    assert not read_values
 
 
 def test_the_record_is_what_the_reader_reads(enter, results, tmp_path):

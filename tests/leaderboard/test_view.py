@@ -1,9 +1,11 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from urllib.parse import unquote
 
 import gradio as gr
+import pytest
 
 from bench.report.table import tables
 from leaderboard import view
@@ -77,6 +79,34 @@ def test_notes_name_what_was_measured(make):
     notes = view.notes(table)
     for words in ("10 images, 6 of them", "native-v1", "on a processor", "api (2)", "bootstrap interval"):
         assert words in notes
+
+
+def test_no_record_takes_the_place_of_another_table(make, tmp_path):
+    """A stranger's record may name the data set and the fingerprint of others, and other counts."""
+    for method in ("a", "b"):
+        make(method, {"psnr": 20.0}).write(tmp_path)
+    theirs = make("0", {"psnr": 20.0})
+    replace(theirs, dataset=replace(theirs.dataset, samples=1, pairs=1)).write(tmp_path)
+    boards = view.Boards(tmp_path)
+    [table] = [table for group in boards.tables.values() for table in group.values()]
+    assert [record.method.name for record in table.records] == ["a", "b"] and table.dataset.samples == 10
+
+
+def test_errors_on_the_page_hold_no_folder_of_the_server(make, tmp_path):
+    for method in ("a", "b"):
+        path = make(method, {"psnr": 20.0}).write(tmp_path / "results")
+    path.with_suffix(".parquet").mkdir()
+    with gr.Blocks(analytics_enabled=False) as page:
+        view.leaderboard(tmp_path / "results")
+    [verdict] = [text for text in texts(page) if "parquet" in (text or "")]
+    assert "native-v1.parquet is a folder" in verdict and str(tmp_path) not in str(page.get_config_file())
+    compare = next(function.fn for function in page.fns.values() if function.name == "compare")
+    assert compare("sample", "native-v1", "b", "b", "psnr")[0].startswith(
+        r"b\_\_sample\_\_native-v1.parquet is a folder"
+    )
+    for choices in (("sample", "native-v1", "a", "nobody"), (["sample"], "native-v1", "a", "b"), ("x", None, "a", "b")):
+        with pytest.raises(gr.Error, match="The board has no such entry"):
+            compare(*choices, "psnr")
 
 
 def test_page_without_results_says_so(tmp_path):

@@ -3,14 +3,17 @@
 The data set holds `results/STEM.json` and `results/STEM.parquet`, as the project's own folder of records does.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from bench.errors import RecordError
-from bench.record import Record, read, read_folder, read_values, write_atomic
+from bench.record import MOST_BYTES, Record, read, read_folder, read_values, write_atomic
 from bench.report import render
+from bench.report.escape import visible
 from bench.report.table import tables
 from leaderboard.errors import HubError
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
 FOLDER = "results"
+MOST_FILES, ALL_BYTES = 20_000, 1_000_000_000  # in a results data set, which may be a stranger's
 CARD = """---
 pretty_name: Dehazing results
 license: apache-2.0
@@ -39,14 +43,47 @@ def pull(repo: str, folder: Path, revision: str | None = None) -> dict[str, tupl
     """Fetch the records of a results data set into `folder`; say of each file what became of it, and why.
 
     A record that is older than the folder's own is left where it is, and one that cannot be trusted is refused. Nothing
-    is deleted. Raises HubError if the data set cannot be had.
+    is deleted. Raises HubError if the data set cannot be had, or holds more than a results data set does.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, RepoFile, snapshot_download
 
     with _explained(f"{repo} cannot be had"):
-        patterns = [f"{FOLDER}/*.json", f"{FOLDER}/*.parquet"]
-        snapshot = snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=patterns)
-    return {path.name: _take(path, folder) for path in sorted(Path(snapshot, FOLDER).glob("*.json"))}
+        # What is looked at is what is fetched, whatever is committed meanwhile.
+        commit = HfApi().repo_info(repo, repo_type="dataset", revision=revision, expand=["sha"]).sha
+        listed = HfApi().list_repo_tree(repo, recursive=True, repo_type="dataset", revision=commit)
+        entries = list(islice(listed, MOST_FILES + 1))
+    if len(entries) > MOST_FILES:
+        raise HubError(f"{repo} holds more than {MOST_FILES:,} files, which is no results data set")
+    files = {PurePosixPath(entry.path): entry for entry in entries if isinstance(entry, RepoFile)}
+    sizes = {
+        path: file.size for path, file in files.items() if str(path.parent) == FOLDER and path.suffix in MOST_BYTES
+    }
+    refusals = {path: _refusal(path, sizes) for path in sorted(sizes) if path.suffix == ".json"}
+    wanted = [str(part) for path, why in refusals.items() if not why for part in _parts(path) if part in sizes]
+    if sum(sizes[PurePosixPath(path)] for path in wanted) > ALL_BYTES:
+        raise HubError(f"{repo} holds records of more than {ALL_BYTES / 1e6:,.0f} MB together")
+    snapshot = ""
+    if wanted:
+        with _explained(f"{repo} cannot be had"):
+            snapshot = snapshot_download(repo, repo_type="dataset", revision=commit, allow_patterns=wanted)
+    return {
+        path.name: ("refused", why) if why else _take(Path(snapshot, path), folder) for path, why in refusals.items()
+    }
+
+
+def _parts(path: PurePosixPath) -> list[PurePosixPath]:
+    """Return both files of a record."""
+    return [path.with_suffix(suffix) for suffix in MOST_BYTES]
+
+
+def _refusal(path: PurePosixPath, sizes: Mapping[PurePosixPath, int]) -> str:
+    """Say why a record is not even fetched; nothing if it is."""
+    if not re.fullmatch(r"[A-Za-z0-9._+-]{1,255}", path.name):
+        return "records have no such names"
+    for part in _parts(path):
+        if sizes.get(part, 0) > MOST_BYTES[part.suffix]:
+            return f"{part.name} has more than {MOST_BYTES[part.suffix] / 1e6:g} MB, which no record needs"
+    return ""
 
 
 def _take(path: Path, folder: Path) -> tuple[Change, str]:
@@ -57,7 +94,7 @@ def _take(path: Path, folder: Path) -> tuple[Change, str]:
         if path.stem != record.stem:
             raise RecordError(f"its name should be {record.stem}.json")
     except RecordError as error:
-        return "refused", str(error).replace(f"{path.parent}/", "")
+        return "refused", error.brief
     before = None
     if own.exists():
         try:
@@ -87,7 +124,7 @@ def propose(path: Path, record: Record, repo: str, description: str = "") -> str
 
     Raises HubError if the Hub does not take it, or if the data set holds the very same record.
     """
-    title = f"{record.method.name} on {record.dataset.name}, {record.protocol}"
+    title = visible(f"{record.method.name} on {record.dataset.name}, {record.protocol}")
     done = _commit(repo, "dataset", files(path, record), title, description, pull_request=True)
     if done.pr_url is None:
         raise HubError(f"{repo} holds this very record of {title}: there is nothing to propose")
@@ -153,7 +190,7 @@ def _note(record: Record, metric: str) -> str:
         text += f", 95 % bootstrap interval {summary.low:.4g} to {summary.high:.4g}"
     if record.contaminated:
         text += f"; trained on data that overlaps the set: {', '.join(record.contaminated)}"
-    return text
+    return visible(text)
 
 
 def publish(repo: str, kind: str, content: Mapping[str, bytes], message: str, pull_request: bool = False) -> str:
@@ -186,4 +223,5 @@ def _explained(what: str) -> Iterator[None]:
         yield
     except Exception as error:  # the client's own kinds, and those of its HTTP library where a transfer breaks off
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise HubError(f"{what} ({reason}): check the name, the connection, and the login ('hf auth login')") from error
+        advice = "check the name, the connection, and the login ('hf auth login')"
+        raise HubError(what, reason, advice) from error

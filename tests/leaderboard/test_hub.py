@@ -6,7 +6,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from typer.testing import CliRunner
 
 from bench.errors import RecordError
-from bench.record import read, read_folder, read_values
+from bench.record import MOST_BYTES, read, read_folder, read_values
 from leaderboard import card, hub
 from leaderboard.cli import app
 from leaderboard.errors import HubError
@@ -86,6 +86,59 @@ def test_pulling_keeps_what_is_newer_and_refuses_what_is_damaged(server, enter, 
         assert line in pulled.output
     assert "was changed after it was written" in pulled.output and "should be dcp__sample" in pulled.output
     assert own.exists() and not (mine / "dcp-2.json").exists()
+
+
+def test_pulling_fetches_nothing_that_is_no_record(server, results, tmp_path):
+    held = hub.contents(results)
+    stem = "results/dcp__sample__native-v1"
+    odd = {
+        f"{stem}.parquet": b"0" * (MOST_BYTES[".parquet"] + 1),
+        "results/large.json": b"0" * (MOST_BYTES[".json"] + 1),
+        "results/\x1b[2J.json": b"{}",
+        f"results/{'x' * 300}.json": b"{}",
+        "results/*.json": b"{}",
+        "results/deep/x.json": b"{}",
+        "results/folder.json/x.json": b"{}",
+        "results/program.py": b"print()",
+        "elsewhere.json": b"{}",
+    }
+    server.put("dataset", REPO, held | odd)
+    done = invoke("pull", "--from", REPO, "--results", tmp_path / "mine")
+    assert done.exit_code == 1 and "\x1b" not in done.output
+    assert sorted(line.partition(" (")[0] for line in done.stderr.splitlines() if "refused" in line) == [
+        "refused: *.json",
+        "refused: dcp__sample__native-v1.json",
+        "refused: large.json",
+        f"refused: {'x' * 300}.json",
+        "refused: \ufffd[2J.json",
+    ]
+    assert "dcp__sample__native-v1.parquet has more than 4 MB" in done.stderr
+    fetched = {path.rpartition("/")[2] for path in server.requests if "/resolve/" in path}
+    assert fetched == {f"identity__sample__native-v1{suffix}" for suffix in MOST_BYTES}
+    assert [path.name for path in (tmp_path / "mine").glob("*.json")] == ["identity__sample__native-v1.json"]
+
+
+@pytest.mark.parametrize(("bound", "words"), [("MOST_FILES", "more than 3 files"), ("ALL_BYTES", "MB together")])
+def test_a_data_set_that_would_fill_the_disk_is_refused_before_it_is_fetched(
+    server, results, tmp_path, monkeypatch, bound, words
+):
+    server.put("dataset", REPO, hub.contents(results))
+    monkeypatch.setattr(hub, bound, 3)
+    with pytest.raises(HubError, match=words):
+        hub.pull(REPO, tmp_path / "mine")
+    assert not [path for path in server.requests if "/resolve/" in path] and not (tmp_path / "mine").exists()
+
+
+def test_an_empty_data_set_holds_no_record(server, tmp_path):
+    server.put("dataset", REPO, {"README.md": b""})
+    assert hub.pull(REPO, tmp_path / "mine") == {}
+
+
+def test_what_the_hub_said_is_for_those_who_run_this_alone(server, enter, results, tmp_path):
+    path = enter(tmp_path / "mine")
+    with pytest.raises(HubError, match="hf auth login") as caught:
+        hub.propose(path, read(path), "org/none")
+    assert caught.value.brief == "org/none did not take the files: try again later"
 
 
 def test_a_record_is_proposed_and_the_main_branch_left_alone(server, enter, results, tmp_path):

@@ -10,8 +10,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from bench.errors import BenchError, RecordError
-from bench.record import RESULTS, Method, select
+from bench.record import RESULTS, select
 from bench.report import figures
+from bench.report.escape import visible
 from bench.report.render import FORMATS
 from bench.report.table import Table, tables
 from leaderboard import hub, scoring, submission
@@ -85,7 +86,7 @@ def pull(
         taken = hub.pull(source, results, revision)
     for name, (change, reason) in taken.items():
         if change != "unchanged":
-            typer.echo(f"{change}: {name}" + (f" ({reason})" if reason else ""), err=change == "refused")
+            typer.echo(visible(f"{change}: {name}" + (f" ({reason})" if reason else "")), err=change == "refused")
     typer.echo(f"{len(taken)} records in {source}")
     if any(change == "refused" for change, _ in taken.values()):
         raise typer.Exit(1)
@@ -117,13 +118,13 @@ def submit(
         if what.suffix.lower() != ".json":
             if not (dataset and method):
                 _fail("predictions are scored first: say with --dataset what they are of, and with --method whose")
-            about = Method(
+            about = scoring.describe(
                 name=method, paper=paper, license=license, trained_on=tuple(trained_on or ()), parameters=parameters
             )
             what = scoring.score(what, dataset, protocol, about, Path(folder), data_root)
         found = submission.check(what, results)
         for finding in found.findings:
-            typer.echo(f"{finding.verdict:>5}  {finding.subject}: {finding.text}")
+            typer.echo(f"{finding.verdict:>5}  {finding.subject}: {visible(finding.text)}")
         if not found.accepted:
             _fail("nothing was sent: put right what is wrong")
         if dry_run:
@@ -186,11 +187,11 @@ def _choose(results: Path, dataset: str | None, protocol: str | None) -> tuple[l
 
 def _finish(broken: list[RecordError]) -> None:
     for error in broken:
-        typer.echo(f"left out: {error}", err=True)
+        typer.echo(visible(f"left out: {error}"), err=True)
     if broken:
         raise typer.Exit(1)
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(visible(f"error: {message}"), err=True)
     raise typer.Exit(2)

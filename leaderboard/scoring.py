@@ -4,16 +4,33 @@ The leaderboard reads records and makes none. A process of its own also keeps th
 can be stopped.
 """
 
+import errno
+import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 import bench
-from bench.record import Method
+from bench.record import Method, complaints
 from leaderboard.errors import SubmissionError
 
 SECONDS = 3600
+_ROOT = Path(bench.__file__).parents[1]
+_LONGEST = 1000  # letters of what the harness says that are told
+
+
+def describe(**about: Any) -> Method:
+    """Return what is said of a method. Raises SubmissionError that names what is wrong with it."""
+    try:
+        return Method(**about)
+    except ValidationError as error:
+        raise SubmissionError(f"the method cannot be described like this: {complaints(error)}") from None
 
 
 def score(
@@ -47,7 +64,7 @@ def score(
     command = [sys.executable, "-m", "bench", "score", *given]
     try:
         done = subprocess.run(
-            command, cwd=Path(bench.__file__).parents[1], capture_output=True, encoding="utf-8", timeout=seconds
+            command, cwd=_ROOT, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds
         )
     except subprocess.TimeoutExpired:
         raise SubmissionError(
@@ -57,6 +74,18 @@ def score(
     if not records:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["it ended without a word"]
         told = next((line for line in said if line.startswith("error: ")), said[-1]).removeprefix("error: ")
-        # Without the folders: the archive's, and the one that it was unpacked to, which has its name.
-        raise SubmissionError(re.sub(rf"\S*/{re.escape(predictions.name)}", lambda _: predictions.name, told))
+        # The archive is also the folder that it was unpacked to, which has its name.
+        told = re.sub(rf"\S*/{re.escape(predictions.name)}", lambda _: predictions.name, told)
+        folders = [output, data_root, _ROOT, Path(tempfile.gettempdir())]
+        full = any(words in told for words in ("the disk is full", os.strerror(errno.ENOSPC)))
+        cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if full else None
+        raise SubmissionError(told[:_LONGEST], _without(folders, told)[:_LONGEST]) from cause
     return records[0]
+
+
+def _without(folders: Sequence[Path | None], text: str) -> str:
+    """Return a message of another process, which has no fields, without folders: these, and what looks like one."""
+    for folder in filter(None, folders):
+        for known in (folder.absolute(), folder.resolve()):
+            text = text.replace(str(known), "…")
+    return re.sub(r"(?<![\w/…])/(?:[^\s/]+/)+", "…/", text)

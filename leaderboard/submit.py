@@ -1,22 +1,30 @@
 """The form by which results come to the board: checked in the open, scored in the queue, proposed as a pull request."""
 
-import html
+import logging
 import shutil
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
+from typing import Any
 from uuid import uuid4
 
 from bench.errors import BenchError
-from bench.record import RESULTS, Method
+from bench.record import MOST_BYTES, RESULTS
+from bench.report.escape import html_text
+from dehaze.errors import DehazeError
+from dehaze.page.folder import disk_is_full, full_disk_explained
 from leaderboard import hub, scoring
+from leaderboard.errors import SubmissionError
 from leaderboard.submission import Finding, Submission, check
 
 REQUESTS, REQUEST_SECONDS = 10, 3600  # pull requests that the page opens for all its visitors within this time
 KEPT_SECONDS = 3600
+# The text fields and the most characters of each; browsers hold visitors to them, and clients need not be browsers.
+FIELDS = {"Method": 80, "Paper": 300, "Licence of the weights": 80, "Parameters": 20, "Trained on": 500}
 CSS = """
 #findings table { width: 100%; border-collapse: collapse; }
 #findings table, #findings tr, #findings th, #findings td { border: 0; }
@@ -85,30 +93,48 @@ def form(results: Path = RESULTS, repo: str | None = None, data_root: str | Path
         ready = gr.Button(interactive=found.accepted and repo is not None)
         return render(found, repo), gr.File(files, visible=files is not None), ready, found
 
-    def check_record(uploads: list[str] | None) -> tuple:
-        return outcome(_received(uploads or [], results))
+    @contextmanager
+    def room() -> Iterator[None]:
+        """Turn a full disk into a message on the page."""
+        try:
+            with full_disk_explained():
+                yield
+        except DehazeError as error:
+            raise gr.Error(html_text(str(error)), 30, title="No room", print_exception=False) from None
 
-    def check_predictions(upload: str | None, *about: str) -> Iterator[tuple]:
+    def check_record(uploads: list[str] | None) -> tuple:
+        with room():
+            return outcome(_received(uploads or [], results))
+
+    def check_predictions(upload: str | None, *about: Any) -> Iterator[tuple]:
         yield "<p role=status>Scoring …</p>", gr.File(None, visible=False), gr.Button(interactive=False), None
-        yield outcome(_scored(upload, *about, results=results, data_root=data_root))
+        with room():
+            found = outcome(_scored(upload, *about, results=results, data_root=data_root))
+        yield found
 
     def send(found: Submission | None) -> tuple:
         """Check once more, as time has passed, and open the request."""
         wait = gr.Button(interactive=False)
         if found is None or repo is None:
             return gr.skip(), wait
-        found = check(found.path, results)
+        with room():
+            found = check(found.path, results)
         if not found.accepted:
             return render(found, repo), wait
         if not quota.take():
             words = "Enough was proposed through this page for now. Come back in an hour, or use the shell."
             return f"<p role=status>{words}</p>", gr.skip()
         try:
-            address = html.escape(hub.propose(found.path, found.record, repo, found.markdown()))
+            with room():
+                address = html_text(hub.propose(found.path, found.record, repo, found.markdown()))
         except BenchError as error:
-            return f"<p role=status>{html.escape(str(error))}</p>", gr.skip()
+            logging.getLogger(__name__).warning("A record was not proposed: %s", error)
+            return f"<p role=status>{html_text(error.brief)}.</p>", gr.skip()
         link = f"<a href='{address}' target='_blank' rel='noopener'>{address}</a>"
         return f"<p role=status>Proposed: {link}. It shows on the board once somebody has read and merged it.</p>", wait
+
+    def text(label: str, **how: Any) -> gr.Textbox:
+        return gr.Textbox(label=label, max_length=FIELDS[label], **how)
 
     gr.Markdown(INTRO)
     with gr.Row():
@@ -127,14 +153,12 @@ def form(results: Path = RESULTS, repo: str | None = None, data_root: str | Path
                     sets = available(data_root)
                     dataset = gr.Dropdown(sets, value=sets[0], label="Images of", min_width=140)
                     rules = gr.Dropdown(protocol.names(), value="native-v1", label="Scored under", min_width=140)
-                name = gr.Textbox(label="Method", max_length=80)
-                paper = gr.Textbox(label="Paper", info="its address; may be left out", max_length=300)
+                name = text("Method")
+                paper = text("Paper", info="its address; may be left out")
                 with gr.Row():
-                    licence = gr.Textbox(label="Licence of the weights", max_length=80, min_width=140)
-                    parameters = gr.Textbox(label="Parameters", max_length=20, min_width=140)
-                trained_on = gr.Textbox(
-                    label="Trained on", info="data sets, separated by commas: overlaps are marked", max_length=500
-                )
+                    licence = text("Licence of the weights", min_width=140)
+                    parameters = text("Parameters", min_width=140)
+                trained_on = text("Trained on", info="data sets, separated by commas: overlaps are marked")
                 scored = gr.Button("Score and check", variant="primary")
         with gr.Column(scale=3, min_width=320):
             findings = gr.HTML("<p>What was looked at appears here.</p>", elem_id="findings", padding=False)
@@ -165,13 +189,13 @@ def available(data_root: Path | None) -> list[str]:
 def render(found: Submission, repo: str | None) -> str:
     """Return the findings as HTML, and what would be sent."""
     rows = "".join(
-        f"<tr class='{one.verdict}'><th scope=row>{html.escape(one.subject)}</th><td>{one.verdict}</td>"
-        f"<td>{html.escape(one.text)}</td></tr>"
+        f"<tr class='{one.verdict}'><th scope=row>{html_text(one.subject)}</th><td>{one.verdict}</td>"
+        f"<td>{html_text(one.text)}</td></tr>"
         for one in found.findings
     )
     if found.accepted:
-        names = " and ".join(f"<code>{html.escape(path)}</code>" for path in hub.files(found.path, found.record))
-        where = html.escape(repo) if repo else "a results data set, but this page is connected to none: use the shell"
+        names = " and ".join(f"<code>{html_text(path)}</code>" for path in hub.files(found.path, found.record))
+        where = html_text(repo) if repo else "a results data set, but this page is connected to none: use the shell"
         words = f"In order. {names} would be sent to {where}"
     else:
         words = "Nothing can be sent: put right what is wrong, and check again"
@@ -180,10 +204,15 @@ def render(found: Submission, repo: str | None) -> str:
 
 def _received(uploads: list[str], results: Path) -> Submission:
     """Check an uploaded record and its values, whatever their names."""
+    from bench.datasets import some
+
     paths = [Path(upload) for upload in uploads]
-    if sorted(path.suffix.lower() for path in paths) != [".json", ".parquet"]:
-        names = ", ".join(path.name for path in paths) or "nothing"
+    if sorted(path.suffix.lower() for path in paths) != sorted(MOST_BYTES):
+        names = some([path.name for path in paths]) or "nothing"
         return _wrong(f"a record is one .json and one .parquet file, and this is {names}")
+    for path in paths:
+        if path.stat().st_size > (most := MOST_BYTES[path.suffix.lower()]):
+            return _wrong(f"{path.name} has more than {most / 1e6:g} MB, which no record needs: score again")
     folder = _folder()
     for path in paths:
         shutil.copyfile(path, folder / f"record{path.suffix.lower()}")
@@ -191,36 +220,45 @@ def _received(uploads: list[str], results: Path) -> Submission:
 
 
 def _scored(
-    upload: str | None,
-    dataset: str,
-    protocol: str,
-    name: str,
-    paper: str,
-    licence: str,
-    parameters: str,
-    trained_on: str,
-    *,
-    results: Path,
-    data_root: Path | None,
+    upload: str | None, dataset: Any, protocol: Any, *texts: Any, results: Path, data_root: Path | None
 ) -> Submission:
-    """Score an uploaded archive and check the record."""
+    """Score an uploaded archive and check the record; `texts` are those of FIELDS."""
+    from bench import protocol as protocols
+
     if not upload:
         return _wrong("there is no archive yet: add one")
-    if not name.strip():
-        return _wrong("the method has no name: give it one")
-    count = parameters.replace(",", "").strip()
-    if count and not (count.isascii() and count.isdigit()):
-        return _wrong(f"the number of parameters is a whole number, and {parameters!r} is none")
-    sets = tuple(part.strip() for part in trained_on.split(",") if part.strip())
-    method = Method(
-        name=name.strip(), paper=paper.strip() or None, license=licence.strip() or None, trained_on=sets,
-        parameters=int(count) if count else None,
-    )  # fmt: skip
     try:
-        path = scoring.score(Path(upload), dataset, protocol, method, _folder(), data_root)
+        for what, value, offered in (
+            ("data set", dataset, available(data_root)),
+            ("protocol", protocol, protocols.names()),
+        ):
+            if value not in offered:
+                raise SubmissionError(f"this page offers no such {what}: reload it, and choose one of the list")
+        name, paper, licence, parameters, trained_on = map(_text, FIELDS, texts)
+        if not name:
+            raise SubmissionError("the method has no name: give it one")
+        count = parameters.replace(",", "")
+        if count and not (count.isascii() and count.isdigit()):
+            raise SubmissionError(f"the number of parameters is a whole number, and {parameters!r} is none")
+        sets = tuple(part.strip() for part in trained_on.split(",") if part.strip())
+        method = scoring.describe(
+            name=name, paper=paper or None, license=licence or None, trained_on=sets,
+            parameters=int(count) if count else None,
+        )  # fmt: skip
+        return check(scoring.score(Path(upload), dataset, protocol, method, _folder(), data_root), results)
     except BenchError as error:
-        return _wrong(str(error))
-    return check(path, results)
+        if disk_is_full(error):
+            raise
+        return _wrong(error.brief)
+
+
+def _text(field: str, value: Any) -> str:
+    """Return what a text field holds. Raises SubmissionError if a client sent something else, or too much."""
+    if not isinstance(value, str | None):
+        raise SubmissionError(f"{field} is no text: fill in the form anew")
+    if len(value or "") > FIELDS[field]:
+        raise SubmissionError(f"{field} has more than {FIELDS[field]} characters: shorten it")
+    return (value or "").strip()
 
 
 def _named(found: Submission) -> Submission:

@@ -36,11 +36,13 @@ from starlette.middleware import Middleware
 
 import dehaze
 from bench.record import RESULTS, Record
-from dehaze import hub, image, video
+from dehaze import hub
 from dehaze.density import HazeDensity, load_density
 from dehaze.errors import DehazeError
+from dehaze.io.clip import MAX_SECONDS, MAX_SIDE, Clip, probe_clip
+from dehaze.io.names import output_name
+from dehaze.io.photo import Photo, photo_size, read_photo
 from dehaze.memory import keep_freed_memory
-from dehaze.names import output_name
 from dehaze.networks import NETWORKS
 from dehaze.page import batch
 from dehaze.page.door import Door
@@ -48,6 +50,7 @@ from dehaze.page.folder import PageFolder, full_disk_explained
 from dehaze.page.kept import Kept, Shelf
 from dehaze.page.preview import colour_table, density_map, preview
 from dehaze.page.visitors import Allowance, Stop, Turns, address
+from dehaze.steady import restore_clip
 from leaderboard import quality, submit, view
 
 MAX_MEGAPIXELS = 60
@@ -134,13 +137,13 @@ def optional(function: Callable, *arguments: Any) -> Any:
 
 
 @GPU
-def infer(model: str, photo: image.Photo, strength: float = 1.0) -> dehaze.Restoration:
+def infer(model: str, photo: Photo, strength: float = 1.0) -> dehaze.Restoration:
     return dehazer(model)(photo, strength)
 
 
 @GPU
-def infer_clip(model: str, clip: video.Clip, target: Path, strength: float, visitor: str) -> Iterator[int]:
-    yield from video.restore(clip, target, dehazer(model), strength, turn=lambda: turns(visitor))
+def infer_clip(model: str, clip: Clip, target: Path, strength: float, visitor: str) -> Iterator[int]:
+    yield from restore_clip(clip, target, dehazer(model), strength, turn=lambda: turns(visitor))
 
 
 def restored(
@@ -148,7 +151,7 @@ def restored(
     given: Callable[[], Path | bytes],
     strength: float,
     request: gr.Request | None,
-    finish: Callable[[image.Photo, dehaze.Restoration], Any],
+    finish: Callable[[Photo, dehaze.Restoration], Any],
 ) -> Any:
     """Restore a file, or its bytes, when the visitor's turn comes; return what `finish` makes of the photograph and it.
 
@@ -159,14 +162,14 @@ def restored(
 
     def work() -> Any:
         source = given()
-        width, height = image.size(source)
+        width, height = photo_size(source)
         if min(height, width) < MIN_SIDE:
             name = source if isinstance(source, Path) else "The data"
             raise DehazeError(f"{name} has {width}×{height} pixels. Give one with {MIN_SIDE} or more on each side.")
         taken = width * height / 1e6
         if taken <= MAX_MEGAPIXELS:  # else it is refused next
             allowance.take(who, {"photographs": 1, "megapixels": taken, "seconds of work": seconds(model, taken)})
-        photo = image.read(source, max_megapixels=MAX_MEGAPIXELS)
+        photo = read_photo(source, max_megapixels=MAX_MEGAPIXELS)
         return finish(photo, infer(model, photo, strength))
 
     with turns(who):
@@ -236,7 +239,7 @@ def chosen_strength(value: Any) -> float:
     raise refusal("The strength is a number between 0, which keeps the photograph, and 1, which restores it in full.")
 
 
-def megapixels(photo: image.Photo) -> float:
+def megapixels(photo: Photo) -> float:
     return photo.pixels[..., 0].size / 1e6
 
 
@@ -291,7 +294,7 @@ class Shown:
 def restore_for_screen(path: Path, model: str, request: gr.Request | None) -> Shown:
     """Restore a photograph in full; nothing of its size stays in memory."""
 
-    def shown(photo: image.Photo, restoration: dehaze.Restoration) -> Shown:
+    def shown(photo: Photo, restoration: dehaze.Restoration) -> Shown:
         return Shown(
             before=preview(photo, PREVIEW_SIDE),
             after=preview(restoration.photo, PREVIEW_SIDE),
@@ -333,7 +336,7 @@ def score(result: Result | None, strength: Any) -> str:
 
 def haze_density(picture: Image.Image, model: str) -> np.ndarray | None:
     """Estimate the haze density [H,W] of a small copy: by CLIP where one ships, else by the model, if it can."""
-    photo = image.read(quality.reduced(picture))
+    photo = read_photo(quality.reduced(picture))
     with scoring:
         if teller := haze_teller():
             return teller.map(photo.tensor())[0, 0].numpy()
@@ -474,8 +477,8 @@ def restore_video(upload: Any, model: Any, strength: Any, request: gr.Request | 
     target, done, began, who = in_cache(f"{path.stem}_dehazed.webm"), 0, time.perf_counter(), visitor(request)
     try:
         with explained("This clip cannot be restored", path):
-            clip = video.probe(path)
-            frame = clip.width * clip.height * min(1, video.MAX_SIDE / max(clip.width, clip.height)) ** 2 / 1e6
+            clip = probe_clip(path)
+            frame = clip.width * clip.height * min(1, MAX_SIDE / max(clip.width, clip.height)) ** 2 / 1e6
             # Maps are predicted on half a megapixel.
             work = clip.count * seconds(model, frame / 2)
             allowance.take(who, {"photographs": 1, "megapixels": clip.count * frame, "seconds of work": work})
@@ -499,7 +502,7 @@ def restore_as(record: Record, path: Path) -> Image.Image | None:
     if name not in dehaze.list_models() or dehazer(name).weights_sha256 != record.method.weights_sha256:
         return None
     with turns("the leaderboard"):
-        return infer(name, image.read(path)).image
+        return infer(name, read_photo(path)).image
 
 
 # For programs
@@ -529,7 +532,7 @@ def restore_for_program(
 ) -> tuple[Path, Path | None, dict[str, Any], tuple[Image.Image, Image.Image]]:
     """Restore a photograph to a file; return it, the haze density, facts, and copies before and after to be scored."""
 
-    def written(photo: image.Photo, restoration: dehaze.Restoration) -> tuple:
+    def written(photo: Photo, restoration: dehaze.Restoration) -> tuple:
         file = restoration.save(in_cache(output_name(path.name, photo)))
         density = None
         if restoration.density is not None:
@@ -560,8 +563,8 @@ Several photographs, or a zip archive of them: up to {LIMITS.photos}, each of at
 cannot be read is named and left out; the others go on. When you stop, what is done is kept.
 """
 VIDEO_HINT = f"""
-An MP4, MOV or WebM clip of at most {video.MAX_SECONDS} seconds, even one that this browser cannot play. The result is a
-WebM clip without sound, at most {video.MAX_SIDE} pixels wide or high. What the model estimates follows the picture
+An MP4, MOV or WebM clip of at most {MAX_SECONDS} seconds, even one that this browser cannot play. The result is a
+WebM clip without sound, at most {MAX_SIDE} pixels wide or high. What the model estimates follows the picture
 slowly, so that nothing flickers.
 """
 WAITING = "<p>Scores before and after appear here.</p>"
@@ -930,7 +933,7 @@ def warm_up() -> None:
     dehazer(model)
     if "spaces" not in sys.modules:  # which lends its GPU to visitors alone
         with turns(""):
-            infer(model, image.read(picture))
+            infer(model, read_photo(picture))
     optional(haze_density, picture, model)
     measured(picture)
 

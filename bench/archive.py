@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 
 from bench.datasets import SUFFIXES, Dataset
 from bench.errors import DatasetError
-from dehaze import archive
 from dehaze.errors import ImageError
+from dehaze.io import archive
 
 IMAGE_BYTES = 100_000_000
 ALL_BYTES = 4_000_000_000

@@ -48,12 +48,19 @@ def _cpu() -> str:
     return f"{next(names, platform.processor() or platform.machine())}, {os.cpu_count()} cores"
 
 
+_APART = {"training", "page", "report", "cli", "__main__"}  # folders and modules that change no number
+
+
 @cache  # the code that runs is what was read first
 def _code() -> str:
-    """Hash the sources that restore and score, so that no run is continued by code that changed since."""
+    """Hash the sources that restore and score, so that no run is continued by code that changed since.
+
+    That is all of both packages but what trains, shows or reports.
+    """
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
-    sources = ("dehaze/*.py", "dehaze/networks/**/*.py", "bench/**/*.py")
-    for path in sorted(path for pattern in sources for path in root.glob(pattern)):
-        digest.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    for path in sorted(path for package in ("dehaze", "bench") for path in (root / package).rglob("*.py")):
+        place = path.relative_to(root)
+        if not _APART & {*place.parts, place.stem}:
+            digest.update(f"{place.as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

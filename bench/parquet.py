@@ -11,16 +11,15 @@ if TYPE_CHECKING:
 
 _FOOTER_BYTES = 100_000  # ours has some 5,000
 _CODECS = {0, 1}  # none and Snappy, as we write; the others unpack without bound
-_VALUES = 1_000_000  # rows times columns
-_TEXT_BYTES = 10_000_000  # of all texts together
+_TEXT_BYTES = 200  # of all texts together, for each row that there may be
 
 
 class ParquetError(ValueError):
     """The file is none of ours, or larger than ours get."""
 
 
-def read(data: bytes, columns: dict[str, str], numbers: int) -> "pa.Table":
-    """Read a table with these `columns`, name and type, and at most so many more, which are all of `double`.
+def read(data: bytes, columns: dict[str, str], numbers: int, rows: int) -> "pa.Table":
+    """Read a table with these `columns`, name and type, and at most so many `numbers` more, all of them of `double`.
 
     Raises ParquetError, or whatever pyarrow raises, if the file is damaged or of another kind.
     """
@@ -35,13 +34,13 @@ def read(data: bytes, columns: dict[str, str], numbers: int) -> "pa.Table":
     found = [(field.name, str(field.type)) for field in file.schema_arrow]
     if found != layout or not len(set(names)) == len(names) <= len(columns) + numbers:
         raise ParquetError("it has other columns")
-    if about.num_row_groups > 1 or about.num_rows * len(names) > _VALUES:
+    if about.num_row_groups > 1 or about.num_rows > rows:
         raise ParquetError("it has too many rows")
     size = 0
     # A few rows at a time, as a short file may give every row the same long text.
     for batch in file.iter_batches(4, columns=[name for name, kind in layout if kind == "string"], use_threads=False):
         size += batch.nbytes
-        if size > _TEXT_BYTES:
+        if size > _TEXT_BYTES * rows:
             raise ParquetError("its texts are too long")
     return file.read(use_threads=False)
 

@@ -14,7 +14,7 @@ from bench.errors import DatasetError, RunError
 from bench.protocol import Protocol, eight_bit
 from bench.record import Method
 from dehaze import Dehazer
-from dehaze.image import read
+from dehaze.io.photo import read_photo
 
 _LEAST_TILE = 128  # below this side memory is not what is wanting
 
@@ -106,7 +106,7 @@ class Predictions:
         data = self._files[sample.id].read_bytes()
         if sha256(data).hexdigest() != self._hashes[sample.id]:
             raise RunError("the prediction changed while the run went on")
-        return Restored(eight_bit(read(data).pixels))
+        return Restored(eight_bit(read_photo(data).pixels))
 
 
 def _out_of_memory(error: Exception) -> bool:

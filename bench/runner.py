@@ -26,7 +26,7 @@ from bench.processes import Processes
 from bench.protocol import Protocol, eight_bit
 from bench.record import Failure, Record, Row, Speed, Summary, earlier, read_rows, stem, write_atomic, write_rows
 from bench.restorers import Restorer
-from dehaze.image import read as read_photo
+from dehaze.io.photo import read_photo
 
 
 class Watcher:
@@ -99,7 +99,10 @@ def run(
     done: dict[str, Row] = {}
     finished = earlier(output, *names)  # asked now, so that nothing is scored in vain
     if resume and finished and finished.key == key:
-        done = {row.id: replace(row, tile=finished.tiled.get(row.id)) for row in read_rows(rows_path, key)}
+        done = {
+            row.id: replace(row, tile=finished.tiled.get(row.id))
+            for row in read_rows(rows_path, key, len(dataset.samples))
+        }
         if not any(map(wanting, dataset.samples)):
             watcher.note(f"{title}: already scored; --no-resume scores it again")
             return finished

@@ -26,6 +26,7 @@ from bench.datasets import SAMPLE
 from bench.errors import RunError
 from bench.record import write_atomic
 from dehaze.cost import multiply_adds
+from dehaze.io.photo import read_photo
 from dehaze.memory import keep_freed_memory
 
 PHOTO = SAMPLE / "real" / "rio-corcovado.jpg"
@@ -172,12 +173,12 @@ def table(costs: Sequence[Cost]) -> Table:
 
 def _photograph(path: Path, megapixels: float) -> Tensor:
     """Read a photograph and bring it to a size, its proportions kept: a tensor [1,3,H,W] in [0,1]."""
-    photo = dehaze.image.read(path)
+    photo = read_photo(path)
     height, width = photo.pixels.shape[:2]
     scale = (megapixels * 1e6 / (width * height)) ** 0.5
     size = max(1, round(width * scale)), max(1, round(height * scale))
     resized = Image.fromarray(photo.pixels).resize(size, Image.Resampling.LANCZOS)
-    return dehaze.image.read(resized).tensor()
+    return read_photo(resized).tensor()
 
 
 def _synchronise(device: torch.device) -> None:

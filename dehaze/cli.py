@@ -69,7 +69,9 @@ def run(
     """Restore photographs; what fails is reported at the end, and the others are written."""
     import torch
 
-    from dehaze import image, load, names
+    from dehaze import load
+    from dehaze.io import names
+    from dehaze.io.photo import read_photo
 
     try:
         files, results = names.find(photos)
@@ -87,7 +89,7 @@ def run(
     with Progress(console=complaints, disable=len(files) == 1, transient=True) as progress:
         for file in progress.track(files, description=f"{model} on {dehazer.device}"):
             try:
-                photo = image.read(file, max_megapixels=max_megapixels)
+                photo = read_photo(file, max_megapixels=max_megapixels)
                 restoration = dehazer(photo, strength)
                 written = restoration.save(targets[file])
             except DehazeError as error:
@@ -117,7 +119,7 @@ def run(
 def _prepare_folders(folders: set[Path]) -> None:
     """Make the folders for the results, and remove what killed runs left there."""
     from dehaze.errors import OutputError
-    from dehaze.files import remove_abandoned
+    from dehaze.io.files import remove_abandoned
 
     for folder in folders:
         try:

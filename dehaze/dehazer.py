@@ -11,9 +11,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dehaze import hub, image
+from dehaze import hub
+from dehaze.filters.guided import follow
+from dehaze.io.photo import Photo, read_photo
 from dehaze.networks import NETWORKS
-from dehaze.networks.blocks.guided_filter import follow
 
 FAST_PIXELS = 1_000_000
 
@@ -26,7 +27,7 @@ class Restoration:
     1 − t [H,W] in [0,1], or None where the model knows none; `seconds` is the time in the network.
     """
 
-    photo: image.Photo
+    photo: Photo
     density: np.ndarray | None
     seconds: float
     model: str
@@ -76,7 +77,7 @@ class Dehazer:
         """
         if not 0 <= strength <= 1:
             raise ValueError(f"strength is {strength}; it must lie between 0 (the input) and 1 (the full restoration)")
-        photo = source if isinstance(source, image.Photo) else image.read(source)
+        photo = source if isinstance(source, Photo) else read_photo(source)
         hazy = photo.tensor()
         began = time.perf_counter()
         restored, density = self.restore(hazy)

@@ -25,8 +25,10 @@ import app
 import dehaze
 from bench import metrics
 from bench.record import DatasetInfo, Method, Record, Speed, Summary
-from dehaze import hub, image, video
+from dehaze import hub
 from dehaze.density import load_density
+from dehaze.io.clip import probe_clip
+from dehaze.io.photo import read_photo
 from dehaze.page.visitors import Allowance
 from leaderboard import quality
 
@@ -171,7 +173,7 @@ def test_api_gives_the_pixels_of_the_model(client, hazy, tmp_path, model, streng
     assert facts["seconds"] > 0
     for name in ("niqe", "fade_refit"):
         metric = metrics.get(name)
-        assert facts["before"][name] == pytest.approx(float(metric(image.read(hazy).tensor())))
+        assert facts["before"][name] == pytest.approx(float(metric(read_photo(hazy).tensor())))
         assert facts["after"][name] == pytest.approx(float(metric(expected.photo.tensor())))
 
 
@@ -184,8 +186,8 @@ def test_api_keeps_the_kind_of_file(client, hazy, tmp_path):
     assert (restored.getexif()[0x0110], restored.getexif().get(0x0112, 1)) == ("Old Box Camera", 1)
 
     samples = np.asarray(hazy).astype(np.uint16) * 257
-    deep = image.read(samples).save(tmp_path / "deep.png")
-    restored = image.read(client.predict(handle_file(deep), "dcp", 1, api_name="/dehaze")[0])
+    deep = read_photo(samples).save(tmp_path / "deep.png")
+    restored = read_photo(client.predict(handle_file(deep), "dcp", 1, api_name="/dehaze")[0])
     assert np.array_equal(restored.pixels, dehaze.load("dcp")(deep).pixels)
     assert restored.pixels.dtype == np.uint16
 
@@ -383,7 +385,7 @@ def test_visitor_restores_compares_and_downloads(visit, hazy, tmp_path, monkeypa
     assert shown_sizes(page, "#density img") == [list(SIZE)]
     cells = page.locator("#scores tbody tr").nth(2).locator("td").all_inner_texts()[:2]
     metric = metrics.get("fade_refit")
-    wanted = [float(metric(image.read(path).tensor())), float(metric(expected.photo.tensor()))]
+    wanted = [float(metric(read_photo(path).tensor())), float(metric(expected.photo.tensor()))]
     assert [float(cell) for cell in cells] == [round(value, 2) for value in wanted]
     expect(page.locator("#scores .words")).to_contain_text("before")
     taken = download(page, tmp_path)
@@ -652,7 +654,7 @@ def test_panel_tells_of_the_strength_that_is_shown(hazy, tmp_path, clip, monkeyp
 
     def density(picture):
         if by_clip:
-            return teller.map(image.read(picture).tensor()).mean().item()
+            return teller.map(read_photo(picture).tensor()).mean().item()
         return dehaze.load("api")(picture).density.mean()
 
     hazy.save(path := tmp_path / "temple.png")
@@ -755,7 +757,7 @@ def test_video_tells_how_far_it_is_and_explains(hazy, tmp_path):
     writer.release()
     *steps, (last, target) = app.restore_video({"path": str(tmp_path / "a.mp4")}, "api", 1, None)
     assert [f"{done} of about 3 frames" in words for done, (words, _) in enumerate(steps, 1)] == [True] * 3
-    assert "3 frames restored" in last and video.probe(target).count == 3
+    assert "3 frames restored" in last and probe_clip(target).count == 3
 
     (tmp_path / "b.mp4").write_bytes(b"#EXTM3U\nfile:///etc/passwd")
     with pytest.raises(app.gr.Error, match=r"b\.mp4 is not an MP4") as error:

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from bench.metrics.base import MetricError
 from bench.metrics.fade import FEATURES, Gaussian, features
 from dehaze.errors import DehazeError
-from dehaze.image import read
-from dehaze.names import find
+from dehaze.io.names import find
+from dehaze.io.photo import read_photo
 
 SHARE = 0.25
 
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _entry(paths: list[str], ranked_by: str) -> dict:
-    photographs = (features(read(path).tensor()[0]) for path in tqdm(paths, unit="photograph"))
+    photographs = (features(read_photo(path).tensor()[0]) for path in tqdm(paths, unit="photograph"))
     gaussian = fit(photographs, ranked_by)
     return {
         "photographs": len(paths),

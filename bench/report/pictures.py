@@ -34,12 +34,12 @@ def find(folder: Path) -> dict[str, Path]:
 def small(path: Path | None, side: int) -> Image.Image | None:
     """Return the image, upright, 8-bit RGB, with a long side of at most `side`; None where it cannot be shown."""
     from bench.protocol import eight_bit
-    from dehaze.image import read
+    from dehaze.io.photo import read_photo
 
     if path is None:
         return None
     try:
-        image = Image.fromarray(eight_bit(read(path.read_bytes()).pixels)).convert("RGB")
+        image = Image.fromarray(eight_bit(read_photo(path.read_bytes()).pixels)).convert("RGB")
     except Exception:  # whatever a decoder raises: the report is of the others too
         return None
     image.thumbnail((side, side), Image.Resampling.LANCZOS)

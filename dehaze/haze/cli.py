@@ -33,11 +33,11 @@ def haze(
 
     from dehaze.haze.generator import load_generator
     from dehaze.haze.photo import haze_versions
-    from dehaze.image import read
+    from dehaze.io.photo import read_photo
 
     try:
-        clear = read(photo)
-        transferred = None if real is None else read(real).tensor()
+        clear = read_photo(photo)
+        transferred = None if real is None else read_photo(real).tensor()
         generator = load_generator(weights)
         try:
             output.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def haze(
         for i, version in enumerate(versions, 1):
             written = clear.with_tensor(version.hazy).save(output / f"{photo.stem}_haze{i}.png")
             map_ = version.density[0, 0].mul(255).round().byte().numpy()
-            read(np.ascontiguousarray(map_)).save(output / f"{photo.stem}_haze{i}_density.png")
+            read_photo(np.ascontiguousarray(map_)).save(output / f"{photo.stem}_haze{i}_density.png")
             console.print(f"{written}  mean density {version.density.mean():.2f}", markup=False)
     except DehazeError as error:
         complaints.print(f"[red]error:[/] {escape(str(error))}")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dehaze.haze.fields import random_perlin_field
-from dehaze.networks.api import residual_blocks
+from dehaze.networks.api.network import residual_blocks
 from dehaze.networks.limits import Width
 
 GREY = 0.8  # the airlight where none is given

@@ -21,7 +21,7 @@ from torch import nn
 from dehaze.registry import Registry
 
 NETWORKS: Registry[type[nn.Module]] = Registry("model")
-NETWORKS.register_lazy("api", "dehaze.networks.api:API")
+NETWORKS.register_lazy("api", "dehaze.networks.api.network:API")
 NETWORKS.register_lazy("cliphaze_b", "dehaze.networks.cliphaze:CLIPHazeBase")
 NETWORKS.register_lazy("cliphaze_t", "dehaze.networks.cliphaze:CLIPHaze")
 NETWORKS.register_lazy("dcp", "dehaze.networks.dcp:DCP")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dehaze.networks.blocks.guided_filter import guided_coefficients
+from dehaze.filters.guided import guided_coefficients
 
 
 def _minimum_along(x: Tensor, window: int) -> Tensor:

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dehaze.networks.blocks.guided_filter import follow
+from dehaze.filters.guided import follow
 from dehaze.networks.limits import Width
 
 Backbone = TypeVar("Backbone")

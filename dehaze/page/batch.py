@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dehaze import archive, image
 from dehaze.dehazer import Restoration
 from dehaze.errors import DehazeError, ImageError
-from dehaze.names import claim, output_name
+from dehaze.io import archive
+from dehaze.io.names import claim, output_name
+from dehaze.io.photo import Photo
 from dehaze.page.folder import full_disk_explained, reserve
 
 
@@ -89,7 +90,7 @@ Saved = tuple[Path, float, float]  # a result on disk, its megapixels, and the s
 
 def restore(
     sources: Iterable[Source],
-    restorer: Callable[[Callable[[], Path | bytes], Callable[[image.Photo, Restoration], Saved]], Saved],
+    restorer: Callable[[Callable[[], Path | bytes], Callable[[Photo, Restoration], Saved]], Saved],
     target: Path,
     suffix: str | None = None,
     limits: Limits = Limits(),
@@ -105,7 +106,7 @@ def restore(
     def restored(source: Source) -> Saved:
         """Restore one to a file; nothing of its size stays in memory."""
 
-        def save(photo: image.Photo, restoration: Restoration) -> Saved:
+        def save(photo: Photo, restoration: Restoration) -> Saved:
             name = claim(Path(output_name(source.name, photo, suffix)), written)
             return restoration.save(folder / name), photo.pixels[..., 0].size / 1e6, restoration.seconds
 

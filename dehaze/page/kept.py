@@ -11,7 +11,7 @@ import torch
 
 from dehaze.dehazer import Restoration
 from dehaze.errors import DehazeError
-from dehaze.image import Photo
+from dehaze.io.photo import Photo
 from dehaze.page.folder import reserve
 
 

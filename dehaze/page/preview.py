@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from dehaze.image import Photo
+from dehaze.io.photo import Photo
 
 
 def preview(photo: Photo, side: int) -> Image.Image:

@@ -16,10 +16,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 import dehaze
-from dehaze import image, names
 from dehaze.errors import DehazeError
-from dehaze.networks.blocks.evenness import deviation, evenness
-from dehaze.networks.blocks.guided_filter import guided_coefficients
+from dehaze.filters.flatness import deviation, evenness
+from dehaze.filters.guided import guided_coefficients
+from dehaze.io import names
+from dehaze.io.photo import read_photo
 
 LONG_SIDE = 800
 # In px of 800. What varies by less than EVEN nearby is sky, fog or water; by more than UNEVEN, a thing to be seen.
@@ -73,10 +74,10 @@ def write_pairs(photos: Iterable[Path], output: Path, dehazer: dehaze.Dehazer) -
         label = output / "clear" / f"{name}.png"
         if label.exists():
             continue
-        with image.read(path).image() as photo:
+        with read_photo(path).image() as photo:
             photo = photo.convert("RGB")
             photo.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
-        hazy = image.read(photo)
+        hazy = read_photo(photo)
         hazy.save(output / "hazy" / f"{name}.png")
         hazy.with_tensor(pseudo_label(dehazer, hazy.tensor())).save(label)
     return len(named)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import dehaze
 from dehaze.dehazer import _spans
 from dehaze.errors import ImageError, UnknownModelError
-from dehaze.networks.api import API, APIConfig
+from dehaze.networks.api.network import API, APIConfig
 
 sides = st.integers(1, 70)
 

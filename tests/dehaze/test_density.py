@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from dehaze import density, hub, image
+from dehaze import density, hub
 from dehaze.density import CLEAR, HAZY, HazeDensity, encode_images, load_density
 from dehaze.errors import WeightsError
 from dehaze.haze.scattering import scatter, transmission
+from dehaze.io.photo import read_photo
 from dehaze.training.data import Scene, random_crop
 from dehaze.training.validation import spearman
 from tests.hub import HubServer, impatient
@@ -346,5 +347,5 @@ class TestShipped:
 
     def test_real_haze_scores_above_clear_scenes(self, haze, scenes):
         clear = haze.score(torch.stack([scene for scene, _ in scenes]))
-        real = torch.cat([haze.score(image.read(photo).tensor()) for photo in sorted((SAMPLE / "real").iterdir())])
+        real = torch.cat([haze.score(read_photo(photo).tensor()) for photo in sorted((SAMPLE / "real").iterdir())])
         assert (real[:, None] > clear).double().mean() >= 0.95

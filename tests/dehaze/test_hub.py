@@ -13,7 +13,7 @@ from dehaze.errors import WeightsError
 from dehaze.haze.generator import HazeGenerator
 from dehaze.hub import Weights, build_network, find_weights, load_network, read_card, save_weights
 from dehaze.networks import NETWORKS
-from dehaze.networks.api import API, APIConfig
+from dehaze.networks.api.network import API, APIConfig
 from dehaze.networks.cliphaze import CLIPHazeConfig
 from dehaze.networks.progressive import ProgressiveConfig
 

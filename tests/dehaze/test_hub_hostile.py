@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dehaze.hub import save_weights
-from dehaze.networks.api import API, APIConfig
+from dehaze.networks.api.network import API, APIConfig
 from tests import bounded
 from tests.hub import HubServer
 

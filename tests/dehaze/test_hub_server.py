@@ -8,7 +8,7 @@ from huggingface_hub import constants
 
 from dehaze.errors import WeightsError
 from dehaze.hub import LARGEST, load_network, save_weights
-from dehaze.networks.api import API, APIConfig
+from dehaze.networks.api.network import API, APIConfig
 from tests.hub import HubServer, impatient
 
 TINY = APIConfig(widths=(8, 8, 8), down_blocks=(1, 1, 1), up_blocks=(1, 1))

@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dehaze import density
 from dehaze.networks import NETWORKS
-from dehaze.networks.api import API, APIConfig, ResidualBlock, _unshuffle, faded
+from dehaze.networks.api.network import API, APIConfig, ResidualBlock, _unshuffle, faded
 from dehaze.networks.dcp import DCP, minimum_filter
 
 # Composed names are many and alike: one whose backbone routes patches, and one of any size.

@@ -112,7 +112,7 @@ def test_pulling_fetches_nothing_that_is_no_record(server, results, tmp_path):
         f"refused: {'x' * 300}.json",
         "refused: \ufffd[2J.json",
     ]
-    assert "dcp__sample__native-v1.parquet has more than 4 MB" in done.stderr
+    assert "dcp__sample__native-v1.parquet has more than 8 MB" in done.stderr
     fetched = {path.rpartition("/")[2] for path in server.requests if "/resolve/" in path}
     assert fetched == {f"identity__sample__native-v1{suffix}" for suffix in MOST_BYTES}
     assert [path.name for path in (tmp_path / "mine").glob("*.json")] == ["identity__sample__native-v1.json"]

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from bench import metrics
-from dehaze import image
+from dehaze.io.photo import read_photo
 from leaderboard import quality
 
 
@@ -15,7 +15,7 @@ def hazy():
 
 
 def test_scores_are_those_of_the_metrics(hazy):
-    tensor = image.read(hazy).tensor()
+    tensor = read_photo(hazy).tensor()
     expected = {name: float(metrics.get(name)(tensor)) for name in ("niqe", "fade_refit")}
     assert quality.measure(hazy) == pytest.approx(expected)
 

@@ -158,7 +158,7 @@ def test_files_that_would_fill_the_memory_are_refused_before_they_are_read(enter
     for data, words in (
         (bloated, "damaged (ParquetError)"),
         (sink.getvalue().to_pybytes(), "damaged (ParquetError)"),
-        (bytes(MOST_BYTES[".parquet"] + 1), "more than 4 MB"),
+        (bytes(MOST_BYTES[".parquet"] + 1), "more than 8 MB"),
     ):
         values.write_bytes(data)
         assert words in wrong(check(path, results))["files"]

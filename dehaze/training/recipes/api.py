@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dehaze.haze import HazeMixture, RendererConfig
-from dehaze.networks.api import API
+from dehaze.networks.api.network import API
 from dehaze.training.learned_haze import with_learned_haze
 from dehaze.training.recipe import Batch, Recipe
 from dehaze.training.windows import hazy_windows

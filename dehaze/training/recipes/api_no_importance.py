@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
-from dehaze.networks.api import API, APIConfig
+from dehaze.networks.api.network import API, APIConfig
 from dehaze.training.recipes.api import RECIPE as FULL
 
 RECIPE = replace(FULL, network=partial(API, APIConfig(importance=False)))

@@ -8,10 +8,10 @@ from torch.nn import functional as F
 import dehaze
 from dehaze.cost import multiply_adds
 from dehaze.errors import UnknownModelError, WeightsError
+from dehaze.filters.guided import follow
 from dehaze.hub import load_network, save_weights, shipped_folder
 from dehaze.networks import NETWORKS
-from dehaze.networks.api import APIConfig
-from dehaze.networks.blocks.guided_filter import follow
+from dehaze.networks.api.network import APIConfig
 from dehaze.networks.draco import DRACO, DRACOConfig
 from dehaze.networks.progressive import PRM, Gate, Progressive, ProgressiveConfig, progressive
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dehaze import image
 from dehaze.dehazer import Restoration
 from dehaze.errors import ImageError
+from dehaze.io.photo import read_photo
 from dehaze.page import batch
 
 
 def inverted(given, finish, max_megapixels=60):
     """Restore by a rule that is easy to check."""
-    photo = image.read(given(), max_megapixels=max_megapixels)
+    photo = read_photo(given(), max_megapixels=max_megapixels)
     return finish(photo, Restoration(photo.with_tensor(1 - photo.tensor()), None, 0.25, "inverse"))
 
 
@@ -102,7 +102,7 @@ def test_bombs_are_refused_before_they_unfold(tmp_path):
 
 
 def test_archives_of_countless_members_are_not_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr("dehaze.archive._MAX_DIRECTORY", 200)
+    monkeypatch.setattr("dehaze.io.archive._MAX_DIRECTORY", 200)
     many = archive(tmp_path / "a.zip", {f"{i}.png": b"" for i in range(9)})
     monkeypatch.setattr(zipfile, "ZipFile", None)  # it would list them
     with pytest.raises(ImageError, match="too many members"):
@@ -155,4 +155,4 @@ def test_broken_off_in_the_middle_leaves_a_whole_archive(tmp_path):
     ],
 )
 def test_results_keep_name_and_format(name, mode, suffix, result):
-    assert batch.output_name(name, image.read(Image.new(mode, (4, 4))), suffix) == result
+    assert batch.output_name(name, read_photo(Image.new(mode, (4, 4))), suffix) == result

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from dehaze import image
 from dehaze.dehazer import Restoration
 from dehaze.errors import DehazeError
+from dehaze.io.photo import read_photo
 from dehaze.page.kept import Kept, Shelf
 
 
 def kept(dtype=np.uint8):
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (30, 20, 4), dtype, endpoint=True)
-    photo = image.read(pixels)
+    photo = read_photo(pixels)
     return photo, Kept.of(photo, Restoration(photo.with_tensor(1 - photo.tensor()), None, 0.1, "inverse"))
 
 

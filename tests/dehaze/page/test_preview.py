@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from dehaze import image
+from dehaze.io.photo import read_photo
 from dehaze.page.preview import density_map, preview
 
 
@@ -9,7 +9,7 @@ def test_previews_are_small_and_opaque():
     pixels = np.full((20, 4000, 4), 65535, np.uint16)
     pixels[..., :3] = 32768
     pixels[:, 2000:, 3] = 0
-    picture = preview(image.read(pixels), 1600)
+    picture = preview(read_photo(pixels), 1600)
     assert (picture.mode, picture.size) == ("RGB", (1600, 8))
     assert picture.getpixel((10, 4)) == (128, 128, 128) and picture.getpixel((1590, 4)) == (255, 255, 255)
 

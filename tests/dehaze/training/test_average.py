@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from dehaze.errors import WeightsError
 from dehaze.hub import save_weights
-from dehaze.networks.api import API, APIConfig
+from dehaze.networks.api.network import API, APIConfig
 from dehaze.training.average import average
 
 SMALL = APIConfig(widths=(16, 16, 16), down_blocks=(1, 1, 1), up_blocks=(1, 1), experts=1)

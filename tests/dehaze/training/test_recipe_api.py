@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dehaze.haze.generator import HazeGenerator, load_generator
-from dehaze.networks.api import API, APIConfig
+from dehaze.networks.api.network import API, APIConfig
 from dehaze.training.learned_haze import with_learned_haze
 from dehaze.training.recipe import get_recipe
 from dehaze.training.recipes.api import CONTRAST_FROM, GENERATED_FROM, APIObjective

@@ -8,8 +8,8 @@ import stat
 
 import pytest
 
-from dehaze import files
 from dehaze.errors import ImageError, OutputError
+from dehaze.io import files
 
 FORK = multiprocessing.get_context("fork")
 

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from dehaze.networks.blocks.colour_maps import apply_maps
-from dehaze.networks.blocks.evenness import mean
-from dehaze.networks.blocks.refinement import (
+from dehaze.filters.flatness import mean
+from dehaze.networks.api.colour_maps import apply_maps
+from dehaze.networks.api.refinement import (
     DARK,
     LEAST,
     MOST,

@@ -8,9 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import dehaze
-from dehaze import video
 from dehaze.dehazer import Dehazer
 from dehaze.errors import VideoError
+from dehaze.io.clip import probe_clip, read_frames
+from dehaze.steady import SteadyDehazer, restore_clip
 
 cv2 = pytest.importorskip("cv2")
 SIZE = (96, 64)  # width and height
@@ -54,15 +55,15 @@ def tensor(frame):
 
 def test_a_clip_keeps_length_rate_and_size(tmp_path):
     source = clip(tmp_path / "a.mp4", [scene() * level for level in np.linspace(0.5, 1, 6)], codec="mp4v")
-    found = video.probe(source)
+    found = probe_clip(source)
     assert (found.width, found.height, found.rate, found.count) == (*SIZE, 10, 6)
-    assert list(video.restore(found, tmp_path / "b.webm", gain())) == [1, 2, 3, 4, 5, 6]
+    assert list(restore_clip(found, tmp_path / "b.webm", gain())) == [1, 2, 3, 4, 5, 6]
 
-    result = video.probe(tmp_path / "b.webm")
+    result = probe_clip(tmp_path / "b.webm")
     assert (result.width, result.height, result.rate) == (*SIZE, 10)
-    steady = video.SteadyDehazer(gain(), 10)
-    expected = [steady(torch.from_numpy(frame.transpose(2, 0, 1).copy())[None] / 255) for frame in video.frames(found)]
-    written = list(video.frames(result))
+    steady = SteadyDehazer(gain(), 10)
+    expected = [steady(torch.from_numpy(frame.transpose(2, 0, 1).copy())[None] / 255) for frame in read_frames(found)]
+    written = list(read_frames(result))
     assert len(written) == 6
     for frame, wanted in zip(written, expected, strict=True):
         assert np.abs(frame / 255 - wanted[0].permute(1, 2, 0).numpy()).mean() < 0.03  # what the codec loses
@@ -71,7 +72,7 @@ def test_a_clip_keeps_length_rate_and_size(tmp_path):
 def test_colours_keep_their_order(tmp_path):
     red = np.zeros((*SIZE[::-1], 3), np.float32)
     red[..., 0] = 0.8
-    frame = next(video.frames(video.probe(clip(tmp_path / "a.webm", [red] * 2))))
+    frame = next(read_frames(probe_clip(clip(tmp_path / "a.webm", [red] * 2))))
     assert frame[..., 0].mean() > 150 and frame[..., 1:].mean() < 40
 
 
@@ -80,7 +81,7 @@ def test_nothing_flickers_where_the_picture_rests():
     random = np.random.default_rng(1)
     frames = [(scene() + random.normal(0, 0.02)).clip(0, 1).astype(np.float32) for _ in range(30)]
     alone, network = [], Gain()
-    steady = video.SteadyDehazer(gain(), 30)
+    steady = SteadyDehazer(gain(), 30)
     smoothed = []
     for frame in map(tensor, frames):
         alone.append((network.apply_maps(frame, network.maps(frame))[0] / frame.clamp_min(1e-3)).mean())
@@ -90,7 +91,7 @@ def test_nothing_flickers_where_the_picture_rests():
 
 
 def test_a_cut_starts_afresh():
-    steady = video.SteadyDehazer(gain(), 30)
+    steady = SteadyDehazer(gain(), 30)
     for _ in range(5):
         steady(tensor(scene() * 0.3))
     after = tensor(scene(7) * 0.5 + 0.5)
@@ -101,31 +102,31 @@ def test_a_cut_starts_afresh():
 
 def test_strength_blends(tmp_path):
     frame = tensor(scene())
-    full = video.SteadyDehazer(gain(), 10)(frame)
-    half = video.SteadyDehazer(gain(), 10)(frame, 0.5)
+    full = SteadyDehazer(gain(), 10)(frame)
+    half = SteadyDehazer(gain(), 10)(frame, 0.5)
     assert torch.allclose(half, (frame + full) / 2, atol=1e-6)
 
 
 def test_the_shipped_model_restores_a_frame_as_a_photograph():
     frame = tensor(scene())
     dehazer = dehaze.load("api")
-    restored = video.SteadyDehazer(dehazer, 10)(frame)
+    restored = SteadyDehazer(dehazer, 10)(frame)
     inside = (..., slice(2, -2), slice(2, -2))  # at the border, maps end with the picture
     assert (restored - dehazer.restore(frame)[0])[inside].abs().max() < 1e-5
 
 
 def test_models_without_maps_are_refused():
     with pytest.raises(VideoError, match="dcp restores every frame afresh"):
-        video.SteadyDehazer(dehaze.load("dcp"), 10)
+        SteadyDehazer(dehaze.load("dcp"), 10)
 
 
 def test_long_clips_and_those_that_lie_about_it_are_refused(tmp_path):
     source = clip(tmp_path / "a.webm", [scene()] * 12)
     with pytest.raises(VideoError, match=r"lasts 1 s, and the limit is 0\.5 s"):
-        video.probe(source, max_seconds=0.5)
+        probe_clip(source, max_seconds=0.5)
     lying = SimpleNamespace(path=source, rate=10)
     with pytest.raises(VideoError, match="lasts longer"):
-        list(video.frames(lying, max_seconds=0.5))
+        list(read_frames(lying, max_seconds=0.5))
 
 
 def moov_first(path):
@@ -148,15 +149,15 @@ def long_clip(request, tmp_path):
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_clip_cut_short_says_so_and_is_restored_as_far_as_it_goes(tmp_path, long_clip, share):
-    whole = video.probe(long_clip)
+    whole = probe_clip(long_clip)
     assert (whole.count, whole.truncated) == (40, False)
     data = long_clip.read_bytes()
     long_clip.write_bytes(data[: int(len(data) * share)])
-    cut = video.probe(long_clip)
+    cut = probe_clip(long_clip)
     assert (cut.count, cut.truncated) == (40, True)
-    done = list(video.restore(cut, tmp_path / "b.webm", gain()))
+    done = list(restore_clip(cut, tmp_path / "b.webm", gain()))
     assert done and abs(done[-1] - 40 * share) < 4
-    assert video.probe(tmp_path / "b.webm").count == done[-1]
+    assert probe_clip(tmp_path / "b.webm").count == done[-1]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_a_clip_cut_before_its_first_frame_is_refused(tmp_path, name, codec, end
     data = (moov_first(made) if name == "a.mp4" else made).read_bytes()
     made.write_bytes(data[: data.index(end) + 12])
     with pytest.raises(VideoError, match=words):
-        list(video.restore(video.probe(made), tmp_path / "b.webm", gain()))
+        list(restore_clip(probe_clip(made), tmp_path / "b.webm", gain()))
     assert not (tmp_path / "b.webm").exists()
 
 
@@ -182,9 +183,9 @@ def test_a_trimmed_clip_is_whole(tmp_path):
     length = data.index(b"elst") + 12
     data[length : length + 4] = (int.from_bytes(data[length : length + 4]) // 2).to_bytes(4)
     made.write_bytes(data)
-    found = video.probe(made)
+    found = probe_clip(made)
     assert not found.truncated
-    assert len(list(video.frames(found))) == 6
+    assert len(list(read_frames(found))) == 6
 
 
 def test_a_clip_of_uneven_frames_is_whole(tmp_path):
@@ -194,7 +195,7 @@ def test_a_clip_of_uneven_frames_is_whole(tmp_path):
     interval = data.index(bytes.fromhex("23e38384")) + 4
     data[interval : interval + 4] = (10**8 // 3).to_bytes(4)  # in ns
     made.write_bytes(data)
-    found = video.probe(made)
+    found = probe_clip(made)
     assert (found.rate, found.count, found.truncated) == (30, 12, False)
 
 
@@ -210,14 +211,14 @@ def test_a_clip_whose_last_frame_stays_is_whole(tmp_path):
         size = data.index(box) - 4
         data[size : size + 4] = (int.from_bytes(data[size : size + 4]) + 8).to_bytes(4)
     made.write_bytes(data)
-    found = video.probe(made)
+    found = probe_clip(made)
     assert found.count / found.rate == pytest.approx(6.1)
     assert (found.count, found.truncated) == (12, False)
 
 
 def test_large_frames_are_reduced_to_even_sides(tmp_path, monkeypatch):
-    monkeypatch.setattr(video, "MAX_SIDE", 50)
-    frame = next(video.frames(video.probe(clip(tmp_path / "a.webm", [scene()]))))
+    monkeypatch.setattr("dehaze.io.clip.MAX_SIDE", 50)
+    frame = next(read_frames(probe_clip(clip(tmp_path / "a.webm", [scene()]))))
     assert frame.shape == (32, 50, 3)
 
 
@@ -234,12 +235,12 @@ def test_large_frames_are_reduced_to_even_sides(tmp_path, monkeypatch):
 def test_what_is_no_clip_is_named(tmp_path, data, words):
     (tmp_path / "a.mp4").write_bytes(data)
     with pytest.raises(VideoError, match=words):
-        video.probe(tmp_path / "a.mp4")
+        probe_clip(tmp_path / "a.mp4")
 
 
 def test_a_clip_that_is_broken_off_leaves_no_file(tmp_path):
-    source = video.probe(clip(tmp_path / "a.webm", [scene()] * 3))
-    running = video.restore(source, tmp_path / "b.webm", gain())
+    source = probe_clip(clip(tmp_path / "a.webm", [scene()] * 3))
+    running = restore_clip(source, tmp_path / "b.webm", gain())
     assert next(running) == 1
     running.close()
     assert not (tmp_path / "b.webm").exists()
@@ -255,8 +256,8 @@ def test_every_frame_waits_for_its_turn(tmp_path):
         def __exit__(self, *_):
             turns.append("out")
 
-    source = video.probe(clip(tmp_path / "a.webm", [scene()] * 2))
-    for done in video.restore(source, tmp_path / "b.webm", gain(), turn=Turn):
+    source = probe_clip(clip(tmp_path / "a.webm", [scene()] * 2))
+    for done in restore_clip(source, tmp_path / "b.webm", gain(), turn=Turn):
         assert turns == ["in", "out"] * done
 
 
@@ -264,4 +265,4 @@ def test_without_opencv_the_error_says_what_to_install(tmp_path, monkeypatch):
     source = clip(tmp_path / "a.webm", [scene()])
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(VideoError, match="pip install opencv-python-headless"):
-        video.probe(source)
+        probe_clip(source)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dehaze.networks.blocks.evenness import (
+from dehaze.filters.flatness import (
     compared,
     deviation,
     even_mean,

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dehaze.networks.blocks.guided_filter import box_filter, follow, guided_coefficients
+from dehaze.filters.guided import box_filter, follow, guided_coefficients
 
 
 @pytest.mark.parametrize("shape", [(40, 70), (9, 9), (3, 100), (1, 1)])

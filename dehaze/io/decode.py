@@ -10,8 +10,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
-from dehaze import image16
 from dehaze.errors import ImageError
+from dehaze.io import deep
 
 # Pillow opens more kinds, PostScript among them by running Ghostscript: not with strangers' files.
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "HEIF")
@@ -40,9 +40,9 @@ def from_file(file: BinaryIO, name: str, max_megapixels: float) -> Decoded:
     with _refusing_damage(name):
         image = _open(file, name)
         _check_size(*image.size, name, max_megapixels)
-        if not image16.is_colour16(image):
+        if not deep.is_colour16(image):
             return _with_metadata(_samples(image, name), image)
-        samples = image16.decode(image, lambda: _open(file, name), name)
+        samples = deep.decode(image, lambda: _open(file, name), name)
         return _with_metadata(_with_keyed_alpha(samples, image), image)
 
 

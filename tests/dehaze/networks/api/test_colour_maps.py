@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dehaze.networks.blocks.colour_maps import DARKER, apply_maps, detail_maps, luminance_maps, times
+from dehaze.networks.api.colour_maps import DARKER, apply_maps, detail_maps, luminance_maps, times
 
 WEIGHTS = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
 

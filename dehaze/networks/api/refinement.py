@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dehaze.networks.blocks.balance import balance, ramp
-from dehaze.networks.blocks.colour_maps import apply_maps, detail_maps, luminance_maps, times
-from dehaze.networks.blocks.evenness import (
+from dehaze.filters.colour import balance, ramp
+from dehaze.filters.flatness import (
     compared,
     deviation,
     even_mean,
@@ -21,6 +20,7 @@ from dehaze.networks.blocks.evenness import (
     grown,
     mean,
 )
+from dehaze.networks.api.colour_maps import apply_maps, detail_maps, luminance_maps, times
 
 # Within NEAR px of a copy of the size of the maps: the deviation from which on an image is not even, and is not at all,
 # for what is calmed, and for what is not strengthened; what deviates so much on the mean is an image like others.

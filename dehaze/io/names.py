@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dehaze.errors import ImageError, OutputError
-from dehaze.files import is_hidden, reason
-from dehaze.image import WRITABLE, Photo, format_of
+from dehaze.io.files import is_hidden, reason
+from dehaze.io.photo import WRITABLE, Photo, format_of
 
 # What a folder is searched for: all that is written and all else that can be read.
 _SUFFIXES = {*WRITABLE, ".jpe", ".jfif", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".heic", ".heif"}

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dehaze import decode, image16
 from dehaze.errors import DehazeError, ImageError, OutputError
-from dehaze.files import open_file, write_whole
+from dehaze.io import decode, deep
+from dehaze.io.files import open_file, write_whole
 
 # Mode by bytes a sample and channels. Pillow has names for 16-bit grey alone; the others follow its pattern.
 _MODES = {
@@ -100,11 +100,11 @@ class Photo:
     def _encode(self, format_name: str, options: dict) -> bytes:
         samples = self._samples()
         if _is_colour16(samples) and format_name == "PNG":
-            return image16.encode_png(samples, self.icc_profile, self.exif)
+            return deep.encode_png(samples, self.icc_profile, self.exif)
         if _is_colour16(samples) and format_name == "TIFF":
             if samples.shape[2] == 2:  # few programs read 16-bit grey and alpha from a TIFF
                 samples = samples[..., [0, 0, 0, 1]]
-            return image16.encode_tiff(samples, self.icc_profile, self.exif)
+            return deep.encode_tiff(samples, self.icc_profile, self.exif)
         if format_name not in ("PNG", "TIFF"):
             samples = _to_8_bits(samples)
         file = io.BytesIO()
@@ -125,7 +125,7 @@ class Photo:
         return image
 
 
-def read(source: str | os.PathLike | bytes | Image.Image | np.ndarray, *, max_megapixels: float = 60.0) -> Photo:
+def read_photo(source: str | os.PathLike | bytes | Image.Image | np.ndarray, *, max_megapixels: float = 60.0) -> Photo:
     """Read a photograph from a path, the bytes of a file, a Pillow image or an array.
 
     The EXIF orientation is applied. Palettes become colour, CMYK becomes sRGB (by its embedded profile if it has one),
@@ -146,7 +146,7 @@ def read(source: str | os.PathLike | bytes | Image.Image | np.ndarray, *, max_me
         return _assemble(decode.from_file(file, str(path), max_megapixels))
 
 
-def size(source: Path | bytes) -> tuple[int, int]:
+def photo_size(source: Path | bytes) -> tuple[int, int]:
     """Return width and height as the header of a file, or of its bytes, states them. Raises ImageError."""
     if isinstance(source, bytes):
         return decode.size(io.BytesIO(source), "The data")

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import ExifTags, Image, ImageCms
 
 from dehaze.errors import DehazeError, ImageError, OutputError
-from dehaze.image import Photo, read
+from dehaze.io.photo import Photo, read_photo
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -103,7 +103,7 @@ def test_pillow_image_has_the_mode_and_the_labels(mode):
     image = photo.image()
     assert image.mode == (mode if mode == "I;16" else mode.removesuffix(";16"))
     assert image.size == (40, 24)
-    again = read(image)
+    again = read_photo(image)
     assert (again.icc_profile, again.exif) == (SRGB, exif())
     if mode.endswith("16") and mode != "I;16":
         expected = np.rint(photo.pixels / 257)
@@ -117,7 +117,7 @@ def test_pillow_image_has_the_mode_and_the_labels(mode):
 def test_lossless_round_trip(tmp_path_factory, photo, suffix):
     path = tmp_path_factory.mktemp("photo") / f"photo{suffix}"
     assert photo.save(str(path)) == path
-    again = read(path)
+    again = read_photo(path)
     assert_same(again, photo)
     assert again.mode == ("RGBA;16" if (photo.mode, suffix != ".png") == ("LA;16", True) else photo.mode)
 
@@ -125,7 +125,7 @@ def test_lossless_round_trip(tmp_path_factory, photo, suffix):
 @repeatable
 @given(photos(modes=("L", "RGB", "I;16", "RGB;16")))
 def test_bmp_round_trip_has_8_bits(tmp_path_factory, photo):
-    again = read(photo.save(tmp_path_factory.mktemp("photo") / "photo.bmp"))
+    again = read_photo(photo.save(tmp_path_factory.mktemp("photo") / "photo.bmp"))
     peak = np.iinfo(photo.pixels.dtype).max
     np.testing.assert_array_equal(again.pixels, np.rint(photo.pixels / (peak / 255)))
 
@@ -140,7 +140,7 @@ def test_lossy_round_trip_is_close(tmp_path, mode, suffix):
             photo.save(tmp_path / f"photo{suffix}")
         assert not list(tmp_path.iterdir())
         return
-    again = read(photo.save(tmp_path / f"photo{suffix}"))
+    again = read_photo(photo.save(tmp_path / f"photo{suffix}"))
     assert again.pixels.dtype == np.uint8
     np.testing.assert_allclose(
         again.pixels.astype(int), ramp[..., [0, 1, 2] if CHANNELS[mode] > 2 else [0] * 3], atol=8
@@ -161,15 +161,15 @@ def test_jpeg_keeps_full_colour_resolution(tmp_path):
 def test_profile_and_exif_go_along(tmp_path, mode, suffix):
     photo = noisy(mode, icc_profile=SRGB, exif=exif())
     path = photo.save(tmp_path / f"photo{suffix}")
-    again = read(path)
+    again = read_photo(path)
     assert (again.icc_profile, again.exif) == (SRGB, exif())
-    plain = read(noisy(mode).save(path))
+    plain = read_photo(noisy(mode).save(path))
     assert (plain.icc_profile, plain.exif) == (None, None)
 
 
 def test_webp_keeps_the_colours_under_full_transparency(tmp_path):
     photo = photo_of("RGBA", np.full((16, 16, 4), [200, 100, 50, 0], np.uint8))
-    np.testing.assert_allclose(read(photo.save(tmp_path / "photo.webp")).pixels.astype(int), photo.pixels, atol=8)
+    np.testing.assert_allclose(read_photo(photo.save(tmp_path / "photo.webp")).pixels.astype(int), photo.pixels, atol=8)
 
 
 def test_unknown_suffix_lists_the_known(tmp_path):
@@ -193,7 +193,7 @@ def test_saving_replaces_a_file_whole_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "photo.png"
     path.write_bytes(b"old")
     noisy("RGB").save(path)
-    assert_same(read(path), noisy("RGB"))
+    assert_same(read_photo(path), noisy("RGB"))
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -231,7 +231,7 @@ def test_path_bytes_image_and_array_read_alike(tmp_path):
     photo = noisy("RGB", icc_profile=SRGB, exif=exif())
     path = photo.save(tmp_path / "photo.png")
     for source in (path, str(path), path.read_bytes(), Image.open(path), photo.pixels):
-        assert_same(read(source), photo)
+        assert_same(read_photo(source), photo)
 
 
 def test_what_is_no_photograph_is_refused(tmp_path):
@@ -254,7 +254,7 @@ def test_what_is_no_photograph_is_refused(tmp_path):
         ([1, 2], "from a list"),
     ]:
         with pytest.raises(ImageError, match=message):
-            read(source)
+            read_photo(source)
 
 
 def test_unreadable_file_is_refused(tmp_path, monkeypatch):
@@ -265,7 +265,7 @@ def test_unreadable_file_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "open", refuse)  # file permissions do not stop root
     with pytest.raises(ImageError, match=r"photo\.png: Permission denied\. Check its name and permissions"):
-        read(path)
+        read_photo(path)
 
 
 def test_heic_without_plugin_says_what_to_install(monkeypatch):
@@ -273,11 +273,11 @@ def test_heic_without_plugin_says_what_to_install(monkeypatch):
     header = b"\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf" + b"\0" * 99
     for data in (header, header.replace(b"ftypmif1", b"ftypheic")):
         with pytest.raises(ImageError, match=r"HEIC .*`pip install pillow-heif`, or convert"):
-            read(data)
+            read_photo(data)
 
 
 def test_closed_pillow_image_is_refused(tmp_path):
     image = Image.open(noisy("RGB").save(tmp_path / "photo.png"))
     image.close()
     with pytest.raises(ImageError, match="The image"):
-        read(image)
+        read_photo(image)

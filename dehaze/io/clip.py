@@ -1,23 +1,15 @@
-"""A clip restored frame by frame, with maps that change slowly, so that it does not flicker.
+"""Clips in and out: frames decoded by OpenCV, and written as VP8 in a WebM file.
 
-OpenCV reads and writes the clips and is needed for nothing else. PyAV would keep the sound, but nothing here depends on
-it, while the metrics bring OpenCV along. The result is VP8 in a WebM file, which every browser plays and needs no
-licence; it has no sound.
+OpenCV comes along with the metrics. Every browser plays VP8, which needs no licence. Sound is not kept.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from dehaze.dehazer import Dehazer
 from dehaze.errors import VideoError
 
 if TYPE_CHECKING:
@@ -27,18 +19,14 @@ MAX_SECONDS = 10
 MAX_SIDE = 1920  # px; larger frames are reduced
 _MAX_FRAME = 8192 * 4320  # px, looked at before a frame is decoded
 _WHOLE = 0.95  # share of the stated frames or seconds that a whole clip has at least: its sound may last longer
-_MAPS_PIXELS = 500_000  # of the reduced copy that the maps are predicted on
-_MEMORY = 0.3  # s that the maps' past counts for, where the picture rests
-_MOTION = 0.08  # change of a pixel, in [0,1], that frees its map from the past
 
 
 @dataclass(frozen=True)
 class Clip:
     """A clip before it is decoded: the file, width and height in px, frames in a second, and their count.
 
-    `truncated` says that the file ends clearly before its header promises. `count` is the header's then, and else that
-    of the frames in the file. `restore` goes as far as a truncated clip does; its caller tells the user: "cut short
-    after {done} of about {count} frames".
+    `truncated` says that the file ends clearly before its header promises; `count` is the header's then, and else that
+    of the frames in the file. `read_frames` goes as far as the file does.
     """
 
     path: Path
@@ -49,7 +37,7 @@ class Clip:
     truncated: bool = False
 
 
-def probe(path: Path, max_seconds: float = MAX_SECONDS) -> Clip:
+def probe_clip(path: Path, max_seconds: float = MAX_SECONDS) -> Clip:
     """Read the header of a clip, and look how far it goes. Raises VideoError where it cannot be restored."""
     with path.open("rb") as file:
         start = file.read(12)
@@ -102,7 +90,7 @@ def _held(path: Path, enough: float) -> tuple[int, float]:
     return held, last
 
 
-def frames(clip: Clip, max_seconds: float = MAX_SECONDS) -> Iterator[np.ndarray]:
+def read_frames(clip: Clip, max_seconds: float = MAX_SECONDS) -> Iterator[np.ndarray]:
     """Decode a clip to upright frames H×W×3 RGB, uint8, of even sides, the longer one at most MAX_SIDE.
 
     Raises VideoError if there is none, or more than the header stated and `max_seconds` allow.
@@ -129,67 +117,8 @@ def frames(clip: Clip, max_seconds: float = MAX_SECONDS) -> Iterator[np.ndarray]
         raise VideoError(f"{clip.path} holds no frame that can be read. Convert it to MP4 with H.264.")
 
 
-class SteadyDehazer:
-    """Restore the frames of one clip, in their order, by maps that follow the picture and not its noise.
-
-    Every map is a running mean of those before it. Where the picture changes, and at a cut as a whole, the mean gives
-    way to the new map: a recursive filter in time, edge-preserving like the bilateral one (ours). Raises VideoError for
-    a model that predicts no maps.
-    """
-
-    def __init__(self, dehazer: Dehazer, rate: float):
-        if not hasattr(dehazer.network, "maps"):
-            raise VideoError(f"{dehazer.name} restores every frame afresh, and the clip would flicker. Choose another.")
-        self.dehazer = dehazer
-        self.least = 1 - exp(-1 / (rate * _MEMORY))
-        self._maps: Tensor | None = None
-        self._seen: Tensor | None = None
-
-    @torch.inference_mode()
-    def __call__(self, hazy: Tensor, strength: float = 1.0) -> Tensor:
-        """Restore a frame [1,3,H,W] in [0,1]; return the same shape, clipped to [0,1], on the CPU."""
-        maps = self.dehazer.maps(hazy, _MAPS_PIXELS)
-        seen = F.interpolate(hazy, size=maps.shape[-2:], mode="area").to(maps.device)
-        if self._maps is None or self._maps.shape != maps.shape:
-            self._maps, self._seen = maps, seen
-        else:
-            change = (seen - self._seen).abs().amax(1, keepdim=True) / _MOTION
-            # Between the pixels there is noise, and maps are smooth: the change is, too.
-            change = F.avg_pool2d(change, 5, stride=1, padding=2, count_include_pad=False).clamp(max=1)
-            weight = self.least + (1 - self.least) * change.square()
-            self._maps, self._seen = self._maps.lerp(maps, weight), self._seen.lerp(seen, weight)
-        restored = self.dehazer.network.apply_maps(hazy.to(maps.device), self._maps)[0].clamp_(0, 1).cpu()
-        return restored if strength == 1 else torch.lerp(hazy, restored, strength)
-
-
-def restore(
-    clip: Clip, target: Path, dehazer: Dehazer, strength: float = 1.0, *, turn: Callable[[], Any] = nullcontext
-) -> Iterator[int]:
-    """Restore a clip into the WebM file `target`; give the number of frames done after each one.
-
-    Every frame is restored within a `turn()`, such as a lock. A clip that is broken off leaves no file; one that is
-    `truncated` gives a file of the frames that it holds. Raises VideoError.
-    """
-    steady, writer, done = SteadyDehazer(dehazer, clip.rate), None, 0
-    try:
-        for frame in frames(clip):
-            hazy = torch.from_numpy(frame.transpose(2, 0, 1).copy())[None] / 255
-            with turn():
-                restored = steady(hazy, strength)
-            pixels = restored[0].permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()
-            writer = writer or _writer(target, clip.rate, pixels.shape[1], pixels.shape[0])
-            writer.write(np.ascontiguousarray(pixels[..., ::-1]))
-            done += 1
-            yield done
-        writer.release()
-    except BaseException:  # a reader that turns away, too
-        if writer is not None:
-            writer.release()
-        target.unlink(missing_ok=True)
-        raise
-
-
-def _writer(target: Path, rate: float, width: int, height: int) -> "cv2.VideoWriter":
+def clip_writer(target: Path, rate: float, width: int, height: int) -> "cv2.VideoWriter":
+    """Open a WebM file to write frames of a size to. Raises VideoError."""
     cv2 = _opencv()
     writer = cv2.VideoWriter(str(target), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"VP80"), rate, (width, height))
     if not writer.isOpened():

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from dehaze.networks.blocks.balance import DARKEST, MOST, balance
+from dehaze.filters.colour import DARKEST, MOST, balance
 
 YELLOW, GREY, BLUE = [0.8, 0.7, 0.5], [0.7, 0.7, 0.7], [0.5, 0.65, 0.8]
 

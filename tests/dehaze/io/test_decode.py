@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from dehaze.errors import ImageError
-from dehaze.image import read
+from dehaze.io.photo import read_photo
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
 sizes = st.tuples(st.integers(1, 64), st.integers(1, 64))
@@ -50,7 +50,7 @@ def test_every_mode_becomes_grey_or_colour_of_8_bits(size, mode):
     # Pillow converts most modes by way of another one only.
     step = {"La": "LA", "RGBa": "RGBA", "RGBA": "RGBA", "LA": "RGBA"}.get(mode, "RGB")
     image = Image.fromarray(noise(size[1], size[0], 4)).convert(step).convert(mode)
-    photo = read(image)
+    photo = read_photo(image)
     assert photo.mode == MODES[mode]
     whole = image.convert("LA") if mode == "La" else image
     expected = np.asarray(whole.convert("RGB" if photo.alpha is None else "RGBA"))
@@ -68,7 +68,7 @@ def test_16_bit_grey_is_exact(values, kind):
         image = Image.frombytes(kind, image.size, values.astype(">u2").tobytes())
     if kind == "I":
         image = Image.fromarray(values.astype(np.int32))
-    photo = read(image if kind.startswith("I") else encoded(image, "PPM" if kind == "PGM" else kind))
+    photo = read_photo(image if kind.startswith("I") else encoded(image, "PPM" if kind == "PGM" else kind))
     assert photo.mode == "I;16"
     np.testing.assert_array_equal(photo.pixels, np.dstack([values] * 3))
 
@@ -76,16 +76,16 @@ def test_16_bit_grey_is_exact(values, kind):
 def test_32_bit_numbers_beyond_16_bits_are_refused():
     for value in (-1, 65536):
         with pytest.raises(ImageError, match="Rescale it to 16 bits"):
-            read(Image.new("I", (2, 2), value))
+            read_photo(Image.new("I", (2, 2), value))
 
 
 def test_float_images_are_taken_in_the_unit_range():
-    photo = read(encoded(Image.fromarray(np.array([[0, 0.25, 1]], np.float32)), "TIFF"))
+    photo = read_photo(encoded(Image.fromarray(np.array([[0, 0.25, 1]], np.float32)), "TIFF"))
     assert photo.mode == "I;16"
     assert photo.pixels[0, :, 0].tolist() == [0, 16384, 65535]
     for value in (-0.1, 1.5, 255, float("nan")):
         with pytest.raises(ImageError, match=r"Rescale them to \[0, 1\]"):
-            read(Image.new("F", (2, 2), value))
+            read_photo(Image.new("F", (2, 2), value))
 
 
 @pytest.mark.parametrize("transparency", [3, bytes(range(0, 256))])
@@ -93,7 +93,7 @@ def test_palette_with_transparency_becomes_rgba(transparency):
     image = Image.fromarray(noise(20, 30) % 8).convert("P")
     image.putpalette(noise(768).tolist())
     data = encoded(image, "PNG", transparency=transparency)
-    photo = read(data)
+    photo = read_photo(data)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
     assert photo.mode == "RGBA"
     assert len(np.unique(photo.alpha)) > 1
@@ -104,7 +104,7 @@ def test_palette_with_transparency_becomes_rgba(transparency):
 def test_colour_declared_transparent_becomes_alpha(mode, key):
     image = Image.new(mode, (4, 3), 200 if mode == "L" else (200, 201, 202))
     image.putpixel((1, 2), key)
-    photo = read(encoded(image, "PNG", transparency=key))
+    photo = read_photo(encoded(image, "PNG", transparency=key))
     assert photo.mode == mode + "A"
     assert np.argwhere(photo.alpha == 0).tolist() == [[2, 1]]
 
@@ -112,7 +112,7 @@ def test_colour_declared_transparent_becomes_alpha(mode, key):
 @pytest.mark.parametrize("format_name", ["GIF", "PNG", "TIFF", "WEBP", "MPO"])
 def test_animation_gives_its_first_frame(format_name):
     frames = [Image.new("RGB", (16, 8), colour) for colour in ("#c04020", "#2040c0", "#20c040")]
-    photo = read(encoded(frames[0], format_name, save_all=True, append_images=frames[1:]))
+    photo = read_photo(encoded(frames[0], format_name, save_all=True, append_images=frames[1:]))
     assert photo.pixels.shape == (8, 16, 3)
     np.testing.assert_allclose(photo.pixels[4, 8], [0xC0, 0x40, 0x20], atol=6)
 
@@ -123,24 +123,24 @@ def test_orientation_is_applied_as_pillow_does(size, orientation, format_name):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     data = encoded(Image.fromarray(noise(size[1], size[0], 3)), format_name, exif=exif)
-    photo = read(data)
+    photo = read_photo(data)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     np.testing.assert_array_equal(photo.pixels, np.asarray(expected.convert("RGB")))
     assert photo.exif is None  # nothing was left in it
-    np.testing.assert_array_equal(read(Image.open(io.BytesIO(data))).pixels, photo.pixels)
+    np.testing.assert_array_equal(read_photo(Image.open(io.BytesIO(data))).pixels, photo.pixels)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_of_16_bit_colour(orientation):
-    from dehaze import image16
+    from dehaze.io import deep
 
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     samples = noise(5, 9, 4, dtype=np.uint16)
     coarse = encoded(Image.fromarray((samples >> 8).astype(np.uint8)), "PNG", exif=exif)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(coarse))))
-    for encode in (image16.encode_png, image16.encode_tiff):
-        photo = read(encode(samples, None, exif.tobytes()))
+    for encode in (deep.encode_png, deep.encode_tiff):
+        photo = read_photo(encode(samples, None, exif.tobytes()))
         np.testing.assert_array_equal(np.dstack([photo.pixels, photo.alpha]) >> 8, expected)
         assert np.isin(photo.pixels, samples).all()
 
@@ -166,7 +166,7 @@ def camera_exif() -> Image.Exif:
 
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP"])
 def test_exif_keeps_what_describes_the_photograph(format_name):
-    photo = read(encoded(Image.fromarray(noise(20, 30, 3)), format_name, exif=camera_exif().tobytes()))
+    photo = read_photo(encoded(Image.fromarray(noise(20, 30, 3)), format_name, exif=camera_exif().tobytes()))
     exif = Image.Exif()
     exif.load(photo.exif)
     details, place = exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
@@ -183,7 +183,7 @@ def test_exif_keeps_what_describes_the_photograph(format_name):
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0rubbish", b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01"])
 def test_damaged_exif_does_not_cost_the_photograph(exif):
-    photo = read(encoded(Image.new("RGB", (3, 2), "red"), "PNG", exif=exif))
+    photo = read_photo(encoded(Image.new("RGB", (3, 2), "red"), "PNG", exif=exif))
     assert (photo.pixels.shape, photo.exif) == ((2, 3, 3), None)
 
 
@@ -213,7 +213,7 @@ def cmyk_profile() -> bytes:
 def test_cmyk_follows_its_profile_into_srgb():
     image = Image.new("CMYK", (16, 8), (255, 0, 0, 0))
     image.paste((0, 0, 0, 255), (8, 0, 16, 8))
-    photo = read(encoded(image, "TIFF", icc_profile=cmyk_profile()))
+    photo = read_photo(encoded(image, "TIFF", icc_profile=cmyk_profile()))
     assert photo.mode == "RGB"
     red, green, blue = photo.pixels[4, 2].astype(int)
     assert green > max(red, blue) + 50  # Pillow's formula without the profile: 0, 255, 255
@@ -225,7 +225,7 @@ def test_profile_of_other_colours_is_left_behind():
     converted = Image.new("CMYK", (2, 2)).convert("RGB")
     for profile, kept in [(cmyk_profile(), None), (b"rubbish", None), (SRGB, SRGB)]:
         converted.info["icc_profile"] = profile
-        assert read(converted).icc_profile == kept
+        assert read_photo(converted).icc_profile == kept
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_profile_of_other_colours_is_left_behind():
 def test_cmyk_without_usable_profile_is_converted_plainly(profile):
     image = Image.new("CMYK", (8, 8), (255, 40, 0, 10))
     options = {"icc_profile": profile} if profile else {}
-    photo = read(encoded(image, "TIFF", **options))
+    photo = read_photo(encoded(image, "TIFF", **options))
     np.testing.assert_array_equal(photo.pixels, np.asarray(image.convert("RGB")))
 
 
@@ -242,26 +242,26 @@ def test_inverted_cmyk_of_adobe_jpeg_is_not_a_negative():
     image = Image.new("CMYK", (16, 16), (0, 0, 0, 0))  # white paper
     data = encoded(image, "JPEG", quality=95)
     assert b"Adobe" in data[:64]  # Pillow marks and inverts it as Adobe does
-    assert read(data).pixels.min() > 250
+    assert read_photo(data).pixels.min() > 250
 
 
 def test_over_limit_is_refused_from_the_header_alone():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ImageError, match=r"100\.0 megapixels \(10000×10000\), and the limit is 60\. "):
-            read(huge_png(10_000, 10_000))
+            read_photo(huge_png(10_000, 10_000))
         with pytest.raises(ImageError, match=r"400000\.0 megapixels"):
-            read(huge_png(10**6, 400_000))
+            read_photo(huge_png(10**6, 400_000))
 
 
 def test_limit_can_be_raised_and_lowered(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     with pytest.raises(ImageError, match="damaged or cut short"):  # the limit passed, beyond Pillow's own guard
-        read(huge_png(200_000, 1000), max_megapixels=200)
+        read_photo(huge_png(200_000, 1000), max_megapixels=200)
     for source in (noise(11, 100), Image.new("L", (100, 11)), encoded(Image.new("L", (100, 11)), "PNG")):
-        assert read(source, max_megapixels=0.0011).mode == "L"
+        assert read_photo(source, max_megapixels=0.0011).mode == "L"
         with pytest.raises(ImageError, match=r"0\.001"):
-            read(source, max_megapixels=0.001)
+            read_photo(source, max_megapixels=0.001)
     assert Image.MAX_IMAGE_PIXELS == 10_000  # others' use of Pillow stays guarded
 
 
@@ -277,7 +277,7 @@ def test_damaged_files_are_read_or_refused_but_never_crash(data, position, byte,
     position %= len(data)
     damaged = data[:position] if cut else data[:position] + bytes([byte]) + data[position + 1 :]
     try:
-        photo = read(damaged, max_megapixels=1)
+        photo = read_photo(damaged, max_megapixels=1)
     except ImageError as error:
         assert str(error).startswith("The data ")
     else:
@@ -290,7 +290,7 @@ def test_arrays_of_every_kind(data, channels, dtype):
     shape = data.draw(sizes) + channels
     unit = {"elements": st.floats(0, 1, width=min(8 * int(dtype[-1]), 64))} if dtype[0] == "f" else {}
     array = data.draw(arrays(np.dtype(dtype), shape, **unit))
-    photo = read(array)
+    photo = read_photo(array)
     deep = ";16" if dtype[-2:] != "u1" else ""
     assert (
         photo.mode == {"": "I;16" if deep else "L", "3": "RGB" + deep, "4": "RGBA" + deep}["".join(map(str, channels))]
@@ -306,7 +306,7 @@ def test_arrays_of_every_kind(data, channels, dtype):
 @pytest.mark.parametrize("shape", [(), (5,), (3, 8, 9), (8, 9, 1), (8, 9, 2), (8, 9, 5), (1, 8, 9, 3)])
 def test_array_of_another_shape_is_refused(shape):
     with pytest.raises(ImageError, match="H×W×3"):
-        read(np.zeros(shape, np.uint8))
+        read_photo(np.zeros(shape, np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -314,13 +314,13 @@ def test_array_of_another_shape_is_refused(shape):
 )
 def test_image_without_pixels_is_refused(empty):
     with pytest.raises(ImageError, match="has no pixels"):
-        read(empty)
+        read_photo(empty)
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.int64, np.uint32, np.complex64, object])
 def test_array_of_another_type_is_refused(dtype):
     with pytest.raises(ImageError, match="uint8, uint16, or float"):
-        read(np.zeros((2, 2, 3), dtype))
+        read_photo(np.zeros((2, 2, 3), dtype))
 
 
 @pytest.mark.parametrize("value", [-0.01, 1.01, 255.0, np.nan, np.inf])
@@ -328,4 +328,4 @@ def test_float_array_beyond_the_unit_range_is_refused(value):
     array = np.full((2, 2, 3), 0.5)
     array[0, 0, 0] = value
     with pytest.raises(ImageError, match=r"Rescale them to \[0, 1\]"):
-        read(array)
+        read_photo(array)

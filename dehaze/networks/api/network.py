@@ -13,8 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dehaze.networks.blocks import colour_maps
-from dehaze.networks.blocks.refinement import refined
+from dehaze.networks.api import colour_maps
+from dehaze.networks.api.refinement import refined
 from dehaze.networks.limits import Count, Width
 
 PATCH = 32  # px at full resolution

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from dehaze.errors import ImageError
-from dehaze.files import is_hidden
+from dehaze.io.files import is_hidden
 
 _MAX_DIRECTORY = 1_000_000  # bytes of an archive's list of members: some 10,000 of them
 _PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack without bound

@@ -1,6 +1,6 @@
 import zipfile
 
-from dehaze import archive
+from dehaze.io import archive
 
 
 def test_what_systems_keep_for_themselves_is_passed_over(tmp_path):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dehaze.networks.blocks.balance import LUMINANCE, luminance
+from dehaze.filters.colour import LUMINANCE, luminance
 
 DARKER = 0.3  # the share of sharpening for what is darker than its surroundings, so that no dark rims are drawn
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageCms
 
-from dehaze import image16
 from dehaze.errors import ImageError
-from dehaze.image import Photo, read
+from dehaze.io import deep
+from dehaze.io.photo import Photo, read_photo
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=40)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -62,7 +62,7 @@ def png_chunks(data: bytes) -> dict[bytes, bytes]:
 @repeatable
 @given(samples16())
 def test_png_round_trip_is_exact(samples):
-    photo = read(image16.encode_png(samples, None, None))
+    photo = read_photo(deep.encode_png(samples, None, None))
     assert photo.mode == MODES[samples.shape[2]]
     np.testing.assert_array_equal(samples_of(photo), samples)
 
@@ -70,7 +70,7 @@ def test_png_round_trip_is_exact(samples):
 @repeatable
 @given(samples16(channels=(3, 4)))
 def test_tiff_round_trip_is_exact(samples):
-    photo = read(image16.encode_tiff(samples, None, None))
+    photo = read_photo(deep.encode_tiff(samples, None, None))
     assert photo.mode == MODES[samples.shape[2]]
     np.testing.assert_array_equal(samples_of(photo), samples)
 
@@ -79,14 +79,14 @@ def test_tiff_round_trip_is_exact(samples):
 def test_png_agrees_with_opencv_both_ways(channels):
     samples = noise(300, 37, channels)  # more rows than are encoded at once
     swapped = samples[..., [2, 1, 0, 3][:channels]]  # OpenCV keeps blue first
-    theirs = cv2.imdecode(np.frombuffer(image16.encode_png(samples, None, None), np.uint8), cv2.IMREAD_UNCHANGED)
+    theirs = cv2.imdecode(np.frombuffer(deep.encode_png(samples, None, None), np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(theirs, swapped)
-    np.testing.assert_array_equal(samples_of(read(cv2.imencode(".png", swapped)[1].tobytes())), samples)
+    np.testing.assert_array_equal(samples_of(read_photo(cv2.imencode(".png", swapped)[1].tobytes())), samples)
 
 
 def test_grey_alpha_png_agrees_with_opencv():
     samples = noise(20, 37, 2)
-    theirs = cv2.imdecode(np.frombuffer(image16.encode_png(samples, None, None), np.uint8), cv2.IMREAD_UNCHANGED)
+    theirs = cv2.imdecode(np.frombuffer(deep.encode_png(samples, None, None), np.uint8), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(theirs, samples[..., [0, 0, 0, 1]])
 
 
@@ -98,7 +98,7 @@ def test_interlaced_png_is_exact():
         rows += b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples[y::dy, x::dx])
     header = struct.pack(">IIBBBBB", 23, 19, 16, 2, 0, 0, 1)
     data = png_file((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    np.testing.assert_array_equal(samples_of(read(data)), samples)
+    np.testing.assert_array_equal(samples_of(read_photo(data)), samples)
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
@@ -111,13 +111,13 @@ def test_reads_tiff_of_tifffile(byteorder, layout, channels):
     file = io.BytesIO()
     alpha = {"extrasamples": ["unassalpha"]} if channels == 4 else {}
     tifffile.imwrite(file, samples, byteorder=byteorder, photometric="rgb", metadata=None, **alpha, **layout)
-    np.testing.assert_array_equal(samples_of(read(file.getvalue())), samples)
+    np.testing.assert_array_equal(samples_of(read_photo(file.getvalue())), samples)
 
 
 @pytest.mark.parametrize("channels", [3, 4])
 def test_tifffile_reads_our_tiff(channels):
     samples = noise(37, 53, channels)
-    data = image16.encode_tiff(samples, SRGB, None)
+    data = deep.encode_tiff(samples, SRGB, None)
     np.testing.assert_array_equal(tifffile.imread(io.BytesIO(data)), samples)
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         assert tiff.pages[0].iccprofile == SRGB
@@ -129,13 +129,13 @@ def test_planar_tiff_is_refused(compression):
     file = io.BytesIO()
     tifffile.imwrite(file, noise(3, 20, 30), photometric="rgb", planarconfig="separate", compression=compression)
     with pytest.raises(ImageError, match="interleaved"):
-        read(file.getvalue())
+        read_photo(file.getvalue())
 
 
 def test_png_carries_profile_and_exif_in_standard_chunks():
     exif = Image.Exif()
     exif[0x010F] = "Maker"
-    data = image16.encode_png(noise(4, 5, 3), SRGB, exif.tobytes())
+    data = deep.encode_png(noise(4, 5, 3), SRGB, exif.tobytes())
     chunks = png_chunks(data)
     assert chunks[b"IHDR"] == struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0)
     assert zlib.decompress(chunks[b"iCCP"].split(b"\0\0", 1)[1]) == SRGB
@@ -149,7 +149,7 @@ def test_colour_declared_transparent_becomes_alpha(key, channels):
     samples[2, 3] = np.frombuffer(key, ">u2")
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
     header = struct.pack(">IIBBBBB", 7, 6, 16, {1: 0, 3: 2}[channels], 0, 0, 0)
-    photo = read(png_file((b"IHDR", header), (b"tRNS", key), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
+    photo = read_photo(png_file((b"IHDR", header), (b"tRNS", key), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
     opaque = np.full((6, 7), 65535)
     opaque[2, 3] = 0
     np.testing.assert_array_equal(photo.alpha, opaque)
@@ -157,8 +157,8 @@ def test_colour_declared_transparent_becomes_alpha(key, channels):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("encode", [image16.encode_png, image16.encode_tiff])
+@pytest.mark.parametrize("encode", [deep.encode_png, deep.encode_tiff])
 def test_cut_file_is_refused(encode, share):
     data = encode(noise(64, 64, 3), None, None)
     with pytest.raises(ImageError, match="damaged or cut short"):
-        read(data[: int(len(data) * share)])
+        read_photo(data[: int(len(data) * share)])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dehaze.errors import ImageError, OutputError
-from dehaze.names import choose_targets, claim, find
+from dehaze.io.names import choose_targets, claim, find
 
 
 @pytest.fixture

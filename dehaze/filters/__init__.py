@@ -1,0 +1,1 @@
+"""Filters of images: pure functions on tensors [B,C,H,W]."""

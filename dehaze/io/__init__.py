@@ -1,0 +1,1 @@
+"""Photographs and clips, in and out: files, formats, names."""

@@ -1,0 +1,80 @@
+"""Restore clips frame by frame, with maps that change slowly, so that they do not flicker."""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dehaze.dehazer import Dehazer
+from dehaze.errors import VideoError
+from dehaze.io.clip import Clip, clip_writer, read_frames
+
+_MAPS_PIXELS = 500_000  # of the reduced copy that the maps are predicted on
+_MEMORY = 0.3  # s that the maps' past counts for, where the picture rests
+_MOTION = 0.08  # change of a pixel, in [0,1], that frees its map from the past
+
+
+class SteadyDehazer:
+    """Restore the frames of one clip, in their order, by maps that follow the picture and not its noise.
+
+    Every map is a running mean of those before it. Where the picture changes, and at a cut as a whole, the mean gives
+    way to the new map: a recursive filter in time, edge-preserving like the bilateral one (ours). Raises VideoError for
+    a model that predicts no maps.
+    """
+
+    def __init__(self, dehazer: Dehazer, rate: float):
+        if not hasattr(dehazer.network, "maps"):
+            raise VideoError(f"{dehazer.name} restores every frame afresh, and the clip would flicker. Choose another.")
+        self.dehazer = dehazer
+        self.least = 1 - exp(-1 / (rate * _MEMORY))
+        self._maps: Tensor | None = None
+        self._seen: Tensor | None = None
+
+    @torch.inference_mode()
+    def __call__(self, hazy: Tensor, strength: float = 1.0) -> Tensor:
+        """Restore a frame [1,3,H,W] in [0,1]; return the same shape, clipped to [0,1], on the CPU."""
+        maps = self.dehazer.maps(hazy, _MAPS_PIXELS)
+        seen = F.interpolate(hazy, size=maps.shape[-2:], mode="area").to(maps.device)
+        if self._maps is None or self._maps.shape != maps.shape:
+            self._maps, self._seen = maps, seen
+        else:
+            change = (seen - self._seen).abs().amax(1, keepdim=True) / _MOTION
+            # Between the pixels there is noise, and maps are smooth: the change is, too.
+            change = F.avg_pool2d(change, 5, stride=1, padding=2, count_include_pad=False).clamp(max=1)
+            weight = self.least + (1 - self.least) * change.square()
+            self._maps, self._seen = self._maps.lerp(maps, weight), self._seen.lerp(seen, weight)
+        restored = self.dehazer.network.apply_maps(hazy.to(maps.device), self._maps)[0].clamp_(0, 1).cpu()
+        return restored if strength == 1 else torch.lerp(hazy, restored, strength)
+
+
+def restore_clip(
+    clip: Clip, target: Path, dehazer: Dehazer, strength: float = 1.0, *, turn: Callable[[], Any] = nullcontext
+) -> Iterator[int]:
+    """Restore a clip into the WebM file `target`; give the number of frames done after each one.
+
+    Every frame is restored within a `turn()`, such as a lock. A clip that is broken off leaves no file; one that is
+    `truncated` gives a file of the frames that it holds. Raises VideoError.
+    """
+    steady, writer, done = SteadyDehazer(dehazer, clip.rate), None, 0
+    try:
+        for frame in read_frames(clip):
+            hazy = torch.from_numpy(frame.transpose(2, 0, 1).copy())[None] / 255
+            with turn():
+                restored = steady(hazy, strength)
+            pixels = restored[0].permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()
+            writer = writer or clip_writer(target, clip.rate, pixels.shape[1], pixels.shape[0])
+            writer.write(np.ascontiguousarray(pixels[..., ::-1]))
+            done += 1
+            yield done
+        writer.release()
+    except BaseException:  # a reader that turns away, too
+        if writer is not None:
+            writer.release()
+        target.unlink(missing_ok=True)
+        raise

@@ -4,28 +4,23 @@
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import RecordError
-from bench.record import RESULTS, Record
-from bench.report.escape import markdown_text
-from bench.report.render import table_row
-from bench.report.table import ARROWS, Table, tables
-from leaderboard.view import score_text
+from bench.record import Record
+from bench.report.table import ARROWS
+from leaderboard import figures
 
-SHIPPED = RESULTS.parents[1] / "dehaze" / "weights"
-# What stands between these two lines of a card gives way to the figures of the records, so that none is there twice.
-PLACE = re.compile(r"<!-- figures -->\n.*?<!-- /figures -->\n", re.DOTALL)
+SHIPPED = figures.REPOSITORY / "dehaze" / "weights"
 
 
 def with_figures(name: str, records: Sequence[Record], folder: Path | None = None) -> str:
-    """Return the card in `folder` with the figures of the model `name`: a table at its PLACE, and `model-index`.
+    """Return the card in `folder` with the figures of the model `name`: its tables written anew, and `model-index`.
 
     `folder` (default: the shipped weights) holds the card beside the weights, whose hash the records must name. A card
-    without a PLACE gets a section at its end. Raises RecordError if there is no record of the model, or one is of other
-    weights.
+    without the table `card NAME` gets it at its end. Raises RecordError if there is no record of the model, or one is
+    of other weights.
     """
     from huggingface_hub import EvalResult, ModelCard
 
@@ -34,7 +29,7 @@ def with_figures(name: str, records: Sequence[Record], folder: Path | None = Non
     for path in (card, weights):
         if not path.is_file():
             raise RecordError("does not exist: give the folder of a model's weights and card", path)
-    own = [record for record in records if record.method.name == name and record.method.source == "model"]
+    own = [record for record in records if figures.is_model(record, name)]
     if not own:
         raise RecordError(f"there is no record of the model {name}: 'python -m bench run --model {name}' makes some")
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -58,28 +53,7 @@ def with_figures(name: str, records: Sequence[Record], folder: Path | None = Non
         for metric, summary in record.metrics.items()
         if summary.mean is not None
     ]
-    figures = _figures(tables(own))
-    text, found = PLACE.subn(lambda _: figures, made.text)
-    made.text = text if found else f"{text.rstrip()}\n\n## Figures from the records\n\n{figures}"
+    made.text = figures.rewrite(made.text, records)
+    if f"<!-- figures: card {name} -->" not in made.text:
+        made.text = f"{made.text.rstrip()}\n\n## Figures from the records\n\n{figures.card_table(own)}\n"
     return str(made)
-
-
-def _figures(found: list[Table]) -> str:
-    columns = {column.name: column for table in found for column in table.columns}
-    headings = [f"{name} {ARROWS[one.direction]}" for name, one in columns.items()]
-    lines = [
-        "The mean over all images of a set [95 % bootstrap interval]; ↑ higher or ↓ lower is better. Numbers under",
-        "different protocols are never comparable. † marks a set that training data of this model overlaps.",
-        "",
-        table_row(["data set", "protocol", "images", *(markdown_text(heading) for heading in headings)]),
-        table_row(["---", "---", *["---:"] * (1 + len(columns))]),
-    ]
-    for table in found:
-        [record] = table.records
-        scores = [
-            "–" if (summary := record.metrics.get(name)) is None else score_text(summary, table.column(name))
-            for name in columns
-        ]
-        names = table.dataset.name + (" †" if record.contaminated else ""), table.protocol
-        lines.append(table_row([*map(markdown_text, names), str(table.dataset.samples), *scores]))
-    return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""The command line of the leaderboard: leaderboard table | figure | card | pull | submit | publish."""
+"""The command line of the leaderboard: leaderboard table | figure | figures | card | pull | submit | publish."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +10,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from bench.errors import BenchError, RecordError
-from bench.record import RESULTS, select
-from bench.report import figures
+from bench.record import RESULTS, select, write_atomic
+from bench.report import figures as drawings
 from bench.report.escape import visible
 from bench.report.render import FORMATS
 from bench.report.table import Table, tables
-from leaderboard import hub, scoring, submission
+from leaderboard import figures, hub, scoring, submission
 from leaderboard.card import with_figures
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -54,10 +54,34 @@ def figure(
         titles = "; ".join(found.title for found in chosen)
         _fail(f"{len(chosen)} tables fit ({titles}): choose one with --protocol, or a folder of records of one set")
     try:
-        figures.quality_against_speed(chosen[0], metric).savefig(output, dpi=160)
+        drawings.quality_against_speed(chosen[0], metric).savefig(output, dpi=160)
     except (ValueError, OSError) as error:
         _fail(f"no figure: {error}")
     _finish(broken)
+
+
+@app.command("figures")
+def figures_(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 1 if a table is stale.")] = False,
+    results: Results = RESULTS,
+) -> None:
+    """Write every table of figures in README, docs and cards from the records.
+
+    A table stands between the lines <!-- figures: NAME --> and <!-- /figures -->. NAME is reference, no-reference,
+    speed, or card MODEL.
+    """
+    with _clean_errors():
+        records, broken = select(results)
+        if broken:
+            raise broken[0]
+        changed = figures.stale(figures.documents(), list(records.values()))
+        for path, text in changed.items():
+            typer.echo(f"{'stale' if check else 'written'}: {path.relative_to(figures.REPOSITORY)}", err=check)
+            if not check:
+                write_atomic(path, text.encode())
+    if check and changed:
+        typer.echo("error: run 'python -m leaderboard figures' to write them", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()

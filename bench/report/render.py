@@ -135,7 +135,7 @@ def cells(table: Table, plain: Mark, bold: Mark) -> list[tuple[str, list[str]]]:
             mean, rest = _cell(summary, column, decimals[column.name]) if summary else ("–", "")
             texts.append(mark(mean) + plain(mean + rest)[len(plain(mean)) :])
         seconds = f"{record.speed.seconds_median:.2g}" if record.speed else "–"
-        rows.append((marked(record), [*texts, plain(seconds), plain(_parameters(record.method.parameters))]))
+        rows.append((marked(record), [*texts, plain(seconds), plain(parameters_text(record.method.parameters))]))
     return rows
 
 
@@ -194,7 +194,20 @@ def overlaps(table: Table, safe: Mark) -> list[str]:
     return lines
 
 
-def _parameters(count: int | None) -> str:
+def score_text(summary: Summary, column: Column) -> str:
+    """Return the mean with its 95 % interval, and the count where images are missing."""
+    if summary.mean is None:
+        return "∞" if summary.infinite else "–"
+    text = f"{summary.mean:.4g}"
+    if summary.low is not None:
+        text += f" [{summary.low:.3g}, {summary.high:.3g}]"
+    if summary.infinite:
+        text += f" and {summary.infinite} × ∞"
+    return text if column.complete(summary) else f"{text}, n = {summary.count + summary.infinite}"
+
+
+def parameters_text(count: int | None) -> str:
+    """Return a number of parameters in millions or thousands."""
     if count is None:
         return "–"
     for size, unit in ((1e6, "M"), (1e3, "k")):

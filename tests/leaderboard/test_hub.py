@@ -254,7 +254,7 @@ def test_a_card_has_the_figures_of_the_records(enter, results, weights):
 
 def test_figures_of_the_records_take_the_place_of_typed_ones(enter, results, weights):
     record = read(enter(results, source="model", weights_sha256=WEIGHTS))
-    text = "# Mine\n\nBefore.\n\n<!-- figures -->\n| psnr |\n| 99.99 |\n<!-- /figures -->\n\nAfter.\n"
+    text = "# Mine\n\nBefore.\n\n<!-- figures: card mine -->\n| psnr |\n| 99.99 |\n<!-- /figures -->\n\nAfter.\n"
     (weights / "README.md").write_text(f"---\nlicense: mit\n---\n{text}")
     made = card.with_figures("mine", [record], weights)
     assert "99.99" not in made and "Figures from the records" not in made

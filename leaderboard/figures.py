@@ -1,0 +1,173 @@
+"""Tables of figures in documents: written from the records, between markers, and typed by nobody.
+
+A table stands between the lines `<!-- figures: NAME -->` and `<!-- /figures -->`; NAME is one of TABLES or `card MODEL`.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import median
+
+from bench.errors import RecordError
+from bench.record import RESULTS, Record, Summary
+from bench.report.escape import markdown_text
+from bench.report.render import parameters_text, score_text, table_row
+from bench.report.table import ARROWS, marked, tables
+
+REPOSITORY = RESULTS.parents[1]
+PROTOCOL = "long800-v1"
+# The columns: data sets, and what readers call them.
+REFERENCE_SETS = {
+    "dense-haze-test-5": "Dense-Haze",
+    "nh-haze2-5": "NH-HAZE2",
+    "o-haze-3": "O-HAZE",
+    "sots-outdoor-25": "SOTS outdoor",
+    "sots-indoor-15": "SOTS indoor",
+    "clear-20": "clear photographs",
+}
+NO_REFERENCE_SETS = {"fattal-27": "Fattal", "rtts-25": "RTTS"}
+
+# The first line counts only at the start of a line, so that a document can quote it.
+_BLOCK = re.compile(r"^(<!-- figures: ([^\n]+?) -->\n)(?:(?!<!-- figures: ).)*?^(<!-- /figures -->)", re.DOTALL | re.M)
+_START = re.compile(r"^<!-- figures: .*$", re.M)
+
+
+def documents(root: Path = REPOSITORY) -> list[Path]:
+    """List the documents that may hold tables: README, docs and cards."""
+    return [root / "README.md", *sorted(root.glob("docs/**/*.md")), *sorted(root.glob("dehaze/weights/*/README.md"))]
+
+
+def stale(paths: Iterable[Path], records: Sequence[Record]) -> dict[Path, str]:
+    """Return the documents whose tables differ from those of `records`, each with its new text.
+
+    Raises RecordError that names the document whose markers are malformed.
+    """
+    changed = {}
+    for path in paths:
+        before = path.read_text(encoding="utf-8")
+        try:
+            after = rewrite(before, records)
+        except RecordError as error:
+            raise RecordError(f"holds a table that cannot be written: {error}", path) from None
+        if after != before:
+            changed[path] = after
+    return changed
+
+
+def rewrite(text: str, records: Sequence[Record]) -> str:
+    """Return a document with all its tables written anew. Raises RecordError if a marker is malformed."""
+    if len(_START.findall(text)) != len(_BLOCK.findall(text)):
+        raise RecordError("a marker '<!-- figures: NAME -->' has no '<!-- /figures -->' on a line of its own")
+    return _BLOCK.sub(lambda found: f"{found[1]}{table(found[2], records)}\n{found[3]}", text)
+
+
+def table(name: str, records: Sequence[Record]) -> str:
+    """Return the table called `name` in Markdown. Raises RecordError if there is none."""
+    kind, _, model = name.partition(" ")
+    if kind == "card" and model:
+        if own := [record for record in records if is_model(record, model)]:
+            return card_table(own)
+        raise RecordError(f"there is no record of the model {model}")
+    if name not in TABLES:
+        raise RecordError(f"there is no table {name!r}; there are {', '.join(TABLES)}, card MODEL")
+    return TABLES[name](records)
+
+
+def is_model(record: Record, name: str) -> bool:
+    """Tell whether a record is of the project's model `name`, and not of predictions under its name."""
+    return record.method.name == name and record.method.source == "model"
+
+
+def reference_table(records: Sequence[Record]) -> str:
+    """Return PSNR and SSIM of all methods on the sets with clear images."""
+    return _methods_table(records, REFERENCE_SETS, {"psnr": 2, "ssim": 3})
+
+
+def no_reference_table(records: Sequence[Record]) -> str:
+    """Return FADE and NIQE of all methods on the sets of real photographs."""
+    return _methods_table(records, NO_REFERENCE_SETS, {"fade": 3, "niqe": 3})
+
+
+def speed_table(records: Sequence[Record]) -> str:
+    """Return parameters and seconds for a megapixel of every model that was timed on a CPU."""
+    timed = [record for record in records if record.speed and record.speed.device == "cpu"]
+    lines = [
+        table_row(["model", "parameters", "seconds for a megapixel", "measured on"]),
+        table_row(["---", "---:", "---:", "---"]),
+    ]
+    for name in _ordered(timed):
+        own = [record for record in timed if is_model(record, name) and record.speed.megapixels_median]
+        seconds = [record.speed.seconds_median / record.speed.megapixels_median for record in own]
+        if seconds:
+            machines = sorted({record.environment.get("cpu", "unknown CPU") for record in own})
+            cells = name, parameters_text(own[0].method.parameters), f"{median(seconds):#.2g}", "; ".join(machines)
+            lines.append(table_row([markdown_text(cell) for cell in cells]))
+    return "\n".join(lines)
+
+
+def card_table(records: Sequence[Record]) -> str:
+    """Return what a model scores on each data set under each protocol, for its card."""
+    found = tables(records)
+    columns = {column.name: column for one in found for column in one.columns}
+    headings = [f"{name} {ARROWS[column.direction]}" for name, column in columns.items()]
+    lines = [
+        "Mean over all images of a set [95 % bootstrap interval]; ↑ higher or ↓ lower is better. Figures under",
+        "different protocols are never comparable. † marks a set that the training data overlaps.",
+        "",
+        table_row(["data set", "protocol", "images", *(markdown_text(heading) for heading in headings)]),
+        table_row(["---", "---", *["---:"] * (1 + len(columns))]),
+    ]
+    for one in found:
+        [record] = one.records
+        scores = [
+            "–" if (summary := record.metrics.get(name)) is None else score_text(summary, one.column(name))
+            for name in columns
+        ]
+        names = one.dataset.name + (" †" if record.contaminated else ""), one.protocol
+        lines.append(table_row([*map(markdown_text, names), str(one.dataset.samples), *scores]))
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[Sequence[Record]], str]] = {
+    "reference": reference_table,
+    "no-reference": no_reference_table,
+    "speed": speed_table,
+}
+
+
+def _methods_table(records: Sequence[Record], sets: dict[str, str], decimals: dict[str, int]) -> str:
+    """Return a row for each method and a column for each data set, whose cells hold the means of the metrics."""
+    found = {(record.method.name, record.dataset.name): record for record in records if record.protocol == PROTOCOL}
+    there = [name for name in sets if any(dataset == name for _, dataset in found)]
+    samples = {dataset: record.dataset.samples for (_, dataset), record in found.items()}
+    lines = [
+        table_row(["method", *(f"{sets[name]} ({samples[name]})" for name in there)]),
+        table_row(["---", *["---:"] * len(there)]),
+    ]
+    for method in _ordered(list(found.values())):
+        own = [found.get((method, name)) for name in there]
+        if any(own):
+            name = marked(next((record for record in own if record and record.contaminated), next(filter(None, own))))
+            lines.append(table_row([markdown_text(name), *(_cell(record, decimals) for record in own)]))
+    return "\n".join(lines)
+
+
+def _cell(record: Record | None, decimals: dict[str, int]) -> str:
+    if record is None:
+        return "–"
+    return " / ".join(_mean(record.metrics.get(name), places) for name, places in decimals.items())
+
+
+def _mean(summary: Summary | None, decimals: int) -> str:
+    if summary is None or summary.mean is None:
+        return "∞" if summary and summary.infinite else "–"
+    return f"{summary.mean:.{decimals}f}"
+
+
+def _ordered(records: Sequence[Record]) -> list[str]:
+    """List the methods: first models without parameters, then other models, then predictions, each by name."""
+    ranks = {
+        record.method.name: (record.method.source != "model", record.method.parameters != 0, record.method.name.lower())
+        for record in records
+    }
+    return sorted(ranks, key=ranks.__getitem__)

@@ -70,3 +70,10 @@ def browser():
     yield browser
     browser.close()
     started.stop()
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what needs Chromium, by the fixture that starts it."""
+    for item in items:
+        if "browser" in item.fixturenames:
+            item.add_marker("browser")

@@ -1,6 +1,6 @@
 """Tables of figures in documents: written from the records, between markers, and typed by nobody.
 
-A table stands between the lines `<!-- figures: NAME -->` and `<!-- /figures -->`; NAME is one of TABLES or `card MODEL`.
+A table stands between the lines `<!-- figures: NAME -->` and `<!-- /figures -->`; NAME is in TABLES, or `card MODEL`.
 """
 
 import re

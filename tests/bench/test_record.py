@@ -417,10 +417,10 @@ SUMMARY = '{"mean": 1, "low": 1, "high": 1, "count": 1, "direction": "up", "refe
 def test_what_strangers_may_write_is_refused_in_a_sentence(tmp_path, text, words):
     path = tmp_path / "x.json"
     path.write_text(text)
-    before = time.perf_counter()
+    before = time.process_time()
     with pytest.raises(RecordError) as caught:
         record.read(path)
-    assert words in str(caught.value) and time.perf_counter() - before < 5
+    assert words in str(caught.value) and time.process_time() - before < 5
     assert str(caught.value).isprintable() and len(str(caught.value)) < 400 + len(str(tmp_path))
     assert caught.value.brief == str(caught.value).replace(f"{tmp_path}/", "")
 

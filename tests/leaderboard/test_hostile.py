@@ -28,7 +28,8 @@ from bench.record import DatasetInfo, Failure, Method, Record, Row, Speed, Summa
 from bench.report import figures, page, render
 from bench.report.escape import terminal_text
 from bench.report.table import tables
-from leaderboard import card, cli, explorer, submission, submit, view
+from leaderboard import cli, explorer, submission, submit, view
+from leaderboard.figures import card_table
 
 PLAIN = "harmless"
 TEXTS = {
@@ -224,7 +225,7 @@ def show_everywhere(path: Path, record: Record, folder: Path) -> None:
     assert structure(verdict, "strong")["strong"] == 3
     assert structure(remark, "code_inline")["code_inline"] == 1
     assert structure(checked.markdown(), "strong", "bullet_list", "list_item")["strong"] == len(checked.findings)
-    assert structure(card._figures(tables([record])), "softbreak", *TABLE)["td"] == 4
+    assert structure(card_table([record]), "softbreak", *TABLE)["td"] == 4
     assert {tag for tag, *_ in Tags(submit.render(checked, None)).found} <= {"p", "table", "tbody", "tr", "th", "td"}
     assert Tags(page.of_run(record, a.rows, {})).found == harmless_page()
     console = Console(file=io.StringIO(), width=10_000, color_system=None)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlparse
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -29,6 +30,7 @@ from dehaze import hub
 from dehaze.density import load_density
 from dehaze.io.clip import probe_clip
 from dehaze.io.photo import read_photo
+from dehaze.page import batch, compare, inference, models, photograph, scores, screen, video, workshop
 from dehaze.page.visitors import Allowance
 from leaderboard import quality
 
@@ -236,7 +238,7 @@ def test_a_caller_who_leaves_does_not_hold_up_the_rest(url, client, hazy, tmp_pa
 
 def test_each_visitor_has_a_limit(client, hazy, tmp_path, monkeypatch):
     hazy.save(path := tmp_path / "temple.png")
-    monkeypatch.setattr(app, "allowance", Allowance({"megapixels": 0.05}, 600))
+    monkeypatch.setattr(workshop, "allowance", Allowance({"megapixels": 0.05}, 600))
     client.predict(handle_file(path), "dcp", 1, api_name="/dehaze")
     with pytest.raises(AppError, match="Come back in 10 minutes"):
         client.predict(handle_file(path), "dcp", 1, api_name="/dehaze")
@@ -371,8 +373,8 @@ def test_nothing_jumps_while_the_page_opens(visit, size):
 
 def test_visitor_restores_compares_and_downloads(visit, hazy, tmp_path, monkeypatch):
     restorations = []
-    original = app.restored
-    monkeypatch.setattr(app, "restored", lambda *args: restorations.append(args) or original(*args))
+    original = screen.restored
+    monkeypatch.setattr(screen, "restored", lambda *args: restorations.append(args) or original(*args))
     hazy.save(path := tmp_path / "temple.png")
     expected = dehaze.load("api")(path)
 
@@ -469,7 +471,7 @@ def test_visitor_restores_many(visit, hazy, tmp_path):
 
 def test_visitor_stops_a_batch_and_takes_what_is_done(visit, hazy, tmp_path, monkeypatch):
     at_hand, done = threading.Event(), threading.Event()
-    original = app.restored
+    original = batch.restored
 
     def slowly(*arguments):
         if at_hand.is_set():
@@ -477,7 +479,7 @@ def test_visitor_stops_a_batch_and_takes_what_is_done(visit, hazy, tmp_path, mon
         at_hand.set()
         return original(*arguments)
 
-    monkeypatch.setattr(app, "restored", slowly)
+    monkeypatch.setattr(batch, "restored", slowly)
     files = [tmp_path / f"{name}.jpg" for name in "abc"]
     for file in files:
         hazy.save(file)
@@ -626,9 +628,9 @@ def test_results_keep_what_the_file_says_in_either_format(hazy, tmp_path):
     exif[0x0112], exif[0x0110] = 6, "Old Box Camera"
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     hazy.save(path := tmp_path / "phone.jpg", exif=exif, icc_profile=profile)
-    result, _, _ = app.run({"path": str(path)}, "dcp", None)
+    result, _, _ = photograph.run({"path": str(path)}, "dcp", None)
     for form, kind in (("PNG", "PNG"), ("JPEG", "JPEG"), ("as it came", "JPEG")):
-        *_, button = app.prepare(result, 1, form)
+        *_, button = photograph.prepare(result, 1, form)
         taken = Image.open(button.value["path"])
         assert (taken.format, taken.size) == (kind, SIZE[::-1])
         assert taken.getexif()[0x0110] == "Old Box Camera" and taken.getexif().get(0x0112, 1) == 1
@@ -650,7 +652,7 @@ def clip(tmp_path_factory):
 def test_panel_tells_of_the_strength_that_is_shown(hazy, tmp_path, clip, monkeypatch, by_clip):
     """The density is CLIP's where one ships, else the model's."""
     teller = load_density(clip) if by_clip else None
-    monkeypatch.setattr(app, "haze_teller", lambda: teller)
+    monkeypatch.setattr(inference, "haze_estimator", lambda: teller)
 
     def density(picture):
         if by_clip:
@@ -658,35 +660,35 @@ def test_panel_tells_of_the_strength_that_is_shown(hazy, tmp_path, clip, monkeyp
         return dehaze.load("api")(picture).density.mean()
 
     hazy.save(path := tmp_path / "temple.png")
-    result, _, _ = app.run({"path": str(path)}, "api", None)
+    result, _, _ = photograph.run({"path": str(path)}, "api", None)
     restored = Image.fromarray(dehaze.load("api")(path).pixels)
     half = Image.blend(hazy, restored, 0.5)
-    table = app.score(result, 0.5)
+    table = photograph.score(result, 0.5)
     for name, value in quality.measure(half).items():
         assert f"<td>{result.scores_before[name]:.2f}</td><td>{value:.2f}</td>" in table
     assert f"<td>{density(hazy):.0%}</td><td>{density(half):.0%}</td>" in table
-    assert quality.in_words(density(half)) in table and ("CLIP" in table) == by_clip
-    *_, (table, *_) = app.compare({"path": str(path)}, ["api"], None)
+    assert scores.in_words(density(half)) in table and ("CLIP" in table) == by_clip
+    *_, (table, *_) = compare.compare({"path": str(path)}, ["api"], None)
     assert f"<td>{density(hazy):.0%} → {density(restored):.0%}</td>" in table
 
 
 def test_clip_tells_the_haze_as_soon_as_it_ships(clip, tmp_path, monkeypatch):
     for folder, ships in ((tmp_path, False), (clip.parent, True)):
         monkeypatch.setattr(hub, "SHIPPED", folder)
-        app.haze_teller.cache_clear()
-        assert (app.haze_teller() is not None) == ships
-    app.haze_teller.cache_clear()
+        inference.haze_estimator.cache_clear()
+        assert (inference.haze_estimator() is not None) == ships
+    inference.haze_estimator.cache_clear()
 
 
 def test_a_number_that_is_being_typed_changes_nothing():
-    assert list(app.prepare(None, 1, "PNG")) == []
-    assert app.score(None, 1)["__type__"] == "update"
+    assert list(photograph.prepare(None, 1, "PNG")) == []
+    assert photograph.score(None, 1)["__type__"] == "update"
 
 
 def test_models_are_introduced_without_being_loaded(monkeypatch):
     monkeypatch.setattr(dehaze, "load", None)
-    app.model_choices.cache_clear()
-    lines = {name: line for line, name in app.model_choices()}
+    models.model_choices.cache_clear()
+    lines = {name: line for line, name in models.model_choices()}
     assert set(lines) == set(dehaze.list_models()) - {"identity"}
     assert re.fullmatch(r"api\n[\w -]+; apache-2.0, trained on .*, \d+\.\d\d s a megapixel on a CPU", lines["api"])
     assert re.fullmatch(r"dcp\nRestore by the dark channel prior; apache-2.0, not trained, .*", lines["dcp"])
@@ -697,14 +699,14 @@ def test_a_card_introduces_its_model(tmp_path, monkeypatch):
     (tmp_path / "progressive_api").mkdir()
     card = "---\nlicense: mit\ndatasets: [SUN]\n---\n\n# `progressive:api`: `api` in two rounds\n\nText: more.\n"
     (tmp_path / "progressive_api" / "README.md").write_text(card)
-    assert app.introduction("progressive:api", 0.5) == (
+    assert models.introduction("progressive:api", 0.5) == (
         "progressive:api\napi in two rounds; mit, trained on SUN, 0.50 s a megapixel on a CPU"
     )
 
 
 def test_comparison_shows_every_chosen_model(hazy, tmp_path):
     hazy.save(path := tmp_path / "temple.png")
-    *_, (table, *_) = app.compare({"path": str(path)}, ["dcp", "api"], None)
+    *_, (table, *_) = compare.compare({"path": str(path)}, ["dcp", "api"], None)
     rows = re.findall(r"<tr><th scope=row>(.*?)</th>(.*?)</tr>", table)
     assert [name for name, _ in rows] == ["photograph", "dcp", "api"]
     for name in ("dcp", "api"):
@@ -717,13 +719,13 @@ def test_batch_tells_of_each_and_packs_what_there_is(hazy, bad, tmp_path):
     hazy.save(tmp_path / "a.png")
     (tmp_path / "more.zip").write_bytes(zipped({"b.png": (tmp_path / "a.png").read_bytes(), "c.png": b"no"}))
     uploads = [{"path": str(path)} for path in (tmp_path / "a.png", tmp_path / "more.zip", next(iter(bad)))]
-    states, buttons = zip(*app.restore_batch(uploads, "dcp", 1, "JPEG", None), strict=True)
+    states, buttons = zip(*batch.restore_batch(uploads, "dcp", 1, "JPEG", None), strict=True)
     assert "0 of 4 done" in states[0] and "4 of 4 done, 2 failed" in states[-2]
     assert "c.png is not an image" in states[-2] and str(tmp_path) not in states[-2]
     with zipfile.ZipFile(buttons[-1].value["path"]) as archive:
         assert archive.namelist() == ["a_dehazed.jpg", "b_dehazed.jpg"]
-    with pytest.raises(app.gr.Error, match="no photograph yet"):
-        next(app.restore_batch(None, "dcp", 1, "JPEG", None))
+    with pytest.raises(gr.Error, match="no photograph yet"):
+        next(batch.restore_batch(None, "dcp", 1, "JPEG", None))
 
 
 def test_archives_that_mean_harm_are_explained(hazy, tmp_path):
@@ -740,9 +742,9 @@ def test_archives_that_mean_harm_are_explained(hazy, tmp_path):
         (tmp_path / name).write_bytes(data)
         uploads = [{"path": str(path)} for path in (tmp_path / name, photo)]
         try:
-            *_, told, _ = (state for state, _ in app.restore_batch(uploads, "dcp", 1, "as it came", None))
+            *_, told, _ = (state for state, _ in batch.restore_batch(uploads, "dcp", 1, "as it came", None))
             assert "2 of 2 done" in told
-        except app.gr.Error as error:
+        except gr.Error as error:
             told = error.message
         assert words in told and str(tmp_path) not in told, name
     assert not (tmp_path.parent / "b_dehazed.png").exists()
@@ -755,21 +757,21 @@ def test_video_tells_how_far_it_is_and_explains(hazy, tmp_path):
     for _ in range(3):
         writer.write(frame)
     writer.release()
-    *steps, (last, target) = app.restore_video({"path": str(tmp_path / "a.mp4")}, "api", 1, None)
+    *steps, (last, target) = video.restore_video({"path": str(tmp_path / "a.mp4")}, "api", 1, None)
     assert [f"{done} of about 3 frames" in words for done, (words, _) in enumerate(steps, 1)] == [True] * 3
     assert "3 frames restored" in last and probe_clip(target).count == 3
 
     (tmp_path / "b.mp4").write_bytes(b"#EXTM3U\nfile:///etc/passwd")
-    with pytest.raises(app.gr.Error, match=r"b\.mp4 is not an MP4") as error:
-        list(app.restore_video({"path": str(tmp_path / "b.mp4")}, "api", 1, None))
+    with pytest.raises(gr.Error, match=r"b\.mp4 is not an MP4") as error:
+        list(video.restore_video({"path": str(tmp_path / "b.mp4")}, "api", 1, None))
     assert str(tmp_path) not in str(error.value)
 
 
 def test_polyglots_come_out_as_pictures_alone(hazy, tmp_path):
     hazy.save(path := tmp_path / "both.png")
     path.write_bytes(path.read_bytes() + zipped({"evil.html": b"<script>"}))
-    result, _, _ = app.run({"path": str(path)}, "dcp", None)
-    *_, button = app.prepare(result, 1, "as it came")
+    result, _, _ = photograph.run({"path": str(path)}, "dcp", None)
+    *_, button = photograph.prepare(result, 1, "as it came")
     assert not zipfile.is_zipfile(button.value["path"])
 
 
@@ -788,15 +790,16 @@ def test_a_zerogpu_space_lends_its_gpu_to_what_infers(tmp_path):
 
 
 def test_only_a_few_models_stay_in_memory():
-    assert app.dehazer.cache_parameters()["maxsize"] == app.MODELS_KEPT
+    assert inference.dehazer.cache_parameters()["maxsize"] == inference.MODELS_KEPT
 
 
 def test_the_explorer_shows_only_what_was_scored():
-    found = Record(**{**vars(record("dcp", "sample", 9)), "method": Method(name="dcp")})
+    found = Record(**{**vars(record("dcp", "sample", 9)), "method": Method(name="dcp", code=environment.code())})
     path = app.SAMPLE / "real" / "golden-temple.jpg"
     assert np.array_equal(np.asarray(app.restore_as(found, path)), dehaze.load("dcp")(path).pixels)
-    other = Record(**{**vars(found), "method": Method(name="api", weights_sha256="0" * 64)})
-    assert app.restore_as(other, path) is None
+    for changed in ({"weights_sha256": "0" * 64}, {"config_sha256": "0" * 64}, {"code": "of another version"}):
+        other = Record(**{**vars(found), "method": replace(found.method, **changed)})
+        assert app.restore_as(other, path) is None, changed
     assert app.restore_as(Record(**{**vars(found), "method": Method(name="theirs")}), path) is None
 
 

@@ -1,22 +1,32 @@
-"""Many photographs in one go: files and zip archives in, one zip archive out.
+"""The tab of many photographs: files and zip archives in, one zip archive out.
 
 Archives come from strangers. Their members are read one by one, each by no more than a photograph may have, and none is
 unpacked to disk: neither names that climb out of a folder nor bombs do harm.
 """
 
+import html
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+import gradio as gr
 
 from dehaze.dehazer import Restoration
 from dehaze.errors import DehazeError, ImageError
 from dehaze.io import archive
-from dehaze.io.names import claim, output_name
+from dehaze.io.names import claim_path, output_name
 from dehaze.io.photo import Photo
+from dehaze.page.controls import AT_ONCE, FORMATS, LASTING, bar, choose_format, choose_strength, start_and_stop
 from dehaze.page.folder import full_disk_explained, reserve
+from dehaze.page.messages import chosen, chosen_strength, explained, for_visitors, uploaded
+from dehaze.page.models import choose_model, chosen_model
+from dehaze.page.visitors import Stop
+from dehaze.page.workshop import MAX_MEGAPIXELS, in_cache, restored
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Source:
 
     def file(self, limits: Limits) -> Path | bytes:
         """Return the file, or the bytes of the member of an archive. Raises ImageError."""
-        return self.path if self.member is None else archive.read(self.path, self.member, limits.photo_bytes)
+        return self.path if self.member is None else archive.read_member(self.path, self.member, limits.photo_bytes)
 
 
 @dataclass(frozen=True)
@@ -80,15 +90,15 @@ def find(paths: Iterable[Path], limits: Limits = Limits()) -> list[Source]:
 
 def _members(path: Path) -> list[Source]:
     def name(member: zipfile.ZipInfo) -> str:
-        return "".join(filter(str.isprintable, archive.place(member).name))[-100:]
+        return "".join(filter(str.isprintable, archive.member_path(member).name))[-100:]
 
-    return [Source(name(member), path, member) for member in archive.members(path)]
+    return [Source(name(member), path, member) for member in archive.list_members(path)]
 
 
 Saved = tuple[Path, float, float]  # a result on disk, its megapixels, and the seconds in the network
 
 
-def restore(
+def restore_photos(
     sources: Iterable[Source],
     restorer: Callable[[Callable[[], Path | bytes], Callable[[Photo, Restoration], Saved]], Saved],
     target: Path,
@@ -107,7 +117,7 @@ def restore(
         """Restore one to a file; nothing of its size stays in memory."""
 
         def save(photo: Photo, restoration: Restoration) -> Saved:
-            name = claim(Path(output_name(source.name, photo, suffix)), written)
+            name = claim_path(Path(output_name(source.name, photo, suffix)), written)
             return restoration.save(folder / name), photo.pixels[..., 0].size / 1e6, restoration.seconds
 
         return restorer(partial(source.file, limits), save)
@@ -120,8 +130,7 @@ def restore(
                     file, megapixels, seconds = restored(source)
                     results.add(file)
             except (DehazeError, ValueError) as error:
-                message = str(error).replace(str(source.path), source.name).replace("The data", source.name)
-                yield Outcome(source.name, error=message)
+                yield Outcome(source.name, error=for_visitors(error, source.name))
             except MemoryError:
                 yield Outcome(source.name, error="There is not enough memory for it. Make it smaller.")
             else:
@@ -155,3 +164,81 @@ class _Archive:
         self._zip.close()
         self._file.truncate()  # what was reserved and not needed
         self._file.close()
+
+
+# The tab
+
+LIMITS = Limits(megapixels=MAX_MEGAPIXELS)
+HINT = f"""
+Several photographs, or a zip archive of them: up to {LIMITS.photos}, each of at most {MAX_MEGAPIXELS} megapixels. What
+cannot be read is named and left out; the others go on. When you stop, what is done is kept.
+"""
+
+stop_batch = Stop()
+
+
+def restore_batch(uploads: Any, model: Any, strength: Any, form: Any, request: gr.Request | None) -> Iterator:
+    """Restore many photographs; give the status of each, and at last all results, or those so far, in one archive."""
+    uploads = uploads if isinstance(uploads, list) else [uploads]
+    paths = [uploaded(upload, "photograph") for upload in uploads or [None]]
+    model, strength, form = chosen_model(model), chosen_strength(strength), chosen(form, FORMATS, "format")
+    with explained("These photographs cannot be taken"):
+        sources = find(paths, LIMITS)
+        target, outcomes = in_cache("dehazed.zip"), []
+        yield status(sources, outcomes), gr.DownloadButton("Download all", interactive=False)
+        results = restore_photos(
+            takewhile(lambda _: not stop_batch.asked(request), sources),
+            lambda given, finish: restored(model, given, strength, request, finish), target, FORMATS[form], LIMITS,
+        )  # fmt: skip
+        try:
+            for outcome in results:
+                outcomes.append(outcome)
+                yield status(sources, outcomes), gr.skip()
+        finally:
+            stop_batch.end(request)
+    if len(outcomes) < len(sources):
+        yield status(sources, outcomes, stopped=True), gr.skip()
+    if count := sum(outcome.written is not None for outcome in outcomes):
+        label = f"Download {count} photographs, {target.stat().st_size / 1e6:.1f} MB"
+        yield gr.skip(), gr.DownloadButton(label, target, interactive=True)
+
+
+def status(sources: list[Source], outcomes: list[Outcome], stopped: bool = False) -> str:
+    """Render how far a batch has come, and what became of each photograph."""
+    rows = []
+    for i, source in enumerate(sources):
+        if i >= len(outcomes):
+            kind, text = "", "not restored" if stopped else "at work …" if i == len(outcomes) else "waiting"
+        elif error := outcomes[i].error:
+            kind, text = "worse", html.escape(error, quote=False)
+        else:
+            kind, text = "better", f"{outcomes[i].megapixels:.1f} megapixels in {outcomes[i].seconds:.1f} s"
+        rows.append(f"<tr><th scope=row>{html.escape(source.name)}</th><td class='{kind}'>{text}</td></tr>")
+    failed = sum(outcome.error is not None for outcome in outcomes)
+    words = f"{'Stopped: ' * stopped}{len(outcomes)} of {len(sources)} done" + (f", {failed} failed" if failed else "")
+    return f"{bar(len(outcomes), len(sources), words)}<table><tbody>{''.join(rows)}</tbody></table>"
+
+
+def tab() -> None:
+    """Add the tab to the Blocks that are being built."""
+    with gr.Tab("Batch"):
+        begin, end = start_and_stop(stop_batch)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                gr.Markdown(HINT)
+                files = gr.File(
+                    label="Photographs or zip archives", file_count="multiple", file_types=["image", ".zip"],
+                    height=200, elem_id="files",
+                )  # fmt: skip
+                settings = [choose_model(), choose_strength(), choose_format()]
+                with gr.Row():
+                    button = gr.Button("Remove haze from all", variant="primary", size="lg", scale=3)
+                    stop = gr.Button("Stop", size="lg", min_width=80)
+            with gr.Column(scale=3, min_width=320):
+                download = gr.DownloadButton("Download all", interactive=False, elem_id="download-all")
+                state = gr.HTML(
+                    "<p>What becomes of each appears here.</p>", elem_classes="scores", elem_id="batch", padding=False
+                )
+        run, shown = button.click(begin, **AT_ONCE).success, [state, download]
+        run(restore_batch, [files, *settings], shown, show_progress="minimal", show_progress_on=state, **LASTING)
+        stop.click(end, None, state, **AT_ONCE)

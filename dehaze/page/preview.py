@@ -5,16 +5,15 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from dehaze.io.photo import Photo
+from dehaze.io.photo import Photo, to_8_bits
 
 
 def preview(photo: Photo, side: int) -> Image.Image:
     """Return a copy: RGB, 8 bits, long side at most `side` px, transparency on white."""
-    depth = np.iinfo(photo.pixels.dtype).bits - 8
-    picture = Image.fromarray((photo.pixels >> depth).astype(np.uint8))
+    picture = Image.fromarray(to_8_bits(photo.pixels))
     if photo.alpha is not None:
         white = Image.new("RGB", picture.size, "white")
-        picture = Image.composite(picture, white, Image.fromarray((photo.alpha >> depth).astype(np.uint8)))
+        picture = Image.composite(picture, white, Image.fromarray(to_8_bits(photo.alpha)))
     if photo.icc_profile and "RGB" in photo.mode:
         picture.info["icc_profile"] = photo.icc_profile
     picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3)

@@ -25,16 +25,6 @@ REQUESTS, REQUEST_SECONDS = 10, 3600  # pull requests that the page opens for al
 KEPT_SECONDS = 3600
 # The text fields and the most characters of each; browsers hold visitors to them, and clients need not be browsers.
 FIELDS = {"Method": 80, "Paper": 300, "Licence of the weights": 80, "Parameters": 20, "Trained on": 500}
-CSS = """
-#findings table { width: 100%; border-collapse: collapse; }
-#findings table, #findings tr, #findings th, #findings td { border: 0; }
-#findings th, #findings td { padding: .4rem .8rem .4rem 0; text-align: left; vertical-align: top; font-weight: 400;
-  border-bottom: 1px solid var(--border-color-primary) !important; overflow-wrap: anywhere; }
-#findings th, #findings td:nth-child(2) { white-space: nowrap; }
-#findings p { margin: .6rem 0; }
-#findings .right td:nth-child(2) { color: #15803d; } .dark #findings .right td:nth-child(2) { color: #4ade80; }
-#findings .wrong td:nth-child(2) { color: #b91c1c; } .dark #findings .wrong td:nth-child(2) { color: #f87171; }
-"""
 INTRO = """
 Bring your method to the board. What you hand in is checked here, and you see what was looked at and what is wrong with
 it. Nothing is sent by a check. What passes can be proposed to the results data set as a pull request, which a person

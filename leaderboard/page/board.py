@@ -14,23 +14,14 @@ from bench.record import RESULTS, Record, Summary, read_folder, read_values
 from bench.report import figures, render
 from bench.report.escape import html_text, markdown_text, visible
 from bench.report.table import Column, Table, marked, tables
-from leaderboard import citation, explorer, rank
+from leaderboard import citation, rank
+from leaderboard.page import explorer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BEST = "font-weight: 700; letter-spacing: -0.03em"  # bold, yet no wider, as columns fit the plain text
 OVERLAPPING, PREDICTED = "trained on data that overlaps the set (†)", "scored from predictions (‡)"
-CSS = """
-#methods, #images { --font-mono: var(--font); font-variant-numeric: tabular-nums; }
-#methods .first-column, #images .first-column { position: sticky; left: 0; z-index: 1; background: inherit; }
-#methods th.first-column, #images th.first-column { background: var(--background-fill-primary); }
-#exports p { margin: 0; display: flex; flex-wrap: wrap; align-items: baseline; gap: .25rem 1.25rem; font-size: .9rem; }
-#exports a { display: inline-block; padding: .5rem 0; text-decoration: underline; }
-#pictures .grid-wrap { min-height: 0; }
-.dark #figure img, .dark #scatter img { filter: invert() hue-rotate(180deg); mix-blend-mode: screen; }
-@media (max-width: 640px) { #pictures .grid-container { grid-template-columns: repeat(2, 1fr) !important; } }
-"""
 
 
 class Boards:
@@ -195,18 +186,19 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
     remark = gr.Markdown(elem_id="remark")
 
     private = {"api_visibility": "private", "trigger_mode": "always_last"}  # what is chosen last counts
+    at_once = private | {"queue": False}  # light: nobody waits for photographs that others have restored
     shown, filters = [dataset, protocol], [metrics, licence, without]
     outputs = [protocol, metrics, licence, without, quality, methods, about, links, figure, a, b, by]
     outputs += [conclusion, images, scatter, image]
-    dataset.input(choose, dataset, outputs, **private)
-    protocol.input(choose, shown, outputs, **private)
+    dataset.input(choose, dataset, outputs, **at_once)
+    protocol.input(choose, shown, outputs, **at_once)
     for control in filters:
-        control.input(narrow, [*shown, quality, *filters], [methods, about, links, figure], **private)
-    quality.input(draw, [*shown, quality, *filters], figure, **private)
+        control.input(narrow, [*shown, quality, *filters], [methods, about, links, figure], **at_once)
+    quality.input(draw, [*shown, quality, *filters], figure, **at_once)
     sides = [*shown, a, b]
     for control in (a, b, by):
-        control.input(compare, [*sides, by], outputs[-4:], **private)
-    images.select(pick, None, image, **private)
+        control.input(compare, [*sides, by], outputs[-4:], **at_once)
+    images.select(pick, None, image, **at_once)
     image.change(look, [*sides, image], [seen, remark], concurrency_limit=1, **private)
 
 

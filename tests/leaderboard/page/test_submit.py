@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 
 from bench.record import read
-from leaderboard import submit
+from leaderboard.page import submit
 
 
 def test_a_quota_lets_through_what_it_says(monkeypatch):

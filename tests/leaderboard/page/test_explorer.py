@@ -3,7 +3,7 @@ from PIL import Image
 
 from bench.compare import Scored
 from bench.record import RESULTS, Row, read
-from leaderboard import explorer
+from leaderboard.page import explorer
 
 
 @pytest.fixture

@@ -1,0 +1,58 @@
+"""What the page says where it cannot go on, and the checks of what visitors send."""
+
+import html
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from dehaze.errors import DehazeError
+from dehaze.page.folder import full_disk_explained
+
+
+@contextmanager
+def explained(title: str) -> Iterator[None]:
+    """Turn errors that say what to do into messages on the page."""
+    try:
+        with full_disk_explained():
+            yield
+    except (DehazeError, ValueError) as error:
+        raise refusal(f"{title}. {html.escape(for_visitors(error), quote=False)}") from None
+
+
+def refusal(message: str) -> gr.Error:
+    """Return a message for the visitor; gradio shows no titles."""
+    return gr.Error(message, 30, print_exception=False)
+
+
+def for_visitors(error: DehazeError | ValueError, name: str | None = None) -> str:
+    """Word an error for a visitor; `name` stands for the file that it is about."""
+    return error.for_visitors(name) if isinstance(error, DehazeError) else str(error)
+
+
+def uploaded(upload: Any, what: str) -> Path:
+    """Return the path of what was uploaded. Raises gr.Error if that is nothing.
+
+    That it is one of the page's own files is looked at by the door.
+    """
+    if not upload:
+        raise refusal(f"There is no {what} yet. Add one first.")
+    if not (isinstance(upload, dict) and isinstance(path := upload.get("path"), str)):
+        raise refusal(f"This {what} was not uploaded as a file.")
+    return Path(path)
+
+
+def chosen(value: Any, offered: Collection[Any], what: str) -> Any:
+    """Return a choice. Raises gr.Error if it is none of what the page offers: not every event's inputs are checked."""
+    if isinstance(value, str) and value in offered:
+        return value
+    raise refusal(f"The {what} is one of {', '.join(map(str, offered))}; this is none of them.")
+
+
+def chosen_strength(value: Any) -> float:
+    """Return a strength. Raises gr.Error if it is no number between 0 and 1."""
+    if isinstance(value, int | float) and 0 <= value <= 1:
+        return float(value)
+    raise refusal("The strength is a number between 0, which keeps the photograph, and 1, which restores it in full.")

@@ -1,0 +1,71 @@
+"""The tab of a clip."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import gradio as gr
+
+from dehaze.io.clip import MAX_SECONDS, MAX_SIDE, probe_clip
+from dehaze.page.controls import AT_ONCE, LASTING, STOPPED, bar, choose_strength, start_and_stop
+from dehaze.page.inference import infer_clip
+from dehaze.page.messages import chosen_strength, explained, uploaded
+from dehaze.page.models import choose_model, chosen_model
+from dehaze.page.visitors import Stop
+from dehaze.page.workshop import allowance, in_cache, seconds, turns, visitor
+
+HINT = f"""
+An MP4, MOV or WebM clip of at most {MAX_SECONDS} seconds, even one that this browser cannot play. The result is a
+WebM clip without sound, at most {MAX_SIDE} pixels wide or high. What the model estimates follows the picture
+slowly, so that nothing flickers.
+"""
+stop_video = Stop()
+
+
+def restore_video(upload: Any, model: Any, strength: Any, request: gr.Request | None) -> Iterator[tuple]:
+    """Restore a clip; give how far it has come, and at last the clip."""
+    path = uploaded(upload, "clip")
+    model, strength = chosen_model(model, steady=True), chosen_strength(strength)
+    target, done, began, who = in_cache(f"{path.stem}_dehazed.webm"), 0, time.perf_counter(), visitor(request)
+    try:
+        with explained("This clip cannot be restored"):
+            clip = probe_clip(path)
+            frame = clip.width * clip.height * min(1, MAX_SIDE / max(clip.width, clip.height)) ** 2 / 1e6
+            # Maps are predicted on half a megapixel.
+            work = clip.count * seconds(model, frame / 2)
+            allowance.take(who, {"photographs": 1, "megapixels": clip.count * frame, "seconds of work": work})
+            with closing(infer_clip(model, clip, target, strength, lambda: turns(who))) as frames:
+                for done in frames:
+                    if stop_video.asked(request):
+                        yield STOPPED, gr.skip()
+                        return
+                    spent = time.perf_counter() - began
+                    words = f"{done} of about {clip.count} frames, {spent:.0f} s"
+                    yield bar(done, max(done, clip.count), words), gr.skip()
+    finally:
+        stop_video.end(request)
+    cut = f" The clip is cut short: its header promises {clip.count} frames." if clip.truncated else ""
+    yield bar(done, done, f"{done} frames restored in {time.perf_counter() - began:.0f} s.{cut}"), target
+
+
+def tab() -> None:
+    """Add the tab to the Blocks that are being built."""
+    with gr.Tab("Video"):
+        begin, end = start_and_stop(stop_video)
+        with gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                gr.Markdown(HINT)
+                clip = gr.Video(label="Your clip", sources=["upload"], height=300, buttons=[], elem_id="clip")
+                settings = [choose_model(steady=True), choose_strength()]
+                with gr.Row():
+                    button = gr.Button("Remove haze from the clip", variant="primary", size="lg", scale=3)
+                    stop = gr.Button("Stop", size="lg", min_width=80)
+            with gr.Column(scale=3, min_width=320):
+                state = gr.HTML("<p>Progress appears here.</p>", elem_classes="scores", elem_id="frames", padding=False)
+                restored = gr.Video(
+                    label="Restored", interactive=False, height=480, buttons=["download"], elem_id="restored-clip"
+                )
+        run, shown = button.click(begin, **AT_ONCE).success, [state, restored]
+        run(restore_video, [clip, *settings], shown, show_progress="minimal", show_progress_on=state, **LASTING)
+        stop.click(end, None, state, **AT_ONCE)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from bench.metrics.base import MetricError
 from bench.metrics.fade import FEATURES, Gaussian, features
 from dehaze.errors import DehazeError
-from dehaze.io.names import find
+from dehaze.io.names import find_photos
 from dehaze.io.photo import read_photo
 
 SHARE = 0.25
@@ -51,7 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         entries = {
-            kind: _entry([str(path) for path in find([str(folder)]).photos], ranked_by)
+            kind: _entry([str(path) for path in find_photos([str(folder)]).photos], ranked_by)
             for kind, folder, ranked_by in (
                 ("fog_free", arguments.clear, "sigma"),
                 ("foggy", arguments.hazy, "dark_channel"),

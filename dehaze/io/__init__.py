@@ -1,1 +1,1 @@
-"""Photographs and clips, in and out: files, formats, names."""
+"""Read and write photographs and clips: files, formats, names."""

@@ -1,7 +1,4 @@
-"""Clips in and out: frames decoded by OpenCV, and written as VP8 in a WebM file.
-
-OpenCV comes along with the metrics. Every browser plays VP8, which needs no licence. Sound is not kept.
-"""
+"""Read clips with OpenCV, and write them as VP8 in WebM files, which every browser plays. Sound is dropped."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,16 +14,16 @@ if TYPE_CHECKING:
 
 MAX_SECONDS = 10
 MAX_SIDE = 1920  # px; larger frames are reduced
-_MAX_FRAME = 8192 * 4320  # px, looked at before a frame is decoded
-_WHOLE = 0.95  # share of the stated frames or seconds that a whole clip has at least: its sound may last longer
+_MAX_FRAME_PIXELS = 8192 * 4320  # checked before a frame is decoded
+_MIN_WHOLE_SHARE = 0.95  # of the frames or seconds that the header states: sound may last longer than the picture
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip before it is decoded: the file, width and height in px, frames in a second, and their count.
+    """A clip that is not decoded yet: its file, width and height in px, frames per second, and frame count.
 
-    `truncated` says that the file ends clearly before its header promises; `count` is the header's then, and else that
-    of the frames in the file. `read_frames` goes as far as the file does.
+    `truncated` is true if the file holds clearly fewer frames than its header states. `count` is then the count in the
+    header, and otherwise the count in the file.
     """
 
     path: Path
@@ -38,14 +35,14 @@ class Clip:
 
 
 def probe_clip(path: Path, max_seconds: float = MAX_SECONDS) -> Clip:
-    """Read the header of a clip, and look how far it goes. Raises VideoError where it cannot be restored."""
+    """Read the header of a clip and count its frames. Raises VideoError if it cannot be restored."""
     with path.open("rb") as file:
         start = file.read(12)
     if not start:
-        raise VideoError(f"{path} is empty. Copy or download it again.")
-    # By its content: behind another one may stand a playlist, which would have other files read.
+        raise VideoError("is empty.", "Copy or download it again.", subject=path)
+    # The content decides: a playlist of another format could make FFmpeg read other files.
     if start[4:8] != b"ftyp" and start[:4] != b"\x1aE\xdf\xa3":
-        raise VideoError(f"{path} is not an MP4, MOV or WebM clip, whatever its name says. Convert it to MP4.")
+        raise VideoError("is not an MP4, MOV or WebM clip, whatever its name says.", "Convert it to MP4.", subject=path)
     cv2 = _opencv()
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
@@ -55,28 +52,33 @@ def probe_clip(path: Path, max_seconds: float = MAX_SECONDS) -> Clip:
         capture.release()
     if not (width > 0 and height > 0):
         raise VideoError(
-            f"{path} is damaged or cut short, or of a kind that cannot be read. Copy or download it again, or convert "
-            "it to MP4 with H.264."
+            "is damaged or cut short, or its codec is not supported.",
+            "Copy or download it again, or convert it to MP4 with H.264.",
+            subject=path,
         )
-    if not (width >= 16 and height >= 16 and width * height <= _MAX_FRAME):
-        raise VideoError(f"{path} has frames of {width:.0f}×{height:.0f} pixels. Give one of 16×16 up to 8192×4320.")
+    if not (width >= 16 and height >= 16 and width * height <= _MAX_FRAME_PIXELS):
+        raise VideoError(
+            f"has frames of {width:.0f}×{height:.0f} pixels.", "Give a clip of 16×16 up to 8192×4320.", subject=path
+        )
     if not 1 <= rate <= 120:
-        raise VideoError(f"{path} states {rate:g} frames in a second. Convert it to one with 1 to 120.")
+        raise VideoError(
+            f"states {rate:g} frames per second.", "Convert it to a clip of 1 to 120 frames per second.", subject=path
+        )
     if count > max_seconds * rate + 1:
-        raise VideoError(f"{path} lasts {count / rate:.0f} s, and the limit is {max_seconds:g} s. Cut it.")
-    held, last = _held(path, max_seconds * rate)
+        raise VideoError(f"lasts {count / rate:.0f} s, and the limit is {max_seconds:g} s.", "Cut it.", subject=path)
+    held, last = _count_frames(path, max_seconds * rate)
     if held > max_seconds * rate + 1:
-        raise VideoError(f"{path} lasts longer than {max_seconds:g} s. Cut it.")
-    # By time, too: where frames come unevenly, the count in the header is an estimate.
+        raise VideoError(f"lasts longer than {max_seconds:g} s.", "Cut it.", subject=path)
+    # Time is compared as well: with a variable frame rate, the count in the header is an estimate.
     end = last * held / max(1, held - 1)
-    truncated = held < _WHOLE * count and end < _WHOLE * count / rate
+    truncated = held < _MIN_WHOLE_SHARE * count and end < _MIN_WHOLE_SHARE * count / rate
     return Clip(path, int(width), int(height), rate, int(count) if truncated else held, truncated)
 
 
-def _held(path: Path, enough: float) -> tuple[int, float]:
-    """Count the frames that a clip holds, those that edits hide as well, and return the time of the last one in s.
+def _count_frames(path: Path, enough: float) -> tuple[int, float]:
+    """Return how many frames a clip holds, including those hidden by edit lists, and the time of the last one in s.
 
-    Nothing is decoded, so that this takes milliseconds.
+    Counting stops shortly after `enough` frames. Nothing is decoded, so this takes milliseconds.
     """
     cv2 = _opencv()
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
@@ -91,9 +93,9 @@ def _held(path: Path, enough: float) -> tuple[int, float]:
 
 
 def read_frames(clip: Clip, max_seconds: float = MAX_SECONDS) -> Iterator[np.ndarray]:
-    """Decode a clip to upright frames H×W×3 RGB, uint8, of even sides, the longer one at most MAX_SIDE.
+    """Yield the frames of a clip, upright, H×W×3 RGB uint8; sides are even, the longer one at most MAX_SIDE.
 
-    Raises VideoError if there is none, or more than the header stated and `max_seconds` allow.
+    Raises VideoError if the clip holds no frame, or more than `max_seconds` allow.
     """
     cv2 = _opencv()
     capture = cv2.VideoCapture(str(clip.path), cv2.CAP_FFMPEG)
@@ -101,7 +103,7 @@ def read_frames(clip: Clip, max_seconds: float = MAX_SECONDS) -> Iterator[np.nda
         index = 0
         while (read := capture.read())[0]:
             if index > max_seconds * clip.rate + 1:
-                raise VideoError(f"{clip.path} lasts longer than {max_seconds:g} s. Cut it.")
+                raise VideoError(f"lasts longer than {max_seconds:g} s.", "Cut it.", subject=clip.path)
             frame = read[1]
             shrink = min(1, MAX_SIDE / max(frame.shape[:2]))
             height, width = (max(2, round(side * shrink) // 2 * 2) for side in frame.shape[:2])
@@ -112,17 +114,23 @@ def read_frames(clip: Clip, max_seconds: float = MAX_SECONDS) -> Iterator[np.nda
     finally:
         capture.release()
     if not index and clip.truncated:
-        raise VideoError(f"{clip.path} is cut short before the first of its {clip.count} frames. Download it again.")
+        raise VideoError(
+            f"is cut short before the first of its {clip.count} frames.", "Download it again.", subject=clip.path
+        )
     if not index:
-        raise VideoError(f"{clip.path} holds no frame that can be read. Convert it to MP4 with H.264.")
+        raise VideoError("holds no frame that can be read.", "Convert it to MP4 with H.264.", subject=clip.path)
 
 
 def clip_writer(target: Path, rate: float, width: int, height: int) -> "cv2.VideoWriter":
-    """Open a WebM file to write frames of a size to. Raises VideoError."""
+    """Open a WebM file for frames of the given size. Raises VideoError."""
     cv2 = _opencv()
     writer = cv2.VideoWriter(str(target), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"VP80"), rate, (width, height))
     if not writer.isOpened():
-        raise VideoError(f"{target} cannot be written: this OpenCV has no VP8. Install opencv-python-headless.")
+        raise VideoError(
+            "cannot be written: this OpenCV cannot encode VP8.",
+            setting="Install opencv-python-headless.",
+            subject=target,
+        )
     return writer
 
 
@@ -130,5 +138,7 @@ def _opencv() -> Any:
     try:
         import cv2
     except ImportError:
-        raise VideoError("Clips need OpenCV: install it with `pip install opencv-python-headless`.") from None
+        raise VideoError(
+            "Clips need OpenCV.", setting="Install it with `pip install opencv-python-headless`."
+        ) from None
     return cv2

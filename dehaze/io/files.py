@@ -1,4 +1,4 @@
-"""Files on disk: open what is a file and nothing else, write whole or not at all, clear up after a killed run."""
+"""Open only regular files, write files atomically, remove what killed runs left unfinished."""
 
 import os
 import stat
@@ -12,39 +12,44 @@ from dehaze.errors import ImageError, OutputError
 
 try:
     import fcntl
-except ImportError:  # Windows deletes no file that is open: no lock is needed
+except ImportError:  # Windows needs no lock: it deletes no file that is open
     fcntl = None
 
-_UNFINISHED = ".dehaze-{}.tmp"  # beside the file that it will become
-_KINDS = {
-    stat.S_IFDIR: "a folder, not a photograph. Give the files in it.",
-    stat.S_IFIFO: "a named pipe, not a file. Write what comes out of it to a file, and give that.",
-    stat.S_IFSOCK: "a socket, not a file. Give a photograph.",
-    stat.S_IFCHR: "a device, not a file. Give a photograph.",
-    stat.S_IFBLK: "a device, not a file. Give a photograph.",
+_UNFINISHED_NAME = ".dehaze-{}.tmp"  # in the folder of the file that it will become
+_OTHER_KINDS = {  # reason and advice by kind
+    stat.S_IFDIR: ("is a folder, not a photograph.", "Give the files in it."),
+    stat.S_IFIFO: ("is a named pipe, not a file.", "Write its output to a file, and give that."),
+    stat.S_IFSOCK: ("is a socket, not a file.", "Give a photograph."),
+    stat.S_IFCHR: ("is a device, not a file.", "Give a photograph."),
+    stat.S_IFBLK: ("is a device, not a file.", "Give a photograph."),
 }
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file or folder is a system's own: hidden, or thumbnails that a Synology names as photographs."""
+    """Return whether a name is hidden, or belongs to macOS archives (__MACOSX) or to Synology thumbnails (@eaDir)."""
     return name.startswith((".", "__MACOSX")) or name == "@eaDir"
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a regular file to read. Raises ImageError that says what it is instead; never waits for a named pipe."""
+    """Open a regular file for reading, without ever waiting for a named pipe.
+
+    Raises ImageError if the file does not exist, cannot be read, or is of another kind.
+    """
     try:
         return open(path, "rb", opener=_open_regular)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise ImageError(f"There is no file {path}. Check its name and folder.") from error
+        raise ImageError("does not exist.", "Check its name and folder.", subject=path) from error
     except OSError as error:
-        raise ImageError(f"Cannot open {path}: {reason(error)}. Check its name and permissions.") from error
+        raise ImageError(
+            f"cannot be opened: {system_reason(error)}.", "Check its name and permissions.", subject=path
+        ) from error
 
 
 def _open_regular(path: str, flags: int) -> int:
-    _refuse_other_kinds(path, os.stat(path))  # before it is opened, as that sets some devices going
+    _refuse_other_kinds(path, os.stat(path))  # before opening, which starts some devices
     file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     try:
-        _refuse_other_kinds(path, os.fstat(file))  # it may have been exchanged in between
+        _refuse_other_kinds(path, os.fstat(file))  # another file may have taken its place
     except ImageError:
         os.close(file)
         raise
@@ -53,15 +58,12 @@ def _open_regular(path: str, flags: int) -> int:
 
 def _refuse_other_kinds(path: str, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "not a file. Give a photograph.")
-        raise ImageError(f"{path} is {kind}")
+        reason, advice = _OTHER_KINDS.get(stat.S_IFMT(found.st_mode), ("is not a file.", "Give a photograph."))
+        raise ImageError(reason, advice, subject=Path(path))
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write beside the target and rename, so that no reader meets and no failure leaves half a file.
-
-    Raises OutputError.
-    """
+    """Write a file atomically: beside the target first, then renamed. Raises OutputError."""
     try:
         with _unfinished(path.parent) as file:
             file.write(data)
@@ -71,21 +73,23 @@ def write_whole(path: Path, data: bytes) -> None:
             os.replace(file.name, path)
     except (OSError, ValueError) as error:
         raise OutputError(
-            f"Cannot write {path}: {reason(error)}. Check that its folder exists, its permissions and the free space."
+            f"cannot be written: {system_reason(error)}.",
+            "Check that its folder exists, its permissions and the free space.",
+            subject=path,
         ) from error
 
 
 @contextmanager
 def _unfinished(folder: Path) -> Iterator[BinaryIO]:
-    """Create a file that is locked while it is written, and gone afterwards unless it was renamed."""
+    """Create a file that is locked while it is written, and removed afterwards unless it was renamed."""
     while True:
-        path = folder / _UNFINISHED.format(uuid.uuid4().hex)
+        path = folder / _UNFINISHED_NAME.format(uuid.uuid4().hex)
         try:
             with path.open("xb") as file:
                 if fcntl is not None:
-                    with suppress(OSError):  # some file systems know no locks
+                    with suppress(OSError):  # some file systems have no locks
                         fcntl.flock(file, fcntl.LOCK_EX)
-                if path.exists():  # `remove_abandoned` may have come before the lock
+                if path.exists():  # `remove_abandoned` may have removed it before it was locked
                     yield file
                     return
         finally:
@@ -93,12 +97,11 @@ def _unfinished(folder: Path) -> Iterator[BinaryIO]:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the files that killed runs left unfinished in a folder.
+    """Remove the unfinished files that killed runs left in a folder.
 
-    The system drops a lock with the process that held it, be it in a container or on another host; a file that
-    somebody still writes is locked, and stays.
+    A file that another process still writes is locked and stays. The system drops a lock when its process ends.
     """
-    for path in folder.glob(_UNFINISHED.format("*")):
+    for path in folder.glob(_UNFINISHED_NAME.format("*")):
         with suppress(OSError):  # locked, or somebody else's
             if fcntl is None:
                 path.unlink()
@@ -108,6 +111,6 @@ def remove_abandoned(folder: Path) -> None:
                 path.unlink()
 
 
-def reason(error: Exception) -> str:
-    """Word what the system said."""
+def system_reason(error: Exception) -> str:
+    """Return the message of the operating system, or of the exception if the system gave none."""
     return getattr(error, "strerror", None) or str(error)

@@ -1,4 +1,4 @@
-"""Which photographs a request names, and what their results are called."""
+"""Find the photographs that a request names, and choose names for their results."""
 
 import glob
 import os
@@ -10,56 +10,58 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dehaze.errors import ImageError, OutputError
-from dehaze.io.files import is_hidden, reason
+from dehaze.io.files import is_hidden, system_reason
 from dehaze.io.photo import WRITABLE, Photo, format_of
 
-# What a folder is searched for: all that is written and all else that can be read.
+# Suffixes that mark a file in a folder as a photograph: every format that is written or read.
 _SUFFIXES = {*WRITABLE, ".jpe", ".jfif", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".heic", ".heif"}
-_RESULT = "{}_dehazed"
-_RESULT_STEM = re.compile(_RESULT.format("(.+)") + r"(_\d+)?")  # numbered as by `claim`
+_RESULT_STEM = "{}_dehazed"
+_RESULT_PATTERN = re.compile(_RESULT_STEM.format("(.+)") + r"(_\d+)?")  # `claim_path` adds the number
 
 
 class Found(NamedTuple):
-    """The photographs to restore, and the results of earlier runs that were passed over."""
+    """The photographs to restore, and the results of earlier runs that are skipped."""
 
     photos: list[Path]
     results: list[Path]
 
 
-def find(patterns: str | os.PathLike | Iterable[str | os.PathLike]) -> Found:
-    """List the photographs that files, folders and glob patterns name: in their order, each once.
+def find_photos(patterns: str | os.PathLike | Iterable[str | os.PathLike]) -> Found:
+    """List the photographs that files, folders and glob patterns name, in their order, each once.
 
-    A file is taken whatever its name. Folders (to the bottom, hidden names skipped) and glob patterns give the files
-    that have the suffix of an image, sorted, less the results whose originals lie beside them. Raises ImageError for a
-    pattern that names none.
+    A file counts whatever its name. Folders are searched recursively, without hidden names. Folders and glob patterns
+    give the files with the suffix of an image, sorted, without results whose originals are in the same folder. Raises
+    ImageError for a pattern that names no photograph.
     """
     photos: dict[str, Path] = {}
     results: dict[str, Path] = {}
     stems = cache(_stems)
     for pattern in [patterns] if isinstance(patterns, str | os.PathLike) else patterns:
         if os.path.exists(pattern) and not os.path.isdir(pattern):
-            photos.setdefault(_place(Path(pattern)), Path(pattern))
+            photos.setdefault(_canonical(Path(pattern)), Path(pattern))
             continue
         matches = _images_below(Path(pattern)) if os.path.isdir(pattern) else _glob(str(pattern))
         if not matches:
             raise ImageError(
-                f"No photograph found for {str(pattern)!r}. Give files, folders that hold images, or patterns such as "
-                "'photos/*.jpg'."
+                "names no photograph.",
+                "Give files, folders that hold images, or patterns such as 'photos/*.jpg'.",
+                subject=repr(str(pattern)),
             )
         for match in matches:
-            original = _RESULT_STEM.fullmatch(match.stem)
+            original = _RESULT_PATTERN.fullmatch(match.stem)
             is_result = original is not None and caseless(original[1]) in stems(match.parent)
-            (results if is_result else photos).setdefault(_place(match), match)
+            (results if is_result else photos).setdefault(_canonical(match), match)
     if results and not photos:
         raise ImageError(
-            f"All that was found are results of earlier runs, such as {next(iter(results.values()))}. "
-            "Give such a file by its name to restore it again."
+            "is a result of an earlier run, and there is no other photograph.",
+            "Give the file by its name to restore it again.",
+            subject=next(iter(results.values())),
         )
     return Found(list(photos.values()), [result for place, result in results.items() if place not in photos])
 
 
-def _place(file: Path) -> str:
-    """Return what is the same for all paths to a file; another name, as a link has, is another place."""
+def _canonical(file: Path) -> str:
+    """Return one path for all paths to a file; a link with a name of its own stays another file."""
     return os.path.join(os.path.realpath(file.parent), file.name)
 
 
@@ -68,10 +70,10 @@ def _stems(folder: Path) -> set[str]:
 
 
 def _glob(pattern: str) -> list[Path]:
-    outright = Path(pattern).parts
+    written_out = Path(pattern).parts
     matches: list[Path] = []
     for match in map(Path, sorted(glob.glob(pattern, recursive=True))):
-        if any(is_hidden(part) and part not in outright for part in match.parts):
+        if any(is_hidden(part) and part not in written_out for part in match.parts):
             continue
         if match.is_dir():
             matches += _images_below(match)
@@ -82,7 +84,9 @@ def _glob(pattern: str) -> list[Path]:
 
 def _images_below(folder: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
-        raise ImageError(f"Cannot look into {error.filename}: {reason(error)}. Check its permissions.") from error
+        raise ImageError(
+            f"cannot be searched: {system_reason(error)}.", "Check its permissions.", subject=error.filename
+        ) from error
 
     images: list[Path] = []
     for parent, folders, files in os.walk(folder, onerror=refuse):
@@ -92,32 +96,34 @@ def _images_below(folder: Path) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    """Tell it by the suffix. Pipes, sockets and devices are none; a broken link is one, so that it is reported."""
+    """Return whether the suffix is that of an image. Pipes and devices do not count; broken links do, so they fail."""
     return path.suffix.lower() in _SUFFIXES and (os.path.isfile(path) or not os.path.exists(path))
 
 
 def output_name(name: str, photo: Photo | None = None, suffix: str | None = None) -> str:
-    """Name a restored file after its input, in the format of `suffix` or the input's own, if that can hold it."""
+    """Name a restored file after its input, in the format of `suffix` or of the input; PNG if that cannot hold it."""
     path = Path(name)
     suffix = suffix or path.suffix.lower()
     transparent = photo is not None and photo.alpha is not None
     if suffix not in WRITABLE or (transparent and suffix in (".jpg", ".jpeg", ".bmp")):
         suffix = ".png"
-    return f"{_RESULT.format(path.stem)}{suffix}"
+    return f"{_RESULT_STEM.format(path.stem)}{suffix}"
 
 
 def choose_targets(photos: list[Path], output: str | None = None) -> dict[Path, Path]:
-    """Choose where each result goes: never onto a photograph to restore, no two to one place.
+    """Choose a path for each result: no two results share one, and no input is overwritten.
 
-    `output` is a file if it has the suffix of an image, else a folder, in which subfolders are kept; without it,
-    results go beside the photographs. Raises OutputError.
+    `output` is a file if it has the suffix of an image, else a folder, in which subfolders are kept. Without it, each
+    result goes beside its photograph. Raises OutputError.
     """
     if output is None:
         wanted = [photo.with_name(output_name(photo.name)) for photo in photos]
     elif _names_file(output):
         if len(photos) > 1:
-            raise OutputError(f"{output} is one file, but {len(photos)} photographs are given; name a folder")
-        format_of(Path(output))  # refused now, not once the photograph is restored
+            raise OutputError(
+                f"is one file, but {len(photos)} photographs are given.", "Name a folder.", subject=Path(output)
+            )
+        format_of(Path(output))  # refuses an unknown suffix before the photograph is restored
         wanted = [Path(output)]
     else:
         folders = [os.path.realpath(photo.parent) for photo in photos]
@@ -128,13 +134,13 @@ def choose_targets(photos: list[Path], output: str | None = None) -> dict[Path, 
         ]
     taken: set[str] = set()
     targets = {
-        photo: target.with_name(claim(Path(_place(target)), taken).name)
+        photo: target.with_name(claim_path(Path(_canonical(target)), taken).name)
         for photo, target in zip(photos, wanted, strict=True)
     }
     inputs = {_identity(photo) for photo in photos}
     for target in targets.values():
         if (found := _identity(target)) and found in inputs:
-            raise OutputError(f"{target} is an input and would be overwritten; choose another --output")
+            raise OutputError("is an input and would be overwritten.", "Choose another output.", subject=target)
     return targets
 
 
@@ -149,7 +155,7 @@ def _writable(name: str) -> str:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what the file system knows a file by, whatever it makes of case, Unicode forms and links."""
+    """Return device and inode, which identify a file whatever the case, Unicode form or link of its name."""
     try:
         found = path.stat()
     except (OSError, ValueError):
@@ -157,10 +163,10 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def claim(path: Path, taken: set[str]) -> Path:
-    """Number a path that is taken, and take it.
+def claim_path(path: Path, taken: set[str]) -> Path:
+    """Return the path, numbered if it is taken, and add it to `taken`.
 
-    `taken` holds paths as `caseless` gives them: macOS and Windows keep one file for names that differ only there.
+    `taken` holds caseless paths: on macOS and Windows, names that differ only in case are one file.
     """
     free, count = path, 1
     while caseless(free) in taken:
@@ -171,5 +177,5 @@ def claim(path: Path, taken: set[str]) -> Path:
 
 
 def caseless(name: str | Path) -> str:
-    """Make names equal that differ in case, or in how Unicode composes a letter, alone."""
+    """Fold case and Unicode composition, so that names that differ only in these become equal."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", str(name)).casefold())

@@ -1,4 +1,4 @@
-"""Photographs in and out: read any kind, keep what makes it that kind, write it whole or not at all."""
+"""Read photographs of any kind, keep depth, alpha, profile and EXIF, and write them atomically."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from dehaze.errors import DehazeError, ImageError, OutputError
 from dehaze.io import decode, deep
 from dehaze.io.files import open_file, write_whole
 
-# Mode by bytes a sample and channels. Pillow has names for 16-bit grey alone; the others follow its pattern.
+# Mode by bytes per sample and channels. Of the 16-bit modes Pillow has only "I;16"; the others follow its pattern.
 _MODES = {
     (1, 1): "L",
     (1, 2): "LA",
@@ -27,9 +27,9 @@ _MODES = {
 }
 _GREY = ("L", "LA", "I;16", "LA;16")
 _JPEG = ("JPEG", {"quality": 95, "subsampling": "4:4:4"})
-# What is written: suffix, then Pillow's name of the format and its options.
+# Formats that are written: suffix, then Pillow's name of the format and its options.
 WRITABLE = {
-    ".png": ("PNG", {"compress_level": 3}),  # level 6 takes several times as long to save a tenth
+    ".png": ("PNG", {"compress_level": 3}),  # level 6 takes several times as long and saves 10 %
     ".jpg": _JPEG,
     ".jpeg": _JPEG,
     ".webp": ("WEBP", {"quality": 95, "exact": True}),
@@ -41,59 +41,63 @@ WRITABLE = {
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded photograph, upright, and what is needed to write it as the kind it was."""
+    """A decoded photograph, upright, with all that is needed to write it in its own kind."""
 
-    pixels: np.ndarray  # H×W×3 RGB, uint8 or uint16; the three are equal when the photograph is grey
+    pixels: np.ndarray  # H×W×3 RGB, uint8 or uint16; the three channels of a grey photograph are equal
     alpha: np.ndarray | None  # H×W, same dtype as pixels
     mode: str  # one of _MODES
     icc_profile: bytes | None
     exif: bytes | None  # without orientation
 
     def tensor(self) -> Tensor:
-        """Give the colours as a tensor [1, 3, H, W], float32 in [0, 1]."""
+        """Return the colours as a tensor [1, 3, H, W], float32 in [0, 1]."""
         planes = np.ascontiguousarray(self.pixels.transpose(2, 0, 1), dtype=np.float32)
         return torch.from_numpy(planes).div_(np.iinfo(self.pixels.dtype).max)[None]
 
     def with_tensor(self, rgb: Tensor) -> "Photo":
-        """Give a photograph of the same kind with new colours, a tensor [1, 3, H, W] in [0, 1].
+        """Return a photograph of the same kind with new colours, a tensor [1, 3, H, W] in [0, 1].
 
-        Values beyond the range are clipped, all are rounded; alpha stays, and grey stays grey (Rec. 601 luma).
-        Raises ValueError for another shape, DehazeError for values that are not numbers.
+        Values are clipped to [0, 1] and rounded. Alpha stays, and grey stays grey (Rec. 601 luma). Raises ValueError
+        for another shape, DehazeError for NaN.
         """
         height, width = self.pixels.shape[:2]
         if rgb.shape != (1, 3, height, width):
             raise ValueError(f"expected a tensor [1, 3, {height}, {width}], got {list(rgb.shape)}")
         planes = rgb.detach()[0].to("cpu", torch.float32)
         if planes.isnan().any():
-            raise DehazeError("The restored image holds values that are not numbers. Restore it with dtype float32.")
+            raise DehazeError(
+                "The restored image holds values that are not numbers.", setting="Restore it with dtype float32."
+            )
         if self.mode in _GREY:
             planes = (0.299 * planes[0] + 0.587 * planes[1] + 0.114 * planes[2]).expand(3, -1, -1)
         scaled = planes.clamp(0, 1).mul_(np.iinfo(self.pixels.dtype).max).round_()
         return replace(self, pixels=np.ascontiguousarray(scaled.permute(1, 2, 0).numpy(), dtype=self.pixels.dtype))
 
     def image(self) -> Image.Image:
-        """Give a Pillow image of the same mode; 16-bit colour, which Pillow cannot hold, as 8 bit."""
+        """Return a Pillow image of the same mode; 16-bit colour, which Pillow cannot hold, becomes 8-bit."""
         samples = self._samples()
-        return self._labelled(_to_8_bits(samples) if _is_colour16(samples) else samples)
+        return self._to_pillow(to_8_bits(samples) if _is_colour16(samples) else samples)
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Write the photograph, whole or not at all, in the format of the suffix, and give the path.
+        """Write the photograph atomically in the format of the suffix, and return the path.
 
-        PNG and TIFF keep 16 bits, the others have 8. JPEG has quality 95 and full colour resolution, WebP quality 95.
-        ICC profile and EXIF go along, except into BMP. Raises OutputError.
+        PNG and TIFF keep 16 bits, the other formats have 8. JPEG has quality 95 and 4:4:4 chroma, WebP quality 95.
+        ICC profile and EXIF are kept, except in BMP. Raises OutputError.
         """
         path = Path(path)
         format_name, options = format_of(path)
         if self.alpha is not None and format_name in ("JPEG", "BMP"):
             raise OutputError(
-                f"Cannot write {path}: the photograph has transparency, and {format_name} has none. Use .png."
+                f"cannot be written: the photograph has transparency, and {format_name} has none.",
+                "Use .png.",
+                subject=path,
             )
         try:
             data = self._encode(format_name, options)
         except MemoryError:
             raise
-        except Exception as error:  # encoders refuse what exceeds their format with every kind of exception
-            raise OutputError(f"Cannot write {path} as {format_name}: {error}. Use .png.") from error
+        except Exception as error:  # encoders raise every kind of exception on what exceeds their format
+            raise OutputError(f"cannot be written as {format_name}: {error}.", "Use .png.", subject=path) from error
         write_whole(path, data)
         return path
 
@@ -106,22 +110,22 @@ class Photo:
                 samples = samples[..., [0, 0, 0, 1]]
             return deep.encode_tiff(samples, self.icc_profile, self.exif)
         if format_name not in ("PNG", "TIFF"):
-            samples = _to_8_bits(samples)
+            samples = to_8_bits(samples)
         file = io.BytesIO()
-        self._labelled(samples).save(file, format_name, exif=self.exif or b"", icc_profile=self.icc_profile, **options)
+        self._to_pillow(samples).save(file, format_name, exif=self.exif or b"", icc_profile=self.icc_profile, **options)
         return file.getvalue()
 
     def _samples(self) -> np.ndarray:
-        """Give the samples as files have them: H×W grey, or H×W×C with alpha last."""
+        """Return the samples in the layout of files: H×W grey, or H×W×C with alpha last."""
         if self.alpha is not None:
             colour = self.pixels[..., :1] if self.mode in _GREY else self.pixels
             return np.concatenate([colour, self.alpha[..., None]], axis=2)
         return np.ascontiguousarray(self.pixels[..., 0]) if self.mode in _GREY else self.pixels
 
-    def _labelled(self, samples: np.ndarray) -> Image.Image:
+    def _to_pillow(self, samples: np.ndarray) -> Image.Image:
         image = Image.fromarray(samples)
-        labels = {"icc_profile": self.icc_profile, "exif": self.exif}
-        image.info.update({name: label for name, label in labels.items() if label})
+        metadata = {"icc_profile": self.icc_profile, "exif": self.exif}
+        image.info.update({name: value for name, value in metadata.items() if value})
         return image
 
 
@@ -129,36 +133,40 @@ def read_photo(source: str | os.PathLike | bytes | Image.Image | np.ndarray, *, 
     """Read a photograph from a path, the bytes of a file, a Pillow image or an array.
 
     The EXIF orientation is applied. Palettes become colour, CMYK becomes sRGB (by its embedded profile if it has one),
-    1-bit becomes 8-bit grey; 16 bits are kept in PNG and TIFF files; an animation gives its first frame. Arrays are
-    H×W, H×W×3 or H×W×4 (alpha last): uint8, uint16 or, becoming 16 bits, float in [0, 1]. Raises ImageError.
+    1-bit images become 8-bit grey. PNG and TIFF files keep 16 bits. An animation gives its first frame. Arrays are
+    H×W, H×W×3 or H×W×4 (alpha last) of uint8, uint16, or float in [0, 1], which becomes 16-bit. Raises ImageError.
     """
     if isinstance(source, np.ndarray):
-        return _assemble(decode.from_array(source, max_megapixels))
+        return _assemble(decode.decode_array(source, max_megapixels))
     if isinstance(source, Image.Image):
-        return _assemble(decode.from_pillow(source, max_megapixels))
+        return _assemble(decode.decode_pillow(source, max_megapixels))
     if isinstance(source, bytes):
-        return _assemble(decode.from_file(io.BytesIO(source), "The data", max_megapixels))
+        return _assemble(decode.decode_file(io.BytesIO(source), "The data", max_megapixels))
     if not isinstance(source, str | os.PathLike):
         kind = type(source).__name__
-        raise ImageError(f"Cannot read a photograph from a {kind}. Give a path, bytes, a Pillow image or an array.")
+        raise ImageError(
+            f"A photograph cannot be read from a {kind}.", "Give a path, bytes, a Pillow image or an array."
+        )
     path = Path(source)
     with open_file(path) as file:
-        return _assemble(decode.from_file(file, str(path), max_megapixels))
+        return _assemble(decode.decode_file(file, path, max_megapixels))
 
 
 def photo_size(source: Path | bytes) -> tuple[int, int]:
-    """Return width and height as the header of a file, or of its bytes, states them. Raises ImageError."""
+    """Return width and height in px from the header of a file, or of its bytes. Raises ImageError."""
     if isinstance(source, bytes):
-        return decode.size(io.BytesIO(source), "The data")
+        return decode.read_size(io.BytesIO(source), "The data")
     with open_file(source) as file:
-        return decode.size(file, str(source))
+        return decode.read_size(file, source)
 
 
 def format_of(path: Path) -> tuple[str, dict]:
-    """Return Pillow's name of the format that a suffix stands for, and its options. Raises OutputError."""
+    """Return Pillow's name and options for the format of a suffix. Raises OutputError."""
     suffix = path.suffix.lower()
     if suffix not in WRITABLE:
-        raise OutputError(f"Cannot write {path}: unknown suffix {suffix!r}. Use {', '.join(WRITABLE)}.")
+        raise OutputError(
+            f"cannot be written: its suffix {suffix!r} is unknown.", f"Use {', '.join(WRITABLE)}.", subject=path
+        )
     return WRITABLE[suffix]
 
 
@@ -179,8 +187,8 @@ def _is_colour16(samples: np.ndarray) -> bool:
     return samples.dtype == np.uint16 and samples.ndim == 3
 
 
-def _to_8_bits(samples: np.ndarray) -> np.ndarray:
-    """Round 16-bit samples to 8 bits, by a table, so that no wider copy is made."""
+def to_8_bits(samples: np.ndarray) -> np.ndarray:
+    """Round 16-bit samples to 8 bits; samples of 8 bits stay. A table avoids a wider copy."""
     if samples.dtype == np.uint8:
         return samples
     return ((np.arange(65536) + 128) // 257).astype(np.uint8)[samples]

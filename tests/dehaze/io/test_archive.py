@@ -9,4 +9,4 @@ def test_what_systems_keep_for_themselves_is_passed_over(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as made:
         for name in names + hidden:
             made.writestr(name, b"x")
-    assert [member.filename for member in archive.members(tmp_path / "a.zip")] == names
+    assert [member.filename for member in archive.list_members(tmp_path / "a.zip")] == names

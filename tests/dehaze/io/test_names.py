@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dehaze.errors import ImageError, OutputError
-from dehaze.io.names import choose_targets, claim, find
+from dehaze.io.names import choose_targets, claim_path, find_photos
 
 
 @pytest.fixture
@@ -41,13 +41,13 @@ def album(tmp_path, monkeypatch) -> Path:
     ids=str,
 )
 def test_find_lists_photographs(album, patterns, names):
-    assert [path.as_posix() for path in find(patterns).photos] == names
+    assert [path.as_posix() for path in find_photos(patterns).photos] == names
 
 
 @pytest.mark.parametrize("pattern", ["missing.jpg", "bare", "*.tif", "missing/**", "*.dng", ""])
 def test_pattern_that_names_nothing_is_refused(album, pattern):
-    with pytest.raises(ImageError, match=rf"No photograph found for '{re.escape(pattern)}'\. Give files"):
-        find(["a.png", pattern])
+    with pytest.raises(ImageError, match=rf"'{re.escape(pattern)}' names no photograph\. Give files"):
+        find_photos(["a.png", pattern])
 
 
 def test_folder_that_cannot_be_looked_into_is_refused(album, monkeypatch):
@@ -56,8 +56,8 @@ def test_folder_that_cannot_be_looked_into_is_refused(album, monkeypatch):
         return iter(())
 
     monkeypatch.setattr(os, "walk", refuse)
-    with pytest.raises(ImageError, match=r"Cannot look into \./sub: Permission denied\. Check its permissions"):
-        find(["."])
+    with pytest.raises(ImageError, match=r"^\./sub cannot be searched: Permission denied\. Check its permissions"):
+        find_photos(["."])
 
 
 def make(folder: Path, *names: str) -> list[Path]:
@@ -71,8 +71,8 @@ def make(folder: Path, *names: str) -> list[Path]:
 def test_thumbnails_of_a_synology_are_passed_over(tmp_path, monkeypatch, pattern):
     monkeypatch.chdir(tmp_path)
     make(tmp_path, "in/IMG_1.jpg", "in/Thumbs.db", "in/@eaDir/IMG_1.jpg/SYNOPHOTO_THUMB_M.jpg", "in/@home/b.jpg")
-    assert [path.as_posix() for path in find([pattern]).photos] == ["in/@home/b.jpg", "in/IMG_1.jpg"]
-    outright = find(["in/@eaDir/*/*.jpg"]).photos
+    assert [path.as_posix() for path in find_photos([pattern]).photos] == ["in/@home/b.jpg", "in/IMG_1.jpg"]
+    outright = find_photos(["in/@eaDir/*/*.jpg"]).photos
     assert [path.name for path in outright] == ["SYNOPHOTO_THUMB_M.jpg"]
 
 
@@ -85,8 +85,8 @@ def test_what_is_no_file_is_passed_over_where_it_was_not_named(tmp_path, monkeyp
     Path("broken.jpg").symlink_to("gone.jpg")  # reported when it is read
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket.jpg")
-    assert find([pattern]) == ([Path("a.jpg"), Path("broken.jpg")], [])
-    assert find(["pipe.jpg"]).photos == [Path("pipe.jpg")]  # refused by name when it is read
+    assert find_photos([pattern]) == ([Path("a.jpg"), Path("broken.jpg")], [])
+    assert find_photos(["pipe.jpg"]).photos == [Path("pipe.jpg")]  # refused by name when it is read
 
 
 @pytest.mark.parametrize("pattern", [".", "*", "**/*.*"])
@@ -104,7 +104,7 @@ def test_results_beside_their_originals_are_passed_over(tmp_path, monkeypatch, p
     ]
     results = ["a_dehazed.jpg", "a_dehazed_2.jpg", "a_dehazed_dehazed.jpg", "b_dehazed.png", "É_dehazed.jpg"]
     make(tmp_path, *taken, *results, "f.txt")
-    found = find([pattern])
+    found = find_photos([pattern])
     assert sorted(path.as_posix() for path in found.photos) == sorted(taken)
     assert sorted(path.as_posix() for path in found.results) == sorted(results)
 
@@ -112,15 +112,15 @@ def test_results_beside_their_originals_are_passed_over(tmp_path, monkeypatch, p
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_result_that_is_named_is_taken(tmp_path, order):
     _, result = make(tmp_path, "a.jpg", "a_dehazed.jpg")
-    assert find([result]) == ([result], [])
-    found = find([tmp_path, result][::order])
+    assert find_photos([result]) == ([result], [])
+    found = find_photos([tmp_path, result][::order])
     assert (len(found.photos), found.results) == (2, [])
 
 
 def test_results_alone_are_refused(tmp_path):
     make(tmp_path, "a.jpg", "a_dehazed.jpg")
-    with pytest.raises(ImageError, match=r"a_dehazed\.jpg\. Give such a file by its name"):
-        find([f"{tmp_path}/*_dehazed.jpg"])
+    with pytest.raises(ImageError, match=r"a_dehazed\.jpg is a result of an earlier run.* Give the file by its name"):
+        find_photos([f"{tmp_path}/*_dehazed.jpg"])
 
 
 def test_a_photograph_is_found_once_by_whatever_path(tmp_path):
@@ -128,7 +128,7 @@ def test_a_photograph_is_found_once_by_whatever_path(tmp_path):
     (tmp_path / "alias").symlink_to("in")
     (tmp_path / "in" / "link.jpg").symlink_to("a.jpg")  # another name has its own result
     paths = [photo, tmp_path / "alias", tmp_path / "in" / ".." / "in" / "a.jpg", tmp_path / "alias" / "a.jpg"]
-    assert find(paths).photos == [photo, tmp_path / "alias" / "link.jpg"]
+    assert find_photos(paths).photos == [photo, tmp_path / "alias" / "link.jpg"]
 
 
 def names(targets: dict[Path, Path], folder: Path) -> list[str]:
@@ -171,7 +171,7 @@ def test_a_link_keeps_its_place_below_the_output(tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / "in" / name).symlink_to("../objects/0123")
-    targets = choose_targets(find([tmp_path / "in"]).photos, str(tmp_path / "out"))
+    targets = choose_targets(find_photos([tmp_path / "in"]).photos, str(tmp_path / "out"))
     assert names(targets, tmp_path) == ["out/a.jpg", "out/b.jpg"]
 
 
@@ -218,12 +218,12 @@ def test_an_output_is_a_file_if_it_has_the_suffix_of_an_image(tmp_path, monkeypa
     if target.endswith("a.jpg"):
         assert [path.name for path in choose_targets(photos, output).values()] == ["a.jpg", "b.jpg"]
     else:
-        with pytest.raises(OutputError, match="is one file, but 2 photographs are given; name a folder"):
+        with pytest.raises(OutputError, match=r"is one file, but 2 photographs are given\. Name a folder"):
             choose_targets(photos, output)
 
 
 def test_an_output_in_a_format_that_cannot_be_written_is_refused_beforehand(tmp_path):
-    with pytest.raises(OutputError, match=r"unknown suffix '\.gif'. Use \.png"):
+    with pytest.raises(OutputError, match=r"suffix '\.gif' is unknown\. Use \.png"):
         choose_targets(make(tmp_path, "a.jpg"), "out.gif")
 
 
@@ -235,4 +235,10 @@ def test_a_name_too_long_for_the_disk_is_left_to_the_writing(tmp_path):
 def test_names_are_numbered_until_one_is_free():
     taken: set[str] = set()
     wanted = ["a.png", "A.png", "a.png", "a_2.png", "b.png"]
-    assert [claim(Path(name), taken).name for name in wanted] == ["a.png", "A_2.png", "a_3.png", "a_2_2.png", "b.png"]
+    assert [claim_path(Path(name), taken).name for name in wanted] == [
+        "a.png",
+        "A_2.png",
+        "a_3.png",
+        "a_2_2.png",
+        "b.png",
+    ]

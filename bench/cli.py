@@ -16,14 +16,15 @@ from rich.table import Table
 
 import dehaze
 from bench import datasets, metrics, protocol, runner, speed
-from bench.archive import unpacked
 from bench.errors import BenchError, RunError
+from bench.methods.archive import unpacked
+from bench.methods.predictions import Predictions
+from bench.methods.shipped import Model
 from bench.metrics import Metric, MetricError
 from bench.prepare import prepare
 from bench.processes import Processes, join
 from bench.record import Method, Record, Row, Summary, complaints
 from bench.report.cli import compare, report
-from bench.restorers import Model, Predictions
 from dehaze.errors import DehazeError
 from dehaze.networks import NETWORKS
 

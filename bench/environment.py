@@ -26,7 +26,7 @@ def describe(device: str) -> dict[str, str]:
     facts |= {"platform": f"{platform.system()} {platform.machine()}"}
     facts |= {package: found for package in _PACKAGES if (found := _version(package))}
     facts |= {"cpu": _cpu(), "threads": str(torch.get_num_threads())}
-    facts |= {"device": device.partition(":")[0], "code": _code()}
+    facts |= {"device": device.partition(":")[0], "code": code()}
     if device.startswith("cuda"):
         facts["accelerator"] = torch.cuda.get_device_name(device)
     return facts
@@ -48,19 +48,21 @@ def _cpu() -> str:
     return f"{next(names, platform.processor() or platform.machine())}, {os.cpu_count()} cores"
 
 
-_APART = {"training", "page", "report", "cli", "__main__"}  # folders and modules that change no number
+# Folders and modules that change no number; the hash of the weights and of their configuration is taken apart.
+_APART = {"training", "page", "report", "sample", "weights", "cli", "__main__"}
+_SUFFIXES = {".py", ".json", ".toml"}  # code, and the tables that it computes with
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 @cache  # the code that runs is what was read first
-def _code() -> str:
-    """Hash the sources that restore and score, so that no run is continued by code that changed since.
+def code(root: Path = _ROOT) -> str:
+    """Return the version of the code that changes numbers: a hash of what restores and scores, 16 hexadecimal digits.
 
-    That is all of both packages but what trains, shows or reports.
+    It covers both packages under `root` but what trains, shows or reports.
     """
-    root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
-    for path in sorted(path for package in ("dehaze", "bench") for path in (root / package).rglob("*.py")):
+    for path in sorted(path for package in ("dehaze", "bench") for path in (root / package).rglob("*")):
         place = path.relative_to(root)
-        if not _APART & {*place.parts, place.stem}:
+        if path.suffix in _SUFFIXES and not _APART & {*place.parts, place.stem}:
             digest.update(f"{place.as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]

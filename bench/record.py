@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 from bench import parquet
 from bench.errors import RecordError
 
-SCHEMA = 2
+SCHEMA = 3
 RESULTS = Path(__file__).resolve().parent.parent / "leaderboard" / "results"  # the project's own records
 
 # More than any record needs, and little enough to be read in seconds, whatever the bytes are.
@@ -60,13 +60,27 @@ Time = Annotated[str, Field(pattern=r"^[0-9]{4}(-[0-9]{2}){2}T([0-9]{2}:){2}[0-9
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Method:
-    """What was scored: a model of this project, or a folder of predictions of any method."""
+class Identity:
+    """Which output a model gives: where the hashes of weights, configuration and code are equal, the pixels are.
+
+    `code` is the version of the code that changes numbers. A model without parameters has no weights.
+    """
+
+    weights_sha256: Text | None = None
+    config_sha256: Text | None = None
+    code: Text | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Method(Identity):
+    """What was scored: a model of this project, with its identity; or a folder of predictions of any method.
+
+    `config_sha256` is None in records of schema 1 and 2.
+    """
 
     name: Name
     source: Literal["model", "predictions"] = "model"
     revision: Text | None = None  # of the model's weights; of predictions, the hash of their bytes
-    weights_sha256: Text | None = None
     parameters: Count | None = None
     license: Text | None = None
     paper: Text | None = None
@@ -131,7 +145,7 @@ class Record:
     training sets are not stated, or the record is older than the question (schema 1).
     """
 
-    schema: Literal[2] = SCHEMA
+    schema: Literal[3] = SCHEMA
     method: Method
     dataset: DatasetInfo
     protocol: Name
@@ -203,12 +217,9 @@ def read(path: str | Path) -> Record:
         schema = content["schema"]
         if type(schema) is not int:
             raise TypeError
-        if schema == 1:
-            content |= {"schema": SCHEMA, "contaminated": None}
-            intact = True  # as far as anybody can tell: it carries no hash
-        else:
-            intact = content.pop("sha256", None) == _hash(content)
-        text = json.dumps(content)
+        # A record of schema 1 carries no hash: it is intact as far as anybody can tell.
+        intact = schema == 1 or content.pop("sha256", None) == _hash(content)
+        text = json.dumps(_migrated(content))
     except (ValueError, KeyError, TypeError, RecursionError):
         why = "no JSON object with a whole number 'schema' and each field once"
         raise RecordError(f"is not a result record: {why}", path) from None
@@ -223,6 +234,20 @@ def read(path: str | Path) -> Record:
     if not intact:
         raise RecordError("was changed after it was written: fetch it again, or score again", path)
     return found
+
+
+def same_output(record: Record, identity: Identity) -> bool:
+    """Tell whether a model of this identity gives the output that the record stands for.
+
+    A record without a configuration hash (schema 1 and 2) stands for it where weights and code are the same.
+    """
+    method = record.method
+    return (
+        method.source == "model"
+        and method.code is not None
+        and (method.code, method.weights_sha256) == (identity.code, identity.weights_sha256)
+        and method.config_sha256 in (None, identity.config_sha256)
+    )
 
 
 def read_folder(folder: str | Path) -> tuple[dict[Path, Record], list[RecordError]]:
@@ -365,6 +390,19 @@ def write_atomic(path: Path, data: bytes) -> None:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise RecordError(f"cannot be written: {error.strerror}", path) from None
+
+
+def _migrated(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a record of an earlier schema as this schema has it; what is malformed stays malformed."""
+    schema = content["schema"]
+    if schema == 1:
+        content = content | {"contaminated": None}
+    if schema in (1, 2):
+        content = content | {"schema": SCHEMA}
+        method, environment = content.get("method"), content.get("environment")
+        if isinstance(method, dict) and isinstance(environment, dict) and method.get("source", "model") == "model":
+            content["method"] = method | {"code": environment.get("code")}
+    return content
 
 
 def _hash(content: Any) -> str:

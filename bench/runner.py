@@ -21,11 +21,11 @@ from bench import environment
 from bench.datasets import Dataset, Sample, contaminated, some
 from bench.errors import BenchError, RecordError, RunError
 from bench.journal import Journal
+from bench.methods.base import Restorer
 from bench.metrics import Metric, MetricSpec
 from bench.processes import Processes
 from bench.protocol import Protocol, eight_bit
 from bench.record import Failure, Record, Row, Speed, Summary, earlier, read_rows, stem, write_atomic, write_rows
-from bench.restorers import Restorer
 from dehaze.io.photo import read_photo
 
 
@@ -218,7 +218,7 @@ def _score(
         hazy, clear = reader.take()
         stage, size = "restore", {"width": hazy.width, "height": hazy.height}
         with clock("model"):
-            made = restorer.restore(sample, hazy)
+            made = restorer.restore_image(sample, hazy)
         height, width = made.pixels.shape[:2]
         if made.pixels.shape != (hazy.height, hazy.width, 3):
             raise RunError(f"restored to {width}×{height}, not {hazy.width}×{hazy.height}")

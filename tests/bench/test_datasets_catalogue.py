@@ -11,8 +11,8 @@ from bench import datasets, protocol, runner
 from bench.datasets import catalogue
 from bench.datasets.files import read_folder
 from bench.errors import DatasetError
+from bench.methods.shipped import Model
 from bench.metrics import get as get_metric
-from bench.restorers import Model
 
 RESULTS = Path(runner.__file__).parents[1] / "leaderboard" / "results"
 

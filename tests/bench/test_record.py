@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench import record
 from bench.errors import RecordError
-from bench.record import DatasetInfo, Failure, Method, Record, Row, Speed, Summary
+from bench.record import DatasetInfo, Failure, Identity, Method, Record, Row, Speed, Summary
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -39,6 +39,8 @@ methods = st.builds(
     source=st.sampled_from(["model", "predictions"]),
     revision=st.none() | texts,
     weights_sha256=st.none() | texts,
+    config_sha256=st.none() | texts,
+    code=st.none() | texts,
     parameters=st.none() | counts,
     license=st.none() | texts,
     paper=st.none() | texts,
@@ -135,8 +137,8 @@ def test_another_record_is_not_overwritten(tmp_path):
 
 def test_a_newer_schema_is_refused(tmp_path):
     path = make().write(tmp_path)
-    path.write_text(path.read_text().replace('"schema": 2', '"schema": 3'))
-    with pytest.raises(RecordError, match=r"api__sample__native-v1\.json has schema 3 .* update"):
+    path.write_text(path.read_text().replace('"schema": 3', '"schema": 4'))
+    with pytest.raises(RecordError, match=r"api__sample__native-v1\.json has schema 4 .* update"):
         record.read(path)
 
 
@@ -220,11 +222,49 @@ def test_schema_1_says_nothing_of_contamination(tmp_path):
     content = json.loads(path.read_text())
     for later in ("sha256", "contaminated"):
         del content[later]
+    for later in ("config_sha256", "code"):
+        del content["method"][later]
     path.write_text(json.dumps(content | {"schema": 1}))
     assert record.read(path) == make()
     path.write_text(json.dumps(content | {"schema": 1, "sha256": "0" * 64}))
     with pytest.raises(RecordError, match="sha256: Unexpected"):
         record.read(path)
+
+
+def test_schema_2_has_its_code_in_the_environment_and_no_configuration():
+    path = GOLDEN / "record-schema-2.json"
+    content, found = json.loads(path.read_text()), record.read(path)
+    assert content["schema"] == 2 and found.schema == record.SCHEMA
+    method = found.method
+    assert (method.name, method.config_sha256, found.contaminated) == ("api", None, ())
+    assert (
+        method.code == content["environment"]["code"] and method.weights_sha256 == content["method"]["weights_sha256"]
+    )
+    assert len(record.read_values(path, found)) == found.dataset.samples == 18
+    today = Identity(weights_sha256=method.weights_sha256, config_sha256="any", code=method.code)
+    assert record.same_output(found, today)
+    assert not record.same_output(found, replace(today, code="later"))
+    assert not record.same_output(found, replace(today, weights_sha256="others"))
+
+
+def test_a_record_of_schema_2_that_was_changed_is_noticed(tmp_path):
+    path = tmp_path / "changed.json"
+    text = (GOLDEN / "record-schema-2.json").read_text()
+    path.write_text(text.replace('"code": "', '"code": "0'))
+    with pytest.raises(RecordError, match="was changed after it was written"):
+        record.read(path)
+
+
+def test_every_part_of_an_identity_counts():
+    identity = Identity(weights_sha256="w", config_sha256="c", code="1")
+    made = make(method=Method(name="api", weights_sha256="w", config_sha256="c", code="1"))
+    assert record.same_output(made, identity)
+    for field in ("weights_sha256", "config_sha256", "code"):
+        for other in ("another", None):
+            assert not record.same_output(made, replace(identity, **{field: other}))
+    predictions = make(method=replace(made.method, source="predictions"))
+    assert not record.same_output(predictions, identity)
+    assert not record.same_output(make(), Identity())  # who knows no code knows nothing
 
 
 def test_a_number_changed_by_hand_is_noticed(tmp_path):

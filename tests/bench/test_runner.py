@@ -12,9 +12,10 @@ from skimage.metrics import peak_signal_noise_ratio
 import dehaze
 from bench import datasets, environment, journal, metrics, protocol, record, runner
 from bench.errors import RecordError, RunError
+from bench.methods.predictions import Predictions
+from bench.methods.shipped import Model, identity
 from bench.metrics import Metric, MetricError, MetricSpec
 from bench.record import Method
-from bench.restorers import Model, Predictions
 
 NATIVE = protocol.get("native-v1")
 
@@ -26,9 +27,9 @@ class Counting(Model):
         super().__init__(dehaze.load("identity", device="cpu"))
         self.asked = []
 
-    def restore(self, sample, hazy):
+    def restore_image(self, sample, hazy):
         self.asked.append(sample.id)
-        return super().restore(sample, hazy)
+        return super().restore_image(sample, hazy)
 
 
 class Notes(runner.Watcher):
@@ -164,10 +165,10 @@ def test_what_fails_is_a_row_with_its_reason(put, tmp_path):
 
 def test_a_model_that_fails_is_a_row_too(pairs, tmp_path):
     class Broken(Counting):
-        def restore(self, sample, hazy):
+        def restore_image(self, sample, hazy):
             if sample.id == "1":
                 raise torch.OutOfMemoryError("12 GiB wanted")
-            made = super().restore(sample, hazy)
+            made = super().restore_image(sample, hazy)
             return replace(made, pixels=made.pixels[:-1]) if sample.id == "2" else made
 
     made = runner.run(Broken(), pairs, NATIVE, psnr(), tmp_path / "out")
@@ -186,6 +187,8 @@ def test_a_model_is_described_by_its_weights_and_card():
         source="model",
         revision="main",
         weights_sha256="ab",
+        config_sha256=identity(dehazer).config_sha256,
+        code=environment.code(),
         parameters=0,
         license="apache-2.0",
         trained_on=["rendered"],
@@ -199,10 +202,10 @@ def test_a_stopped_run_continues_where_it_was(put, tmp_path):
     dataset = datasets.load(f"folder:{tmp_path / 'set'}")
 
     class Interrupted(Counting):
-        def restore(self, sample, hazy):
+        def restore_image(self, sample, hazy):
             if sample.id == "5":
                 raise KeyboardInterrupt
-            return super().restore(sample, hazy)
+            return super().restore_image(sample, hazy)
 
     with pytest.raises(KeyboardInterrupt):
         runner.run(Interrupted(), dataset, NATIVE, psnr(), tmp_path / "out")
@@ -230,10 +233,10 @@ def test_the_next_image_is_read_beside_the_metrics_and_not_beside_the_model(pair
         return read(sample, rules)
 
     class Noting(Counting):
-        def restore(self, sample, hazy):
+        def restore_image(self, sample, hazy):
             events.append("restore")
             was_read.acquire()  # this very image
-            return super().restore(sample, hazy)
+            return super().restore_image(sample, hazy)
 
     def score(restored, clear):
         events.append("score")
@@ -252,8 +255,8 @@ def test_the_next_image_is_read_beside_the_metrics_and_not_beside_the_model(pair
 
 def test_pictures_are_kept_and_score_as_the_run_did(pairs, tmp_path):
     class Darker(Counting):
-        def restore(self, sample, hazy):
-            made = super().restore(sample, hazy)
+        def restore_image(self, sample, hazy):
+            made = super().restore_image(sample, hazy)
             return replace(made, pixels=made.pixels // 2)
 
     pictures = tmp_path / "pictures"
@@ -312,8 +315,8 @@ def test_a_finished_run_is_kept_until_something_changes(pairs, put, tmp_path):
 
 def test_only_failures_are_tried_again(pairs, tmp_path):
     class Moody(Counting):
-        def restore(self, sample, hazy):
-            made = super().restore(sample, hazy)
+        def restore_image(self, sample, hazy):
+            made = super().restore_image(sample, hazy)
             if sample.id == "2" and self.asked.count("2") == 1:
                 raise MemoryError("for a moment")
             return made
@@ -328,10 +331,10 @@ def test_only_failures_are_tried_again(pairs, tmp_path):
 
 def test_an_unfinished_run_of_something_else_is_not_continued(pairs, tmp_path):
     class Interrupted(Counting):
-        def restore(self, sample, hazy):
+        def restore_image(self, sample, hazy):
             if len(self.asked) == 2:
                 raise KeyboardInterrupt
-            return super().restore(sample, hazy)
+            return super().restore_image(sample, hazy)
 
     with pytest.raises(KeyboardInterrupt):
         runner.run(Interrupted(), pairs, NATIVE, psnr(), tmp_path / "out")
@@ -390,17 +393,17 @@ def test_a_damaged_record_is_found_before_anything_is_scored(pairs, tmp_path):
 def test_a_run_is_not_continued_by_other_code(pairs, tmp_path, monkeypatch):
     restorer = Counting()
     runner.run(restorer, pairs, NATIVE, psnr(), tmp_path)
-    monkeypatch.setattr(environment, "_code", lambda: "changed")
+    monkeypatch.setattr(environment, "code", lambda: "changed")
     runner.run(restorer, pairs, NATIVE, psnr(), tmp_path)
     assert len(restorer.asked) == 8
 
 
 def test_a_damaged_journal_costs_only_the_damaged_lines(pairs, tmp_path):
     class Interrupted(Counting):
-        def restore(self, sample, hazy):
+        def restore_image(self, sample, hazy):
             if sample.id == "3":
                 raise KeyboardInterrupt
-            return super().restore(sample, hazy)
+            return super().restore_image(sample, hazy)
 
     with pytest.raises(KeyboardInterrupt):
         runner.run(Interrupted(), pairs, NATIVE, psnr(), tmp_path)

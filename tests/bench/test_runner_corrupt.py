@@ -11,7 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 import dehaze
 from bench import datasets, metrics, protocol, record, runner
-from bench.restorers import Model
+from bench.methods.shipped import Model
 
 SIZE = (33, 26)
 FORMATS = {"png": {}, "jpg": {"quality": 90}, "webp": {"quality": 90}, "bmp": {}, "tif": {}}

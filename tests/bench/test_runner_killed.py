@@ -14,8 +14,8 @@ import torch
 
 import dehaze
 from bench import datasets, environment, metrics, protocol, record, runner
+from bench.methods.shipped import Model
 from bench.processes import join
-from bench.restorers import Model
 
 IMAGES = 40
 STEM = "identity__folder-set__native-v1"
@@ -32,18 +32,18 @@ class Held(Model):
         super().__init__(dehaze.load("identity", device="cpu"))
         self.hold = hold
 
-    def restore(self, sample, hazy):
+    def restore_image(self, sample, hazy):
         time.sleep(0.01)
         while sample.id == str(IMAGES - 1) and self.hold.exists():
             time.sleep(0.01)
-        return super().restore(sample, hazy)
+        return super().restore_image(sample, hazy)
 
 
 def work(root, begun=None, threads=None, variables=None, last=None):
     """Score the set in `root` in this process; `last` is a function of the runner that it does not survive."""
     os.environ |= variables or {}
     torch.set_num_threads(threads or torch.get_num_threads())
-    environment._code = lambda: "unchanged"  # whoever edits the sources meanwhile
+    environment.code = lambda: "unchanged"  # whoever edits the sources meanwhile
     if last:
         call = getattr(runner, last)
         setattr(runner, last, lambda *arguments: (call(*arguments), os.kill(os.getpid(), signal.SIGKILL)))
@@ -87,7 +87,7 @@ def unbroken(put, tmp_path, monkeypatch):
     names = [f"{kind}/{number:02d}.png" for kind in ("hazy", "clear") for number in range(IMAGES)]
     put(tmp_path / "set", *names, size=(24, 24))
     (tmp_path / "set/hazy/07.png").write_bytes(b"not an image")
-    monkeypatch.setattr(environment, "_code", lambda: "unchanged")
+    monkeypatch.setattr(environment, "code", lambda: "unchanged")
     made = work(tmp_path)
     table = pq.read_table(tmp_path / "out" / f"{STEM}.parquet")
     for path in (tmp_path / "out").iterdir():

@@ -9,9 +9,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bench import datasets, record
-from bench.archive import unpacked
 from bench.cli import app
 from bench.errors import DatasetError
+from bench.methods.archive import unpacked
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_bombs_are_refused_before_they_go_off(dataset, pack):
         found(pack([(f"{i}.png", b"") for i in range(15)]), dataset)
     with pytest.raises(DatasetError, match="too many members"):
         found(pack([(f"{i:050}.txt", b"") for i in range(11_000)]), dataset)
-    with pytest.raises(DatasetError, match="packed in a way that is not taken"):
+    with pytest.raises(DatasetError, match="uses a compression method that is not supported"):
         found(pack([("a.png", png())], compression=zipfile.ZIP_LZMA), dataset)
 
 

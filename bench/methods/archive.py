@@ -39,10 +39,12 @@ def unpacked(predictions: Path, dataset: Dataset, limit: int = ALL_BYTES) -> Ite
 
 
 def _unpack(path: Path, folder: Path, dataset: Dataset, limit: int) -> None:
-    members = [member for member in archive.members(path) if archive.place(member).suffix.lower() in SUFFIXES]
+    members = [
+        member for member in archive.list_members(path) if archive.member_path(member).suffix.lower() in SUFFIXES
+    ]
     if len(members) > 2 * len(dataset.samples) + 10:
         raise DatasetError(f"{path.name} holds {len(members)} images, and {dataset.name} {len(dataset.samples)}")
-    places = [archive.place(member) for member in members]
+    places = [archive.member_path(member) for member in members]
     for place in places:
         if place.is_absolute() or ".." in place.parts or ":" in str(place) or not str(place).isprintable():
             raise DatasetError(f"{path.name} names a place outside itself, {str(place)!r}: pack it again")
@@ -52,7 +54,7 @@ def _unpack(path: Path, folder: Path, dataset: Dataset, limit: int) -> None:
     folder.mkdir()
     left = limit
     for member, place in zip(members, places, strict=True):
-        data = archive.read(path, member, min(left, IMAGE_BYTES))
+        data = archive.read_member(path, member, min(left, IMAGE_BYTES))
         left -= len(data)
         target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)

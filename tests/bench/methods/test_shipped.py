@@ -7,9 +7,8 @@ from PIL import Image
 
 import dehaze
 from bench import datasets, metrics, protocol, runner
-from bench.errors import RunError
-from bench.record import Method
-from bench.restorers import Model, Predictions
+from bench.methods.shipped import Model, identity
+from bench.record import same_output
 from dehaze.networks.identity import Identity
 
 NATIVE = protocol.get("native-v1")
@@ -46,11 +45,33 @@ def test_tiles_where_memory_runs_out(error, put, tmp_path):
     dataset = datasets.load(f"folder:{tmp_path}")
     dehazer = hungry(150 * 150, error)
     restorer = Model(dehazer)
-    large, small = (restorer.restore(sample, Image.open(sample.hazy).convert("RGB")) for sample in dataset.samples)
+    large, small = (
+        restorer.restore_image(sample, Image.open(sample.hazy).convert("RGB")) for sample in dataset.samples
+    )
     assert (large.tile, small.tile) == (150, None)
     assert dehazer.network.asked[:2] == [(400, 600), (238, 250)]  # of at most 300, and no larger than they must be
     hazy = np.asarray(Image.open(tmp_path / "large.png"))
     assert np.abs(large.pixels - hazy / 2.0).max() <= 0.5 + 1e-3
+
+
+def test_a_record_stands_for_the_output_of_its_weights_configuration_and_code(put, tmp_path):
+    put(tmp_path / "set", "hazy/a.png", "clear/a.png", size=(40, 40))
+    dataset = datasets.load(f"folder:{tmp_path / 'set'}")
+    dehazer = dehaze.load("identity", device="cpu")
+    made = runner.run(Model(dehazer, "mine"), dataset, NATIVE, {"psnr": metrics.get("psnr")}, tmp_path / "out")
+    assert same_output(made, identity(dehaze.load("identity", device="cpu")))
+    for change in ({"weights_sha256": "ab"}, {"tile": 128}, {"dtype": torch.bfloat16}):
+        assert not same_output(made, identity(replace(dehazer, **change))), change
+
+
+def test_the_configuration_of_the_network_is_part_of_the_identity():
+    dehazer = dehaze.load("draco", device="cpu")
+    before = identity(dehazer)
+    assert identity(replace(dehazer, name="another", revision="main")) == before
+    config = dehazer.network.config
+    field = next(name for name, value in vars(config).items() if isinstance(value, int))
+    dehazer.network.config = replace(config, **{field: getattr(config, field) + 1})
+    assert identity(dehazer).config_sha256 != before.config_sha256
 
 
 def test_a_run_says_which_images_came_in_tiles(put, tmp_path):
@@ -72,27 +93,14 @@ def test_what_does_not_help_is_not_tried(put, tmp_path):
     hazy = Image.open(sample.hazy).convert("RGB")
     endless = hungry(0)
     with pytest.raises(torch.OutOfMemoryError):
-        Model(endless).restore(sample, hazy)
+        Model(endless).restore_image(sample, hazy)
     assert len(endless.network.asked) == 3  # whole, tiles of 300, tiles of 150
     broken = hungry(0, RuntimeError("shapes do not fit"))
     with pytest.raises(RuntimeError, match="shapes"):
-        Model(broken).restore(sample, hazy)
+        Model(broken).restore_image(sample, hazy)
     assert len(broken.network.asked) == 1
     global_ = hungry(0)
     global_.network.tile_size = None  # must see the whole image
     with pytest.raises(torch.OutOfMemoryError):
-        Model(global_).restore(sample, hazy)
+        Model(global_).restore_image(sample, hazy)
     assert len(global_.network.asked) == 1
-
-
-def test_a_prediction_that_changed_is_refused(put, tmp_path):
-    put(tmp_path / "set", "a.png")
-    put(tmp_path / "theirs", "a.png")
-    dataset = datasets.load(f"folder:{tmp_path / 'set'}")
-    restorer = Predictions(tmp_path / "theirs", dataset, NATIVE, Method(name="theirs"))
-    [sample] = dataset.samples
-    hazy = Image.open(sample.hazy)
-    assert np.array_equal(restorer.restore(sample, hazy).pixels, np.asarray(Image.open(tmp_path / "theirs/a.png")))
-    Image.new("RGB", (24, 16)).save(tmp_path / "theirs/a.png")
-    with pytest.raises(RunError, match="changed while the run went on"):
-        restorer.restore(sample, hazy)

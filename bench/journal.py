@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.processes import Processes
 from bench.record import Row, row_from_json, row_to_json, write_atomic
+from dehaze.io.files import remove_abandoned
 
 _DIGITS = 16  # of each row's hash, before it: a flipped bit may leave a row that reads well
 
@@ -66,9 +67,7 @@ class Journal:
                 rows |= {id_: row for id_, row in self._read(path).items() if not row.failures}
             if not rows:
                 self.stale = self._differences(inputs)
-        for kind in (".journal", ".json", ".parquet"):  # what a kill left half-written under a name of its own
-            for path in self.path.parent.glob(f"{self.path.stem}{kind}????????.tmp"):
-                path.unlink()
+        remove_abandoned(self.path.parent)
         write_atomic(self.path, b"".join(line + b"\n" for line in (self._header, *map(_line, rows.values()))))
         for path in self._others():
             path.unlink()

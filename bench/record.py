@@ -10,7 +10,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -375,21 +374,20 @@ def row_from_json(line: bytes) -> Row:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds either what it held or all of `data`, even after a power cut."""
-    temporary = None
+    """Write `data` so that `path` holds either what it held or all of `data`, even after a power cut.
+
+    Its folder is made if there is none. Raises RecordError.
+    """
+    from dehaze.errors import OutputError
+    from dehaze.io.files import write_whole  # loads torch, which reading records does without
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as file:
-            temporary = file.name
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        write_whole(path, data)
+    except OutputError as error:
+        raise RecordError(f"cannot be written: {error.reason}", path) from error
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise RecordError(f"cannot be written: {error.strerror}", path) from None
+        raise RecordError(f"cannot be written: {error.strerror}", path) from error
 
 
 def _migrated(content: dict[str, Any]) -> dict[str, Any]:

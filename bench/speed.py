@@ -93,18 +93,18 @@ def measure(job: Job) -> Cost:
     if job.threads:
         torch.set_num_threads(job.threads)
     dehazer = dehaze.load(job.model, device=job.device, dtype=job.dtype)
-    multiply_adds(dehazer.restore, torch.zeros(1, 3, 64, 64))  # what loads at first use is no cost of a photograph
+    multiply_adds(dehazer.restore_tensor, torch.zeros(1, 3, 64, 64))  # first use loads what no photograph pays for
     idle = _memory(dehazer.device)
     hazy = _photograph(job.photo, job.megapixels)
-    count = multiply_adds(dehazer.restore, hazy)
-    dehazer.restore(hazy)  # counting warmed it up but for what torch chooses anew without the counter
+    count = multiply_adds(dehazer.restore_tensor, hazy)
+    dehazer.restore_tensor(hazy)  # counting warmed it up but for what torch chooses anew without the counter
 
     _forget_peak(dehazer.device)
     seconds: list[float] = []
     while len(seconds) < job.runs and (len(seconds) < _LEAST_RUNS or sum(seconds) < job.seconds):
         _synchronise(dehazer.device)
         began = time.perf_counter()
-        dehazer.restore(hazy)
+        dehazer.restore_tensor(hazy)
         _synchronise(dehazer.device)
         seconds.append(time.perf_counter() - began)
     p10, p50, p90 = np.percentile(seconds, [10, 50, 90]).tolist()

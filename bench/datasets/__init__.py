@@ -90,14 +90,14 @@ def summaries() -> dict[str, str]:
         "sample": "the sample set that ships with the project",
         "folder:PATH": "a local folder: hazy/ with clear/ or gt/, or hazy images alone",
         "hub:ORG/NAME[@REVISION][:CONFIG/SPLIT]": "a data set on the Hub: columns hazy and clear, or such folders",
-        **{name: f"all of {', '.join(parts)}" for name, parts in catalogue.SUITES.items()},
+        **{name: f"all of {', '.join(parts)}" for name, parts in catalogue.suites().items()},
         **{name: catalogue.get(name).summary for name in catalogue.names()},
     }
 
 
 def expand(specs: Iterable[str]) -> list[str]:
     """Replace the names of suites by their data sets, and name none twice."""
-    return list(dict.fromkeys(name for spec in specs for name in catalogue.SUITES.get(spec, (spec,))))
+    return list(dict.fromkeys(name for spec in specs for name in catalogue.suites().get(spec, (spec,))))
 
 
 def load(
@@ -180,10 +180,10 @@ def _one_more(limit: int | None) -> int | None:
     return None if limit is None else limit + 1
 
 
-def _numbered(samples: Iterable[Sample], numbers: range | None) -> list[Sample]:
+def _numbered(samples: Iterable[Sample], numbers: tuple[int, ...]) -> list[Sample]:
     def wanted(sample: Sample) -> bool:
         number = re.match(r"\d+", sample.id.rsplit("/", 1)[-1])
-        return numbers is None or (number is not None and int(number[0]) in numbers)
+        return not numbers or (number is not None and int(number[0]) in numbers)
 
     return [sample for sample in samples if wanted(sample)]
 

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
 from PIL import Image
+from pydantic import ConfigDict
 
 from bench.errors import DatasetError
 
@@ -42,6 +43,8 @@ class Layout:
     Without any of them the images lie in the set's own folder, and those whose names end in `_GT` are the clear ones.
     `border` is the number of pixels that a clear image may have more on each side, cut away centrally.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # where it is read from the catalogue
 
     hazy: tuple[str, ...] = ("hazy", "haze")
     clear: tuple[str, ...] = ("clear", "gt")

@@ -63,11 +63,12 @@ def _refuse_other_kinds(path: str, found: os.stat_result) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file atomically: beside the target first, then renamed. Raises OutputError."""
+    """Write a file atomically and durably: beside the target first, then renamed. Raises OutputError."""
     try:
         with _unfinished(path.parent) as file:
             file.write(data)
             file.flush()
+            os.fsync(file.fileno())  # else a power cut can leave an empty file under the new name
             if fcntl is None:  # Windows renames no file that is open
                 file.close()
             os.replace(file.name, path)

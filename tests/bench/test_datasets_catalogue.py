@@ -37,14 +37,54 @@ def test_the_parts_are_those_of_the_records():
     for path in RESULTS.glob("identity__*.json"):
         facts = json.loads(path.read_text())["dataset"]
         known[facts["name"]] = facts
-    for name in catalogue.SUITES["eval-subsets"]:
+    for name in catalogue.suites()["eval-subsets"]:
         facts = known[name]
         assert (facts["fingerprint"], facts["samples"]) == (entry(name).fingerprint, entry(name).samples)
         assert facts["pairs"] == entry(name).pairs
 
 
+WHOLE = """[set]
+about = "a set"
+license = "none"
+address = "https://example.org"
+samples = 2
+split = "test"
+pairing = "a / b"
+folders = ["Set"]
+fingerprint = "ab"
+mirror = { repo = "org/set" }
+"""
+
+
+def test_a_part_takes_from_the_whole_what_it_shares():
+    made = catalogue.read_entries(
+        WHOLE + '[own]\npart_of = "set"\nsamples = 1\n[picked]\npart_of = "set"\nnumbers = [2]'
+    )
+    whole, own, picked = (made[name] for name in ("set", "own", "picked"))
+    assert (own.name, own.samples, own.folders, own.fingerprint, own.mirror) == ("own", 1, ("Set",), None, None)
+    assert (picked.samples, picked.numbers, picked.fingerprint, picked.mirror) == (2, (2,), None, whole.mirror)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "field"),
+    [
+        ('split = "test"\n', "", "split"),
+        ("samples = 2", 'samples = "2"', "samples"),
+        ("samples = 2", "samples = true", "samples"),
+        ("samples = 2", "sample = 2", "sample"),
+        ('folders = ["Set"]', 'folders = "Set"', "folders"),
+        ('mirror = { repo = "org/set" }', 'mirror = { repos = "org/set" }', "mirror"),
+        ('mirror = { repo = "org/set" }', 'layout = { hazi = ["a"] }', "layout"),
+    ],
+)
+def test_an_entry_is_read_strictly(before, after, field):
+    assert catalogue.read_entries(WHOLE)["set"].samples == 2
+    with pytest.raises(ValueError, match=field):
+        catalogue.read_entries(WHOLE.replace(before, after))
+
+
 def test_a_suite_names_its_sets_once():
-    parts = list(catalogue.SUITES["eval-subsets"])
+    parts = list(catalogue.suites()["eval-subsets"])
     assert datasets.expand(["eval-subsets", "sample", parts[0]]) == [*parts, "sample"]
 
 

@@ -136,7 +136,7 @@ def test_a_kill_between_the_last_image_and_the_end(start, unbroken, tmp_path, la
     [process] = start(last=last)
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
-    (tmp_path / "out" / f"{STEM}.json0_aZ9xyz.tmp").write_text("{")  # as a kill inside the writing leaves it
+    (tmp_path / "out" / ".dehaze-0aZ9xyz.tmp").write_text("{")  # as a kill inside the writing leaves it
     assert (tmp_path / "out" / f"{STEM}.journal").exists()
     finish(start())
     check_same(tmp_path / "out", unbroken)

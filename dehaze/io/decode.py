@@ -25,6 +25,9 @@ _KEPT_TAGS = frozenset(
     )
 )
 
+_SCAN = b"\xff\xda"  # the marker before each scan of a JPEG file; within a scan it cannot occur
+_MAX_SCANS = 50  # encoders write some 10
+
 
 class Decoded(NamedTuple):
     """Upright samples, and the metadata that still hold for them."""
@@ -39,16 +42,27 @@ def decode_file(file: BinaryIO, subject: object, max_megapixels: float) -> Decod
     with _refuse_damage(subject):
         image = _open(file, subject)
         _check_size(*image.size, subject, max_megapixels)
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(file, subject)
         if not deep.is_colour16(image):
             return _with_metadata(_samples(image, subject), image)
         samples = deep.decode_colour16(image, lambda: _open(file, subject), subject)
         return _with_metadata(_with_keyed_alpha(samples, image), image)
 
 
-def read_size(file: BinaryIO, subject: object) -> tuple[int, int]:
-    """Return width and height in px from the header of a file; nothing is decoded. Raises ImageError."""
+class Header(NamedTuple):
+    """Width and height in px, and the format as Pillow names it."""
+
+    width: int
+    height: int
+    format: str
+
+
+def read_header(file: BinaryIO, subject: object) -> Header:
+    """Read the header of a file; nothing is decoded. Raises ImageError."""
     with _refuse_damage(subject):
-        return _open(file, subject).size
+        image = _open(file, subject)
+        return Header(*image.size, image.format or "")
 
 
 def decode_pillow(image: Image.Image, max_megapixels: float) -> Decoded:
@@ -91,6 +105,19 @@ def _refuse_damage(subject: object) -> Iterator[None]:
         raise ImageError(
             f"is damaged or cut short ({error}).", "Copy or download it again.", subject=subject
         ) from error
+
+
+def _check_scans(file: BinaryIO, subject: object) -> None:
+    """Refuse a progressive JPEG file of many scans: each makes the decoder go over all pixels once more."""
+    file.seek(0)
+    scans, before = 0, b""
+    while block := file.read(1 << 20):
+        scans += (before + block).count(_SCAN)
+        before = block[-1:]
+    if scans > _MAX_SCANS:
+        raise ImageError(
+            f"has {scans} scans, and the limit is {_MAX_SCANS}.", "Save it again in a photo editor.", subject=subject
+        )
 
 
 def _check_size(width: int, height: int, subject: object, max_megapixels: float) -> None:

@@ -152,12 +152,12 @@ def read_photo(source: str | os.PathLike | bytes | Image.Image | np.ndarray, *, 
         return _assemble(decode.decode_file(file, path, max_megapixels))
 
 
-def photo_size(source: Path | bytes) -> tuple[int, int]:
-    """Return width and height in px from the header of a file, or of its bytes. Raises ImageError."""
+def read_photo_header(source: Path | bytes) -> decode.Header:
+    """Return width and height in px, and the format, of a file or its bytes; nothing is decoded. Raises ImageError."""
     if isinstance(source, bytes):
-        return decode.read_size(io.BytesIO(source), "The data")
+        return decode.read_header(io.BytesIO(source), "The data")
     with open_file(source) as file:
-        return decode.read_size(file, source)
+        return decode.read_header(file, source)
 
 
 def format_of(path: Path) -> tuple[str, dict]:

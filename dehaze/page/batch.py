@@ -21,7 +21,7 @@ from dehaze.errors import DehazeError, ImageError
 from dehaze.io import archive
 from dehaze.io.names import claim_path, output_name
 from dehaze.io.photo import Photo
-from dehaze.page.controls import AT_ONCE, FORMATS, LASTING, bar, choose_format, choose_strength, start_and_stop
+from dehaze.page.controls import FORMATS, LASTING, bar, choose_format, choose_strength, runs
 from dehaze.page.folder import full_disk_explained, reserve
 from dehaze.page.messages import chosen, chosen_strength, explained, for_visitors, uploaded
 from dehaze.page.models import choose_model, chosen_model
@@ -216,13 +216,13 @@ def status(sources: list[Source], outcomes: list[Outcome], stopped: bool = False
         rows.append(f"<tr><th scope=row>{html.escape(source.name)}</th><td class='{kind}'>{text}</td></tr>")
     failed = sum(outcome.error is not None for outcome in outcomes)
     words = f"{'Stopped: ' * stopped}{len(outcomes)} of {len(sources)} done" + (f", {failed} failed" if failed else "")
-    return f"{bar(len(outcomes), len(sources), words)}<table><tbody>{''.join(rows)}</tbody></table>"
+    running = not stopped and len(outcomes) < len(sources)
+    return f"{bar(len(outcomes), len(sources), words, running)}<table><tbody>{''.join(rows)}</tbody></table>"
 
 
 def tab() -> None:
     """Add the tab to the Blocks that are being built."""
     with gr.Tab("Batch"):
-        begin, end = start_and_stop(stop_batch)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 gr.Markdown(HINT)
@@ -239,6 +239,5 @@ def tab() -> None:
                 state = gr.HTML(
                     "<p>What becomes of each appears here.</p>", elem_classes="scores", elem_id="batch", padding=False
                 )
-        run, shown = button.click(begin, **AT_ONCE).success, [state, download]
+        run, shown = runs(button, stop, stop_batch, state), [state, download]
         run(restore_batch, [files, *settings], shown, show_progress="minimal", show_progress_on=state, **LASTING)
-        stop.click(end, None, state, **AT_ONCE)

@@ -15,7 +15,8 @@ LASTING = PRIVATE | {"concurrency_id": "lasting", "concurrency_limit": 8}
 AT_ONCE = PRIVATE | {"queue": False}
 SHOWING = PRIVATE | {"concurrency_id": "showing", "concurrency_limit": 8}
 STOPPED = "<p class='words' role=status>Stopped.</p>"
-STOPPING = "<p class='words' role=status>Stopping …</p>"
+# At once, in the browser: a message from the server could come after that of the end.
+STOPPING = """html => html.includes("class='running'") ? "<p class='words' role=status>Stopping …</p>" : html"""
 
 
 def choose_strength() -> gr.Slider:
@@ -33,19 +34,23 @@ def before_and_after(height: int, **options: Any) -> gr.ImageSlider:
     )  # fmt: skip
 
 
-def start_and_stop(stop: Stop) -> tuple[Callable, Callable]:
-    """Return the events by which a page starts a run and asks it to end, which may still be waiting for its turn."""
+def runs(start: gr.Button, end: gr.Button, stop: Stop, state: gr.HTML) -> Callable:
+    """Have buttons start a run and ask it to end, with what becomes of it in `state`; return the event to run after."""
 
-    def begin(request: gr.Request) -> None:
+    def begin(request: gr.Request) -> str:
         stop.begin(request)
+        return bar(0, 1, "Waiting for its turn …", running=True)
 
-    def end(request: gr.Request) -> Any:
-        return STOPPING if stop.ask(request) else gr.skip()
+    def ask(request: gr.Request) -> None:
+        stop.ask(request)
 
-    return begin, end
+    end.click(ask, **AT_ONCE)
+    end.click(None, state, state, js=STOPPING)
+    return start.click(begin, None, state, **AT_ONCE).success
 
 
-def bar(done: int, total: int, words: str) -> str:
-    """Render how far something has come, in words and as a bar."""
-    progress = f"<progress aria-label='Progress' value={done} max={total}></progress>"
+def bar(done: int, total: int, words: str, running: bool = False) -> str:
+    """Render how far something has come, in words and as a bar; a run that goes on can be stopped."""
+    mark = " class='running'" * running
+    progress = f"<progress{mark} aria-label='Progress' value={done} max={total}></progress>"
     return f"<p class='words' role=status>{words}</p>{progress}"

@@ -5,6 +5,8 @@ upload folder, and fetches addresses that a client names.
 """
 
 import json
+import logging
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -19,11 +21,14 @@ from dehaze.page.folder import FULL, PageFolder, disk_is_full
 from dehaze.page.visitors import Allowance, address
 
 MAX_BODY = 1_000_000  # bytes of an event's inputs; files are uploaded before
+UNANSWERED = "This request cannot be answered. Reload the page and try again."
+_SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
+logger = logging.getLogger(__name__)
 # Routes of gradio, without their prefix, by what they begin with.
 _EVENTS = ("run/", "api/", "call/", "queue/join")
 _POSTS = (*_EVENTS, "upload", "cancel", "reset", "mcp")
 _PAGE = ("config", "theme.css", "assets/", "static/", "svelte/", "favicon.ico", "robots.txt", "manifest.json", "pwa")
-_GETS = (*_PAGE, "info", "openapi.json", "queue/", "call/", "heartbeat/", "upload_progress", "startup-events", "mcp")
+_GETS = (*_PAGE, "info", "queue/", "call/", "heartbeat/", "upload_progress", "startup-events", "mcp")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -44,6 +49,41 @@ class Refused(Exception):
     def __init__(self, status: int, reason: str):
         super().__init__(reason)
         self.status = status
+
+
+class _Answer:
+    """An answer on its way; one that fails is held back until it is known whether it says why."""
+
+    def __init__(self, send: Callable[[Message], Awaitable[None]]):
+        self._send = send
+        self._failed: list[Message] = []
+        self.began = False
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, or hold it back."""
+        if self._failed or (message["type"] == "http.response.start" and message["status"] >= 400):
+            self._failed.append(message)
+            if message["type"] == "http.response.body" and not message.get("more_body") and self._explained():
+                self.began = True
+                for held in self._failed:
+                    await self._send(held)
+            return
+        self.began = True
+        await self._send(message)
+
+    def unexplained(self) -> Refused | None:
+        """Return what to say where the answer failed without a sentence."""
+        return Refused(self._failed[0]["status"], UNANSWERED) if self._failed and not self.began else None
+
+    def _explained(self) -> bool:
+        start = self._failed[0]
+        if start["status"] != 500 and dict(start["headers"]).get(b"content-type", b"").startswith(b"text/plain"):
+            return True
+        try:
+            said = json.loads(b"".join(message.get("body", b"") for message in self._failed))
+        except ValueError:
+            return False
+        return isinstance(said, dict) and any(isinstance(said.get(key), str) for key in ("error", "detail"))
 
 
 class Door:
@@ -73,23 +113,21 @@ class Door:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        began = False
-
-        async def watched(message: Message) -> None:
-            nonlocal began
-            began = True
-            await send(message)
-
+        answer = _Answer(send)
         try:
-            await self._pass_on(scope, receive, watched)
+            await self._pass_on(scope, receive, answer.send)
+            refused = answer.unexplained()
+        except Refused as error:
+            refused = error
         except Exception as error:
-            if began or not (isinstance(error, Refused) or disk_is_full(error)):
+            if answer.began:
                 raise
-            if not isinstance(error, Refused):
-                self._folder.sweep(float("inf"))  # the broken uploads alone
-                error = Refused(507, FULL)
-            said = {"detail": str(error), "error": str(error)}  # queue and direct calls are read differently
-            await JSONResponse(said, error.status)(scope, receive, send)
+            full = disk_is_full(error)
+            logger.warning("%s %s failed: %r", scope["method"], scope["path"][:100], error, exc_info=not full)
+            refused = Refused(507, FULL) if full else Refused(500, UNANSWERED)
+        if refused:
+            said = {"detail": str(refused), "error": str(refused)}  # queue and direct calls are read differently
+            await JSONResponse(said, refused.status)(scope, receive, send)
 
     async def _pass_on(self, scope: MutableMapping[str, Any], receive: Receive, send: Callable) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", "")).lstrip("/").removeprefix("gradio_api/")
@@ -106,7 +144,10 @@ class Door:
         if path == "upload":
             with self._counted(visitor, "upload", self._limits.uploads):
                 self._count_upload(scope, visitor)
-                await self._app(scope, receive, send)
+                try:
+                    await self._app(scope, receive, send)
+                finally:
+                    self._folder.remove_broken_uploads()
         elif path.startswith(("run/", "api/")):
             with self._counted(visitor, "run", self._limits.at_once):
                 await self._app(*await self._checked(scope, receive), send)
@@ -115,7 +156,8 @@ class Door:
             with self._counted(visitor, "join", self._limits.waiting - queued):
                 await self._app(*await self._checked(scope, receive), send)
         else:
-            await self._app(scope, receive, send)
+            with self._counted(visitor, "other", self._limits.at_once):
+                await self._app(*await self._checked(scope, receive), send)
 
     @contextmanager
     def _counted(self, visitor: str, kind: str, limit: int) -> Iterator[None]:
@@ -130,8 +172,9 @@ class Door:
             self._under_way += Counter()  # drops what is zero
 
     def _count_upload(self, scope: MutableMapping[str, Any], visitor: str) -> None:
-        length = dict(scope["headers"]).get(b"content-length", b"")
-        if not length.isdigit():
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"")
+        if not length.isdigit() or b"transfer-encoding" in headers:  # which would count, and not the length
             raise Refused(411, "An upload must state its length.")
         try:
             self._uploads.take(visitor, {"megabytes": int(length) / 1e6})
@@ -164,12 +207,14 @@ class Door:
     def _check_files(self, value: Any) -> Any:
         """Return a value of JSON whose files are the page's, marked as gradio marks files, without addresses to fetch.
 
-        Raises Refused for a file that is not here.
+        Raises Refused for a file that is not here, or a session that is no short word.
         """
         if isinstance(value, list):
             return [self._check_files(part) for part in value]
         if not isinstance(value, dict):
             return value
+        if not _SESSION.fullmatch(str(value.get("session_hash") or "none")):
+            raise Refused(400, "The session is not one of this page.")
         if isinstance(path := value.get("path"), str):
             self._check(path)
             return {"path": path, "orig_name": Path(path).name, "meta": {"_type": "gradio.FileData"}}

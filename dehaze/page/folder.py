@@ -85,6 +85,16 @@ class PageFolder:
                     if Path(parent) != folder and Path(parent).lstat().st_ctime <= now - seconds:
                         os.rmdir(parent)  # if it is empty
 
+    def remove_broken_uploads(self) -> None:
+        """Remove the uploads without a name that no request holds open, where the system tells which these are."""
+        try:
+            opened = {os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if entry.is_symlink()}
+        except OSError:
+            return  # `sweep` removes them by age
+        for path in self.served.glob("tmp*"):
+            if path.is_file() and str(path.resolve()) not in opened:
+                path.unlink(missing_ok=True)
+
     def keep_swept(self, seconds: float, every: float) -> None:
         """Sweep in the background until the folder is closed."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from dehaze.io.clip import MAX_SECONDS, MAX_SIDE, probe_clip
-from dehaze.page.controls import AT_ONCE, LASTING, STOPPED, bar, choose_strength, start_and_stop
+from dehaze.page.controls import LASTING, STOPPED, bar, choose_strength, runs
 from dehaze.page.inference import infer_clip
 from dehaze.page.messages import chosen_strength, explained, uploaded
 from dehaze.page.models import choose_model, chosen_model
@@ -42,7 +42,7 @@ def restore_video(upload: Any, model: Any, strength: Any, request: gr.Request | 
                         return
                     spent = time.perf_counter() - began
                     words = f"{done} of about {clip.count} frames, {spent:.0f} s"
-                    yield bar(done, max(done, clip.count), words), gr.skip()
+                    yield bar(done, max(done, clip.count), words, running=True), gr.skip()
     finally:
         stop_video.end(request)
     cut = f" The clip is cut short: its header promises {clip.count} frames." if clip.truncated else ""
@@ -52,7 +52,6 @@ def restore_video(upload: Any, model: Any, strength: Any, request: gr.Request | 
 def tab() -> None:
     """Add the tab to the Blocks that are being built."""
     with gr.Tab("Video"):
-        begin, end = start_and_stop(stop_video)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 gr.Markdown(HINT)
@@ -66,6 +65,5 @@ def tab() -> None:
                 restored = gr.Video(
                     label="Restored", interactive=False, height=480, buttons=["download"], elem_id="restored-clip"
                 )
-        run, shown = button.click(begin, **AT_ONCE).success, [state, restored]
+        run, shown = runs(button, stop, stop_video, state), [state, restored]
         run(restore_video, [clip, *settings], shown, show_progress="minimal", show_progress_on=state, **LASTING)
-        stop.click(end, None, state, **AT_ONCE)

@@ -97,12 +97,16 @@ class Stop:
     lost with it.
     """
 
+    _MOST = 1000  # runs; of those that never began for want of room the oldest are forgotten
+
     def __init__(self) -> None:
         self._running: dict[str | None, bool] = {}  # by page: whether its run was asked to end
 
     def begin(self, request: Any) -> None:
         """Note that a page starts a run."""
         self._running[request.session_hash] = False
+        while len(self._running) > self._MOST:
+            del self._running[next(iter(self._running))]
 
     def ask(self, request: Any) -> bool:
         """Ask the run of a page to end; tell whether there is one."""

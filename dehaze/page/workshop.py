@@ -13,13 +13,14 @@ from PIL import Image
 
 import dehaze
 from dehaze.errors import DehazeError
-from dehaze.io.photo import Photo, photo_size, read_photo
+from dehaze.io.photo import Photo, read_photo, read_photo_header
 from dehaze.page import inference, scores
 from dehaze.page.inference import infer
 from dehaze.page.kept import Shelf
 from dehaze.page.visitors import Allowance, Turns, address
 
 MAX_MEGAPIXELS = 60
+MAX_JPEG2000 = 12  # megapixels; their decoder lets no other request be answered meanwhile
 MIN_SIDE = 16  # px
 PREVIEW_SIDE = 1600  # px; what the browser is shown; the download has every pixel
 KEPT_SECONDS = 3600  # for which a visitor's files and results are kept
@@ -58,11 +59,15 @@ def restored(
 
     def work() -> Any:
         source = given()
-        width, height = photo_size(source)
-        if min(height, width) < MIN_SIDE:
-            name = source if isinstance(source, Path) else "The data"
-            raise DehazeError(f"{name} has {width}×{height} pixels. Give one with {MIN_SIDE} or more on each side.")
+        width, height, kind = read_photo_header(source)
         taken = width * height / 1e6
+        name = source if isinstance(source, Path) else "The data"
+        if min(height, width) < MIN_SIDE:
+            advice = f"Give one with {MIN_SIDE} or more on each side."
+            raise DehazeError(f"has {width}×{height} pixels.", advice, subject=name)
+        if kind == "JPEG2000" and taken > MAX_JPEG2000:
+            reason = f"has {taken:.1f} megapixels, and the limit for JPEG 2000 files is {MAX_JPEG2000}."
+            raise DehazeError(reason, "Convert it to JPEG.", subject=name)
         if taken <= MAX_MEGAPIXELS:  # else it is refused next
             allowance.take(who, {"photographs": 1, "megapixels": taken, "seconds of work": seconds(model, taken)})
         photo = read_photo(source, max_megapixels=MAX_MEGAPIXELS)

@@ -329,3 +329,14 @@ def test_float_array_beyond_the_unit_range_is_refused(value):
     array[0, 0, 0] = value
     with pytest.raises(ImageError, match=r"Rescale them to \[0, 1\]"):
         read_photo(array)
+
+
+def test_a_jpeg_file_of_countless_scans_is_refused():
+    """Each scan makes the decoder go over all pixels again."""
+    file = io.BytesIO()
+    Image.effect_mandelbrot((64, 64), (-2, -1, 1, 1), 50).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    assert read_photo(data).pixels.shape == (64, 64, 3)
+    last = data.rindex(b"\xff\xda")
+    with pytest.raises(ImageError, match="scans, and the limit is"):
+        read_photo(data[:-2] + data[last:-2] * 60 + data[-2:])

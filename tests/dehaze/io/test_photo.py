@@ -257,6 +257,17 @@ def test_what_is_no_photograph_is_refused(tmp_path):
             read_photo(source)
 
 
+def test_visitors_see_neither_folders_nor_settings(tmp_path):
+    path = noisy("RGB").save(tmp_path / "photo.png")
+    with pytest.raises(ImageError) as caught:
+        read_photo(path, max_megapixels=0.0001)
+    assert str(caught.value).startswith(f"{path} has ") and str(caught.value).endswith("Or raise max_megapixels.")
+    assert caught.value.for_visitors() == (
+        "photo.png has 0.0 megapixels (40×24), and the limit is 0.0001. Make it smaller."
+    )
+    assert caught.value.for_visitors("mine.png").startswith("mine.png has ")
+
+
 def test_unreadable_file_is_refused(tmp_path, monkeypatch):
     path = noisy("RGB").save(tmp_path / "photo.png")
 

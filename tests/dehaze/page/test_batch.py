@@ -33,7 +33,7 @@ def archive(path, members, **options):
 
 def run(sources, folder, limits=batch.Limits()):
     restorer = partial(inverted, max_megapixels=limits.megapixels)
-    outcomes = list(batch.restore(sources, restorer, folder / "out.zip", limits=limits))
+    outcomes = list(batch.restore_photos(sources, restorer, folder / "out.zip", limits=limits))
     with zipfile.ZipFile(folder / "out.zip") as made:
         return outcomes, {name: np.asarray(Image.open(made.open(name))) for name in made.namelist()}
 
@@ -102,7 +102,7 @@ def test_bombs_are_refused_before_they_unfold(tmp_path):
 
 
 def test_archives_of_countless_members_are_not_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr("dehaze.io.archive._MAX_DIRECTORY", 200)
+    monkeypatch.setattr("dehaze.io.archive._MAX_DIRECTORY_BYTES", 200)
     many = archive(tmp_path / "a.zip", {f"{i}.png": b"" for i in range(9)})
     monkeypatch.setattr(zipfile, "ZipFile", None)  # it would list them
     with pytest.raises(ImageError, match="too many members"):
@@ -133,7 +133,7 @@ def test_archives_that_cannot_be_read_are_refused(tmp_path):
 
 def test_broken_off_in_the_middle_leaves_a_whole_archive(tmp_path):
     sources = batch.find([archive(tmp_path / "a.zip", {"a.png": encoded("red"), "b.png": encoded("blue")})])
-    results = batch.restore(sources, inverted, tmp_path / "out.zip")
+    results = batch.restore_photos(sources, inverted, tmp_path / "out.zip")
     assert next(results).written == "a_dehazed.png"
     results.close()
     assert zipfile.ZipFile(tmp_path / "out.zip").namelist() == ["a_dehazed.png"]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dehaze.page.door import MAX_BODY, Door, Limits
+from dehaze.page.door import MAX_BODY, UNANSWERED, Door, Limits
 from dehaze.page.folder import FULL, PageFolder
 from dehaze.page.visitors import Allowance
 
@@ -68,7 +68,7 @@ class Page:
 
         scope = {"type": "http", "method": method, "path": path, "client": (visitor, 1), "headers": list(headers)}
         await self.door(scope, receive, send)
-        return sent[0]["status"], sent[1]["body"].decode()
+        return sent[0]["status"], b"".join(message["body"] for message in sent[1:]).decode()
 
 
 def event(path):
@@ -103,9 +103,10 @@ def test_events_pass_with_files_of_the_page_alone(folder, photo, route):
         (b" " * (MAX_BODY + 1), 413),
     ],
 )
-def test_inputs_that_are_none_are_refused(folder, body, status):
+@pytest.mark.parametrize("route", ["queue/join", "cancel", "reset"])
+def test_inputs_that_are_none_are_refused(folder, body, status, route):
     page = Page(folder)
-    assert page.ask("POST", "/gradio_api/queue/join", body, pieces=5)[0] == status
+    assert page.ask("POST", f"/gradio_api/{route}", body, pieces=5)[0] == status
     assert not page.seen
 
 
@@ -168,6 +169,8 @@ def test_each_visitor_has_a_limit_of_what_is_under_way(folder):
 def test_uploads_are_counted_and_state_their_length(folder):
     page = Page(folder)
     assert page.ask("POST", "/gradio_api/upload", b"x")[0] == 411
+    lying = [(b"content-length", b"1"), (b"transfer-encoding", b"chunked")]
+    assert page.ask("POST", "/gradio_api/upload", b"x" * 100, lying)[0] == 411
     for status in (200, 429):
         assert page.ask("POST", "/gradio_api/upload", b"x", [(b"content-length", b"9000000")])[0] == status
 
@@ -177,5 +180,50 @@ def test_a_full_disk_is_said(folder):
     status, said = page.ask("POST", "/gradio_api/upload", b"x", [(b"content-length", b"1")])
     assert (status, json.loads(said)["detail"]) == (507, FULL)
     page.error = KeyError("other")
-    with pytest.raises(KeyError):
+    status, said = page.ask("POST", "/gradio_api/upload", b"x", [(b"content-length", b"1")])
+    assert (status, json.loads(said)["detail"]) == (500, UNANSWERED)
+
+
+def test_broken_uploads_make_room_at_once(folder):
+    page = Page(folder, error=OSError(errno.ENOSPC, "No space left on device"))
+    broken, named = folder.served / "tmpabc", folder.served / "0a1b" / "tmpabc.jpg"
+    named.parent.mkdir()
+    for path in (broken, named):
+        path.write_bytes(b"x")
+    with (folder.served / "tmpdef").open("wb"):  # another's, under way
         page.ask("POST", "/gradio_api/upload", b"x", [(b"content-length", b"1")])
+        assert not broken.exists() and named.exists() and (folder.served / "tmpdef").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "said"),
+    [
+        (500, "application/json", b'{"error": null}', UNANSWERED),
+        (500, "text/plain", b"Internal Server Error", UNANSWERED),
+        (422, "application/json", b'{"detail": [{"loc": ["body"], "input": "x"}]}', UNANSWERED),
+        (500, "application/json", b'{"error": "There is no photograph yet."}', "There is no photograph yet."),
+        (404, "application/json", b'{"detail": "Not Found"}', "Not Found"),
+        (413, "text/plain", b"File size exceeded maximum allowed size", "maximum allowed size"),
+    ],
+)
+def test_each_failure_says_a_sentence(folder, status, kind, body, said):
+    page = Page(folder)
+
+    async def app(scope, receive, send):
+        headers = [(b"content-type", kind.encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body[:5], "more_body": True})
+        await send({"type": "http.response.body", "body": body[5:]})
+
+    page.door._app = app
+    told = page.ask("POST", "/gradio_api/run/predict", {})
+    assert told[0] == status and said in told[1]
+
+
+@pytest.mark.parametrize("session", ["a" * 65, "a b", "\ud800", "é", 5.5, ["a"], {"a": 1}])
+def test_a_session_is_a_short_word(folder, session):
+    page = Page(folder)
+    for route in ("queue/join", "run/predict", "cancel"):
+        assert page.ask("POST", f"/gradio_api/{route}", {"session_hash": session})[0] == 400
+        assert page.ask("POST", f"/gradio_api/{route}", {"session_hash": "2d647e36-be1d_x"})[0] == 200
+        assert page.ask("POST", f"/gradio_api/{route}", {"session_hash": None})[0] == 200

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from dehaze import hub
+from dehaze.density import HazeDensity, instruct, load_clip
 from dehaze.filters.guided import follow
 from dehaze.io.photo import Photo, read_photo
 from dehaze.networks import NETWORKS
+from dehaze.networks.base import EstimatesDensity, Network, PredictsMaps, change_fields
 
 FAST_PIXELS = 1_000_000
 
@@ -54,11 +56,12 @@ class Dehazer:
     It pads to the sizes the network accepts, and keeps memory bounded on large photographs: a network that predicts
     smooth maps sees a reduced copy and applies them at full size, any other is run on overlapping tiles. `tile` forces
     tiles of this side in pixels; None takes the network's own advice, 0 runs the whole photograph at once. With `fast`
-    a network without maps restores a copy of a megapixel as well, and the photograph follows it.
+    a network without maps restores a copy of a megapixel as well, and the photograph follows it. `clip` is the CLIP
+    model of a network that takes instruction.
     """
 
     name: str
-    network: nn.Module
+    network: Network
     device: torch.device
     dtype: torch.dtype
     tile: int | None = None
@@ -66,6 +69,7 @@ class Dehazer:
     weights_sha256: str | None = None
     revision: str | None = None
     card: dict[str, Any] = field(default_factory=dict)
+    clip: HazeDensity | None = None
 
     @torch.inference_mode()
     def __call__(self, source: "str | Path | bytes | Image.Image | np.ndarray", strength: float = 1.0) -> Restoration:
@@ -80,7 +84,7 @@ class Dehazer:
         photo = source if isinstance(source, Photo) else read_photo(source)
         hazy = photo.tensor()
         began = time.perf_counter()
-        restored, density = self.restore(hazy)
+        restored, density = self.restore_tensor(hazy)
         seconds = time.perf_counter() - began
         if strength < 1:
             restored = torch.lerp(hazy, restored, strength)
@@ -89,20 +93,20 @@ class Dehazer:
         return Restoration(photo.with_tensor(restored), map_, seconds, self.name)
 
     @torch.inference_mode()
-    def restore(self, hazy: Tensor) -> tuple[Tensor, Tensor | None]:
+    def restore_tensor(self, hazy: Tensor) -> tuple[Tensor, Tensor | None]:
         """Restore a tensor [B,3,H,W] in [0,1] of any size on any device.
 
         Returns, on the CPU as float32, the restored image clipped to [0,1] and the haze density [B,1,H,W] or None.
         """
         tile = self.network.tile_size if self.tile is None else self.tile
         height, width = hazy.shape[-2:]
-        if self.fast and height * width > FAST_PIXELS and not hasattr(self.network, "maps"):
+        if self.fast and height * width > FAST_PIXELS and not isinstance(self.network, PredictsMaps):
             return self._follow_reduced_copy(hazy, FAST_PIXELS)
         # Once, from the whole: what a tile shows alone would change from tile to tile.
-        given = self.network.instruct(hazy.to(self.device)) if hasattr(self.network, "instruct") else {}
+        given = instruct(self.network, self.clip, hazy.to(self.device))
         if not tile or height * width <= tile * tile:
             restored, density = self._run(hazy, given)
-        elif self.tile is None and hasattr(self.network, "maps"):
+        elif self.tile is None and isinstance(self.network, PredictsMaps):
             restored, density = self._run_on_reduced_copy(hazy, tile * tile)
         else:
             restored, density = self._run_tiles(hazy, tile, given)
@@ -125,7 +129,7 @@ class Dehazer:
             return result[..., margin : margin + height, margin : margin + width].float().cpu()
 
         with self._autocast():
-            if not hasattr(self.network, "restore_with_density"):
+            if not isinstance(self.network, EstimatesDensity):
                 given = {key: padded(value) if value.ndim == 4 else value for key, value in given.items()}
                 return finish(self.network(padded(hazy), **given)), None
             restored, density = self.network.restore_with_density(padded(hazy))
@@ -133,7 +137,7 @@ class Dehazer:
 
     def _run_on_reduced_copy(self, hazy: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
         """Predict the maps on a copy of about as many pixels, and apply them to the photograph itself."""
-        maps = self.maps(hazy, pixels)
+        maps = self.predict_maps(hazy, pixels)
         restored, density = self.network.apply_maps(hazy.to(self.device), maps)
         return restored.cpu(), density.cpu()
 
@@ -146,17 +150,17 @@ class Dehazer:
         shrink = (pixels / (height * width)) ** 0.5
         size = tuple(max(1, round(length * shrink)) for length in (height, width))
         small = F.interpolate(hazy, size=size, mode="area")
-        copy, density = replace(self, fast=False).restore(small)
+        copy, density = replace(self, fast=False).restore_tensor(small)
         restored = follow(hazy.float().cpu(), small.float().cpu(), copy).clamp_(0, 1)
         if density is not None:
             density = F.interpolate(density, size=(height, width), mode="bilinear", align_corners=False)
         return restored, density
 
     @torch.inference_mode()
-    def maps(self, hazy: Tensor, pixels: int) -> Tensor:
-        """Predict the maps of a network that has them for a tensor [B,3,H,W] in [0,1], on a copy of some `pixels`.
+    def predict_maps(self, hazy: Tensor, pixels: int) -> tuple[Tensor, ...]:
+        """Predict the maps for a tensor [B,3,H,W] in [0,1] on a copy of some `pixels`; the network must predict maps.
 
-        Returns them as float32 on the network's device; `network.apply_maps` applies them at any size.
+        Returns the network's NamedTuple, float32 on its device; `network.apply_maps` applies them at any size.
         """
         height, width = hazy.shape[-2:]
         shrink = min(1, (pixels / (height * width)) ** 0.5)
@@ -167,9 +171,10 @@ class Dehazer:
         margin = self.network.margin
         padded = _pad(small, margin, self.network.multiple_of, self.network.min_size)
         with self._autocast():
-            maps = self.network.maps(padded).float()
-        first, (rows, columns) = margin // scale, (length // scale for length in size)
-        return maps[..., first : first + rows, first : first + columns]
+            maps = self.network.maps(padded)
+        first = margin // scale
+        inside = (..., *(slice(first, first + length // scale) for length in size))
+        return change_fields(lambda field: field.float()[inside], maps)
 
     def _run_tiles(self, hazy: Tensor, tile: int, given: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         overlap = min(128, tile // 4)
@@ -249,11 +254,13 @@ def load(
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise ValueError("dtype must be float32, bfloat16 or float16")
     network = network.to(device, memory_format=torch.channels_last)
+    clip_model = load_clip(network)
+    clip_model = clip_model and clip_model.to(device)
     provenance = (
         {} if found is None else {"weights_sha256": found.sha256, "revision": found.revision, "card": found.card}
     )
     model = name if found is None else found.model or name
-    return Dehazer(model, network, device, dtype, tile, fast, **provenance)
+    return Dehazer(model, network, device, dtype, tile, fast, **provenance, clip=clip_model)
 
 
 def list_models() -> list[str]:

@@ -29,6 +29,7 @@ from dehaze.hub import (
     shipped_folder,
     validated,
 )
+from dehaze.networks.base import TakesInstruction
 from dehaze.networks.limits import Width
 
 if TYPE_CHECKING:
@@ -226,6 +227,35 @@ def load_density(clip: str | Path = "shipped") -> HazeDensity:
         raise WeightsError(
             f"no CLIP model can be had from {clip} ({one_line(error)}); download or copy it again, or give another"
         ) from error
+
+
+def load_clip(network: nn.Module) -> HazeDensity | None:
+    """Load the CLIP model that instructs a network, as `load_density` does; None where the network takes none.
+
+    Raises WeightsError, also where the model's embeddings do not fit the network.
+    """
+    if not isinstance(network, TakesInstruction) or not network.instructions:
+        return None
+    clip = load_density(network.clip)
+    if (found := clip.prompts.shape[-1]) != network.embedding_size:
+        raise WeightsError(
+            f"gives embeddings of {found} numbers, and the network takes {network.embedding_size}.",
+            "Give the CLIP model that the network was trained with.",
+            subject=f"The CLIP model {network.clip}",
+        )
+    return clip
+
+
+@torch.no_grad()
+def instruct(network: nn.Module, clip: HazeDensity | None, hazy: Tensor) -> dict[str, Tensor]:
+    """Return what a network takes beside `hazy` [B,3,H,W] in [0,1]: arguments by name, none for most networks.
+
+    A density is a map [B,1,H,W] in [0,1], an embedding [B,D] belongs to the whole image.
+    """
+    if clip is None or not isinstance(network, TakesInstruction):
+        return {}
+    seen = clip(hazy)._asdict()
+    return {name: seen[name] for name in network.instructions}
 
 
 def _read_towers(file: Path) -> "CLIPConfig":

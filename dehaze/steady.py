@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from dehaze.dehazer import Dehazer
 from dehaze.errors import VideoError
 from dehaze.io.clip import Clip, clip_writer, read_frames
+from dehaze.networks.base import PredictsMaps, change_fields
 
 _MAPS_PIXELS = 500_000  # of the reduced copy that the maps are predicted on
 _MEMORY = 0.3  # s that the maps' past counts for, where the picture rests
@@ -29,27 +30,28 @@ class SteadyDehazer:
     """
 
     def __init__(self, dehazer: Dehazer, rate: float):
-        if not hasattr(dehazer.network, "maps"):
+        if not isinstance(dehazer.network, PredictsMaps):
             raise VideoError(f"{dehazer.name} restores every frame afresh, and the clip would flicker. Choose another.")
         self.dehazer = dehazer
         self.least = 1 - exp(-1 / (rate * _MEMORY))
-        self._maps: Tensor | None = None
+        self._maps: tuple[Tensor, ...] | None = None
         self._seen: Tensor | None = None
 
     @torch.inference_mode()
     def __call__(self, hazy: Tensor, strength: float = 1.0) -> Tensor:
         """Restore a frame [1,3,H,W] in [0,1]; return the same shape, clipped to [0,1], on the CPU."""
-        maps = self.dehazer.maps(hazy, _MAPS_PIXELS)
-        seen = F.interpolate(hazy, size=maps.shape[-2:], mode="area").to(maps.device)
-        if self._maps is None or self._maps.shape != maps.shape:
+        maps = self.dehazer.predict_maps(hazy, _MAPS_PIXELS)
+        seen = F.interpolate(hazy, size=maps[0].shape[-2:], mode="area").to(maps[0].device)
+        if self._seen is None or self._seen.shape != seen.shape:
             self._maps, self._seen = maps, seen
         else:
             change = (seen - self._seen).abs().amax(1, keepdim=True) / _MOTION
             # Between the pixels there is noise, and maps are smooth: the change is, too.
             change = F.avg_pool2d(change, 5, stride=1, padding=2, count_include_pad=False).clamp(max=1)
             weight = self.least + (1 - self.least) * change.square()
-            self._maps, self._seen = self._maps.lerp(maps, weight), self._seen.lerp(seen, weight)
-        restored = self.dehazer.network.apply_maps(hazy.to(maps.device), self._maps)[0].clamp_(0, 1).cpu()
+            self._maps = change_fields(lambda before, now: before.lerp(now, weight), self._maps, maps)
+            self._seen = self._seen.lerp(seen, weight)
+        restored = self.dehazer.network.apply_maps(hazy.to(seen.device), self._maps)[0].clamp_(0, 1).cpu()
         return restored if strength == 1 else torch.lerp(hazy, restored, strength)
 
 

@@ -1,24 +1,26 @@
-"""What haze hides of a scene as a whole, its colour and how bright it is, set to what scenes are like (all ours).
+"""Colour: luminance, and the balance of colour and brightness that a restored photograph needs as a whole (ours).
 
-A network sees no difference between grey walls in yellow smog and yellow walls in grey fog, nor between a dim scene in
-bright haze and a bright one. From place to place it can go by what is near; on the whole it has to be told.
+A network cannot tell grey walls in yellow smog from yellow walls in grey fog, nor a dim scene in bright haze from a
+bright one.
 """
 
 from torch import Tensor
 from torch.nn import functional as F
 
-# Mean densities from which on, and from which fully, a photograph counts as hazy, and as so dense that blue is not the
-# sky's; chroma of the airlight (length of the logarithms of its channels less their mean) likewise, but for its blue.
-HAZY, DENSE, COLOURED = (0.20, 0.40), (0.50, 0.62), (0.05, 0.10)
-# The mean of a result is not to be less than this, or this share of the photograph's mean, rising to the second where
-# haze is dense all over; nor is it lifted more.
-DARKEST, DARKEST_SHARE, MOST = 0.36, (0.6, 0.8), 2.0
-LUMINANCE = (0.299, 0.587, 0.114)  # Rec. 601
-SKY = (-(0.5**0.5), 0.0, 0.5**0.5)  # the direction in which daylight turns blue, of length 1
+LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)  # Rec. 601
+
+# Pairs are ramps: no effect at the first value, the full effect from the second on.
+HAZY_MEAN_DENSITY = (0.20, 0.40)  # at which a photograph counts as hazy
+DENSE_MEAN_DENSITY = (0.50, 0.62)  # at which no sky is seen, so that blue is a cast
+COLOURED_CHROMA = (0.05, 0.10)  # length of the airlight's logarithmic chroma, without its blue
+MIN_MEAN = 0.36  # display value that a result's mean is lifted to at most
+MIN_MEAN_SHARE = (0.6, 0.8)  # of the hazy photograph's mean that the result's is to have: in thin haze, in dense haze
+MAX_LIFT = 2.0  # gain
+SKY_DIRECTION = (-(0.5**0.5), 0.0, 0.5**0.5)  # of chroma in which daylight turns blue, of length 1
 
 
 def ramp(x: Tensor, span: tuple[float, float]) -> Tensor:
-    """Return 0 up to the first value of the span, 1 from the second on, and evenly between them."""
+    """Return 0 up to the first value of the span, 1 from the second on, and linear values between them."""
     return ((x - span[0]) / (span[1] - span[0])).clamp(0, 1)
 
 
@@ -35,7 +37,7 @@ def _along(direction: Tensor, colour: Tensor) -> Tensor:
 
 def luminance(colour: Tensor) -> Tensor:
     """Return the luminance [B,1,...] of colours [B,3,...]."""
-    red, green, blue = (channel * weight for channel, weight in zip(colour.split(1, 1), LUMINANCE, strict=True))
+    red, green, blue = (channel * weight for channel, weight in zip(colour.split(1, 1), LUMINANCE_WEIGHTS, strict=True))
     return red + green + blue
 
 
@@ -44,24 +46,22 @@ def _mean(image: Tensor, weight: Tensor) -> Tensor:
 
 
 def balance(hazy: Tensor, restored: Tensor, density: Tensor) -> Tensor:
-    """Return gains [B,3] for the channels of `restored` that take the haze's colour out and lift what is too dark.
+    """Return gains [B,3] that take the haze's colour out of `restored` and lift it where it is too dark.
 
-    `hazy` and `restored` [B,3,H,W] and `density` 1 − t [B,1,H,W] in [0,1]; small copies will do. The airlight is what
-    the haze adds to the scene. Where it is coloured, what the scene on the mean still has of its colour is divided out
-    (after von Kries and the grey world). An airlight that is merely blue does not count, for the sky is blue; but where
-    haze is dense all over no sky is seen, and what makes the scene blue on the mean is divided out, whatever the
-    airlight. Where there is little haze, the gains are 1.
+    `hazy` and `restored` [B,3,H,W] and `density` 1 − t [B,1,H,W] in [0,1]; small copies will do. Where the airlight is
+    coloured, the gains divide its colour out of the scene's mean (after von Kries and the grey world). A blue airlight
+    does not count, since the sky is blue, unless the haze is so dense that no sky is seen. Without haze, gains are 1.
     """
     hazy, restored, density = hazy.float(), restored.float().clamp(0, 1), density.float()
-    sky = hazy.new_tensor(SKY)
+    sky = hazy.new_tensor(SKY_DIRECTION)
     amount = density.mean((1, 2, 3))[:, None]
-    dense = ramp(amount, DENSE)
+    dense = ramp(amount, DENSE_MEAN_DENSITY)
     added = (hazy - (1 - density) * restored) / density.clamp_min(0.05)  # A in I = J·t + A·(1 − t)
     airlight, scene = _mean(added, density**2), _mean(restored, density**2)
 
     colour = _chroma(airlight)
     but_blue = colour - _along(sky, colour) * sky
-    cast = ramp(but_blue.norm(dim=1, keepdim=True), COLOURED) * ramp(amount, HAZY)
+    cast = ramp(but_blue.norm(dim=1, keepdim=True), COLOURED_CHROMA) * ramp(amount, HAZY_MEAN_DENSITY)
     direction = F.normalize(colour, dim=1)
     tint = -cast * _along(direction, _chroma(scene)) * direction
     tint = tint - dense * _along(sky, _chroma(scene) + tint) * sky
@@ -69,6 +69,6 @@ def balance(hazy: Tensor, restored: Tensor, density: Tensor) -> Tensor:
     gains = gains * (luminance(scene) + 1e-3) / (luminance(scene * gains) + 1e-3)
 
     before, after = (luminance(image.mean((2, 3))) for image in (hazy, restored))
-    least, most = DARKEST_SHARE
-    wanted = ((least + (most - least) * dense) * before).clamp_max(DARKEST) / after.clamp_min(1e-3)
-    return gains * wanted.clamp(1, MOST) ** ramp(amount, HAZY)
+    least, most = MIN_MEAN_SHARE
+    wanted = ((least + (most - least) * dense) * before).clamp_max(MIN_MEAN) / after.clamp_min(1e-3)
+    return gains * wanted.clamp(1, MAX_LIFT) ** ramp(amount, HAZY_MEAN_DENSITY)

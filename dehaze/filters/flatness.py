@@ -1,4 +1,4 @@
-"""Where an image is even, as skies, fog and water are, and shows whatever a network wavers in."""
+"""Flat regions of an image, as skies, fog and water are: where they lie, and means over them alone."""
 
 from functools import reduce
 
@@ -13,11 +13,11 @@ def _shifted(x: Tensor, radius: int, axis: int, beyond: float) -> list[Tensor]:
     return [padded.narrow(axis, shift, x.shape[axis]) for shift in range(2 * radius + 1)]
 
 
-# Both filters are several times faster so than by pooling, which on CPUs has no vectors for so few channels.
+# Shifts are several times faster than pooling, which on CPUs does not vectorise so few channels.
 
 
-def mean(x: Tensor, radius: int) -> Tensor:
-    """Return the mean of `x` [B,C,H,W] within `radius` px along both axes, of what lies inside the image."""
+def local_mean(x: Tensor, radius: int) -> Tensor:
+    """Return the mean of `x` [B,C,H,W] within `radius` px along both axes, cut off at the borders."""
     for axis in (-1, -2):
         first, *others = _shifted(x, radius, axis, 0.0)
         total = first.clone()
@@ -29,65 +29,64 @@ def mean(x: Tensor, radius: int) -> Tensor:
     return x
 
 
-def greatest(x: Tensor, radius: int) -> Tensor:
-    """Return the greatest of `x` [B,C,H,W] within `radius` px along both axes."""
+def local_maximum(x: Tensor, radius: int) -> Tensor:
+    """Return the maximum of `x` [B,C,H,W] within `radius` px along both axes."""
     for axis in (-1, -2):
         x = reduce(torch.maximum, _shifted(x, radius, axis, -torch.inf))
     return x
 
 
-def deviation(image: Tensor, near: int, noise: Tensor | float = 0.0) -> Tensor:
-    """Return how much `image` [B,3,H,W] deviates from its mean within `near` px, as a root mean square, [B,1,H,W].
+def local_deviation(image: Tensor, radius: int, noise: Tensor | float = 0.0) -> Tensor:
+    """Return the standard deviation of `image` [B,3,H,W] from its local mean, [B,1,H,W], of the channel with the most.
 
-    Of the channel where it is most. A slope deviates by nothing, as its mean goes with it, and no more does `noise` of
-    the given variance [B,3,H,W].
+    Slopes do not count, since the local mean follows them; nor does noise of the variance `noise` [B,3,H,W].
     """
-    variance = mean((image - mean(image, near)).square() - noise, near)
-    return greatest(variance.clamp_min(0).sqrt().amax(1, keepdim=True), near // 3)
+    variance = local_mean((image - local_mean(image, radius)).square() - noise, radius)
+    return local_maximum(variance.clamp_min(0).sqrt().amax(1, keepdim=True), radius // 3)
 
 
-def compared(deviation: Tensor, typical: float) -> Tensor:
-    """Return the `deviation` [B,1,H,W], times the same factor all over an image that deviates less than `typical`.
+def raise_to_typical(deviation: Tensor, typical: float) -> Tensor:
+    """Multiply the `deviation` [B,1,H,W] of each image by one factor, 1 to 2, towards the mean `typical`.
 
-    So much, and not more than 2, that the mean is typical: in photographs of dense haze everything deviates less.
+    In photographs of dense haze everything deviates less.
     """
     return deviation * (typical / deviation.mean((2, 3), keepdim=True).clamp_min(1e-6)).clamp(1, 2)
 
 
-def evenness(deviation: Tensor, near: int, even: float, uneven: float) -> Tensor:
-    """Return where an image is even: [B,1,H,W], 1 where it is, 0 where there is something to see.
+def flatness(deviation: Tensor, radius: int, flat: float, textured: float) -> Tensor:
+    """Return how flat each place is, [B,1,H,W]: 1 below the `deviation` [B,1,H,W] `flat`, 0 above `textured`.
 
-    It falls from 1 to 0 while the `deviation` [B,1,H,W] within `near` px rises from `even` to `uneven`.
+    `radius` is that of the local deviation, in px.
     """
-    return mean(((uneven - deviation) / (uneven - even)).clamp(0, 1), near // 2)
+    return local_mean(((textured - deviation) / (textured - flat)).clamp(0, 1), radius // 2)
 
 
-def even_mean(x: Tensor, even: Tensor, radius: int, times: int = 1) -> Tensor:
-    """Return the mean of `x` [B,C,H,W] within `radius` px, weighted by how `even` [B,1,H,W] it is there.
+def flat_mean(x: Tensor, flat: Tensor, radius: int, times: int = 1) -> Tensor:
+    """Return the mean of `x` [B,C,H,W] within `radius` px, weighted by the flatness `flat` [B,1,H,W].
 
-    This is normalised convolution (Knutsson and Westin 1993); where nothing near is even, it is the plain mean. Taken
+    This is normalised convolution (Knutsson and Westin 1993). Where nothing near is flat, it is the plain mean. Taken
     several `times`, it is smoother.
     """
-    weight = even + 1e-4
-    total = mean(weight, radius)
+    weight = flat + 1e-4
+    total = local_mean(weight, radius)
     for _ in range(times):
-        x = mean(x * weight, radius) / total
+        x = local_mean(x * weight, radius) / total
     return x
 
 
-def even_wide_mean(x: Tensor, even: Tensor, cell: int) -> Tensor:
-    """Return the same mean over some three cells of `cell` px, at far less cost, and 0 where nothing near is even."""
-    cells = [-(-length // cell) for length in even.shape[-2:]]
-    weighted, weight = (mean(F.adaptive_avg_pool2d(part, cells), 1) for part in (x * even, even))
-    return F.interpolate(weighted / (weight + 1e-4), size=even.shape[-2:], mode="bilinear", align_corners=False)
+def flat_cell_mean(x: Tensor, flat: Tensor, cell: int) -> Tensor:
+    """Return the flat mean over about three cells of `cell` px, at far less cost; 0 where nothing near is flat."""
+    cells = [-(-length // cell) for length in flat.shape[-2:]]
+    weighted, weight = (local_mean(F.adaptive_avg_pool2d(part, cells), 1) for part in (x * flat, flat))
+    return F.interpolate(weighted / (weight + 1e-4), size=flat.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def grown(image: Tensor, even: Tensor, radius: int, alike: float, other: float) -> Tensor:
-    """Return `even` [B,1,H,W] with what has the colour of the even parts of `image` [B,3,H,W] within `radius` px.
+def grow_flat_regions(image: Tensor, flat: Tensor, radius: int, same: float, other: float) -> Tensor:
+    """Extend the flatness `flat` [B,1,H,W] to places within `radius` px that have the flat region's colour.
 
-    So a sky reaches to the roofs and trees before it, and has no holes where it is a little less even. The share of
-    what is taken in falls from 1 to 0 while a channel comes to differ by `alike` to `other` from the even mean.
+    So a sky reaches to the roofs and trees before it, and has no holes. A place counts in full up to a difference
+    `same` of a channel of `image` [B,3,H,W] from the flat mean, and not at all from `other` on.
     """
-    difference = (image - even_mean(image, even, radius)).abs().amax(1, keepdim=True)
-    near = (4 * mean(even, radius)).clamp_max(1)
-    return torch.maximum(even, ((other - difference) / (other - alike)).clamp(0, 1) * near)
+    difference = (image - flat_mean(image, flat, radius)).abs().amax(1, keepdim=True)
+    near = (4 * local_mean(flat, radius)).clamp_max(1)
+    return torch.maximum(flat, ((other - difference) / (other - same)).clamp(0, 1) * near)

@@ -6,9 +6,8 @@ layers and the forms of both instructions are ours.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import AfterValidator, Field, ValidationInfo
@@ -16,13 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dehaze.errors import WeightsError
+from dehaze.networks.base import TakesInstruction
 from dehaze.networks.blocks.rows import by_rows
 from dehaze.networks.blocks.ss2d import SS2D
 from dehaze.networks.blocks.window_attention import WindowAttention
 from dehaze.networks.limits import Count, Width
-
-if TYPE_CHECKING:
-    from dehaze.density import HazeDensity
 
 HEAD = 24  # channels for each head of the state-space model
 HAZE_MARGIN = 0.02  # from 0 and 1, that the density keeps: its logit stays within ±3.9
@@ -130,20 +127,19 @@ class SkipFusion(nn.Module):
         return torch.lerp(skip, x, weight)
 
 
-class CLIPHaze(nn.Module):
+class CLIPHaze(TakesInstruction):
     """Remove haze by local and global context, mixed at every pixel as a CLIP model sees the haze.
 
     A U-Net of five stages at 1/2, 1/4 and 1/8 of the resolution, each of blocks in which window attention and a
     state-space model run in parallel; its result is the soft reconstruction `J = K·I − B + I`, K of one channel.
-    Where and how dense the haze is, and what the image shows beside it, come from CLIP (see `dehaze.density`), which is
-    no part of the weights.
+    Where and how dense the haze is, and what the image shows beside it, the caller takes from CLIP (`dehaze.density`).
     """
 
     config_class = CLIPHazeConfig
-    multiple_of: ClassVar[int] = 64
-    min_size: ClassVar[int] = 64
-    margin: ClassVar[int] = 24
-    tile_size: ClassVar[int] = 1024
+    multiple_of = 64
+    min_size = 64
+    margin = 24
+    tile_size = 1024
 
     def __init__(self, config: CLIPHazeConfig | None = None):
         super().__init__()
@@ -162,43 +158,36 @@ class CLIPHaze(nn.Module):
         nn.init.zeros_(self.head.weight)  # an untrained network returns its input
         nn.init.zeros_(self.head.bias)
 
-    @cached_property  # which keeps it out of the network's modules, and so of its weights
-    def clip(self) -> "HazeDensity":
-        """The CLIP model that instructs, loaded when first needed; raises WeightsError where it cannot be had."""
-        from dehaze.density import load_density
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """The fields of `Haze` that this mix takes: without CAM none, by the density alone no embedding."""
+        return INSTRUCTIONS.get(self.config.mix, ())
 
-        clip = load_density(self.config.clip)
-        if (found := clip.prompts.shape[-1]) != self.config.embedding:
-            raise WeightsError(
-                f"the CLIP model {self.config.clip} gives embeddings of {found} numbers, and this network takes "
-                f"{self.config.embedding}: give the one that it was trained with"
-            )
-        return clip
+    @property
+    def clip(self) -> str:
+        """The CLIP model that the weights were trained with."""
+        return self.config.clip
 
-    @torch.no_grad()
-    def instruct(self, hazy: Tensor) -> dict[str, Tensor]:
-        """Return what `forward` takes beside `hazy` [B,3,H,W] of any size: density [B,1,H,W] and embedding [B,D].
-
-        Only what this mix needs: without CAM nothing, by the density alone no embedding.
-        """
-        if self.config.mix not in INSTRUCTIONS:
-            return {}
-        seen = self.clip.to(hazy.device)(hazy)
-        return {key: getattr(seen, key) for key in INSTRUCTIONS[self.config.mix]}
+    @property
+    def embedding_size(self) -> int:
+        """How many numbers the embeddings have."""
+        return self.config.embedding
 
     def forward(self, hazy: Tensor, density: Tensor | None = None, embedding: Tensor | None = None) -> Tensor:
         """Restore `hazy` [B,3,H,W] in [0,1], H and W multiples of 64; return the same shape, clipped to [0,1].
 
-        `density` [B,1,H,W] and `embedding` [B,D] are as `instruct` returns them, from this image or from the whole that
-        it is a tile of; what is not given is taken from there.
+        `density` [B,1,H,W] and `embedding` [B,D] come from a CLIP model that saw this image, or the whole that it is a
+        tile of. Raises ValueError where one of the `instructions` is missing.
         """
-        return self.restore(hazy, density, embedding).clamp(0, 1)
+        return self.restore_unclipped(hazy, density, embedding).clamp(0, 1)
 
-    def restore(self, hazy: Tensor, density: Tensor | None = None, embedding: Tensor | None = None) -> Tensor:
+    def restore_unclipped(self, hazy: Tensor, density: Tensor | None = None, embedding: Tensor | None = None) -> Tensor:
         """Restore as `forward` does, without clipping: what a loss compares."""
         given = {"density": density, "embedding": embedding}
-        if any(given[key] is None for key in INSTRUCTIONS.get(self.config.mix, ())):
-            given |= self.instruct(hazy) | {key: value for key, value in given.items() if value is not None}
+        if missing := [name for name in self.instructions if given[name] is None]:
+            raise ValueError(
+                f"this network takes {' and '.join(missing)} beside the image: see dehaze.density.instruct"
+            )
         # Pixel unshuffling leaves channels_last; without it the convolutions after it are slow on CPUs.
         x = self.stem(F.pixel_unshuffle(hazy - 0.5, 2).contiguous(memory_format=torch.channels_last))
         skips = []
@@ -223,10 +212,6 @@ class CLIPHaze(nn.Module):
         for block in blocks:
             x = block(x, density, embedding)
         return x.permute(0, 3, 1, 2)
-
-    def stages(self, hazy: Tensor) -> list[Tensor]:
-        """Return the only stage: the output."""
-        return [self(hazy)]
 
 
 class CLIPHazeBase(CLIPHaze):

@@ -3,10 +3,11 @@
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from dehaze.filters.guided import guided_coefficients
+from dehaze.networks.base import EstimatesDensity
 
 
 def _minimum_along(x: Tensor, window: int) -> Tensor:
@@ -28,19 +29,13 @@ def minimum_filter(x: Tensor, window: int) -> Tensor:
     return _minimum_along(_minimum_along(x, window).mT.contiguous(), window).mT
 
 
-class DCP(nn.Module):
+class DCP(EstimatesDensity):
     """Restore by the dark channel prior: window 15, ω 0.95, t₀ 0.1, guided filter of radius 60 and ε 1e−3.
 
-    The airlight is the brightest of the 0.1 % pixels with the largest dark channel. Above 2 megapixels the maps are
-    computed on a reduced image and the filter's coefficients brought up to full size (the fast guided filter), which
-    bounds time and memory.
+    The airlight, one for the whole image, is the brightest of the 0.1 % pixels with the largest dark channel. Above 2
+    megapixels the maps are computed on a reduced image and the filter's coefficients enlarged (the fast guided filter),
+    which bounds time and memory.
     """
-
-    config_class = None
-    multiple_of: ClassVar[int] = 1
-    min_size: ClassVar[int] = 1
-    margin: ClassVar[int] = 0
-    tile_size: ClassVar[int | None] = None  # the airlight is one for the whole image
 
     window: ClassVar[int] = 15
     omega: ClassVar[float] = 0.95
@@ -77,14 +72,6 @@ class DCP(nn.Module):
         airlight, transmission = self.estimate(hazy.float())
         restored = (hazy - airlight).div_(transmission).add_(airlight)
         return restored, transmission.neg_().add_(1)
-
-    def forward(self, hazy: Tensor) -> Tensor:
-        """Restore `hazy` [B,3,H,W] in [0,1]; return the same shape, clipped to [0,1]."""
-        return self.restore_with_density(hazy)[0].clamp_(0, 1)
-
-    def stages(self, hazy: Tensor) -> list[Tensor]:
-        """Return the only stage: the output."""
-        return [self(hazy)]
 
 
 def luma(image: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """DRACO-DehazeNet (arXiv 2410.14595), layer by layer as in its authors' Keras code (MIT)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from dehaze.networks.base import Network
 
 DILATIONS = (1, 2, 5)
 
@@ -62,7 +63,7 @@ class ATTDRN(nn.Module):
         return x + torch.sigmoid(self.out(y))
 
 
-class DRACO(nn.Module):
+class DRACO(Network):
     """Remove haze in two steps, each a map K of the image: `J = clip(K·I − K + 1)`, as in AOD-Net.
 
     DDIRB, three inverted residuals with squeeze and excitation, gives K₁ and so J₁; ATTDRN, dilated convolutions with
@@ -72,10 +73,8 @@ class DRACO(nn.Module):
     """
 
     config_class = DRACOConfig
-    multiple_of: ClassVar[int] = 1
-    min_size: ClassVar[int] = 1
-    margin: ClassVar[int] = 0  # the authors' borders are zeros, which the network has learned to expect
-    tile_size: ClassVar[int] = 768  # some 2 kB of activations a pixel
+    margin = 0  # px; the authors' borders are zeros, which the network has learned to expect
+    tile_size = 768  # px; some 2 kB of activations a pixel
 
     def __init__(self, config: DRACOConfig | None = None):
         super().__init__()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dehaze.filters.guided import follow
+from dehaze.networks.base import Network, RoutesPatches, TakesInstruction
 from dehaze.networks.limits import Width
 
 Backbone = TypeVar("Backbone")
@@ -87,7 +88,7 @@ class Gate(nn.Module):
         return first + share * (second - first)
 
 
-class Progressive(nn.Module):
+class Progressive(Network):
     """Remove haze by steps around an exchangeable network, the backbone.
 
     PRM gives a first result J₀. Then the backbone restores a gated mix of the hazy image and J₀ in T rounds, with the
@@ -98,7 +99,7 @@ class Progressive(nn.Module):
     both sizes. `progressive` makes the class for a backbone.
     """
 
-    backbone_class: ClassVar[type[nn.Module]]
+    backbone_class: ClassVar[type[Network]]
     config_class = ProgressiveConfig
 
     def __init__(self, config: ProgressiveConfig | None = None):
@@ -119,33 +120,67 @@ class Progressive(nn.Module):
         self.mix = Gate(0.02)
         self.accept = nn.ModuleList(Gate(0.5 if number else 0.98) for number in range(config.rounds))
 
-    @property
-    def threshold(self) -> Tensor:
-        return self.backbone.threshold
+    def stages(self, hazy: Tensor, **instruction: Tensor) -> list[Tensor]:
+        """Return J₀, J₁, …, J_T of `hazy` [B,3,H,W] in [0,1], each of the same shape and range.
 
-    def stages(self, hazy: Tensor) -> list[Tensor]:
-        """Return J₀, J₁, …, J_T of `hazy` [B,3,H,W] in [0,1], each of the same shape and range."""
+        `instruction` is what the backbone takes beside the image; maps [B,C,H,W] are reduced with it.
+        """
         results = [self.prm(hazy)]
         mixed = self.mix(hazy, results[0])
         for number, accept in enumerate(self.accept, 1):
-            results.append(accept(results[-1], self._restore(mixed, shrink=2 ** (len(self.accept) - number))))
+            restored = self._restore(mixed, 2 ** (len(self.accept) - number), instruction)
+            results.append(accept(results[-1], restored))
         return results
 
-    def _restore(self, image: Tensor, shrink: int) -> Tensor:
-        """Restore an image, or a copy of it that is smaller by this factor, and do to it what was done to the copy."""
+    def _restore(self, image: Tensor, shrink: int, instruction: dict[str, Tensor]) -> Tensor:
+        """Restore the image on a copy smaller by the factor `shrink`, and apply the change to the image."""
         if shrink == 1:
-            return self.backbone(image)
+            return self.backbone(image, **instruction)
         copy = F.avg_pool2d(image, shrink)
-        return follow(image, copy.detach(), self.backbone(copy).float()).clamp(0, 1)
+        reduced = {name: F.avg_pool2d(x, shrink) if x.ndim == 4 else x for name, x in instruction.items()}
+        return follow(image, copy.detach(), self.backbone(copy, **reduced).float()).clamp(0, 1)
 
-    def forward(self, hazy: Tensor) -> Tensor:
+    def forward(self, hazy: Tensor, **instruction: Tensor) -> Tensor:
         """Restore `hazy` [B,3,H,W] in [0,1]; return J_T, of the same shape and range."""
-        return self.stages(hazy)[-1]
+        return self.stages(hazy, **instruction)[-1]
+
+
+class RoutingProgressive(Progressive, RoutesPatches):
+    """The framework around a network that routes patches."""
+
+    @property
+    def threshold(self) -> Tensor | None:
+        """The backbone's threshold of importance."""
+        return self.backbone.threshold
+
+
+class InstructedProgressive(Progressive, TakesInstruction):
+    """The framework around a network that CLIP instructs; every round takes the instruction of the hazy image."""
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """The fields of `Haze` that the backbone takes."""
+        return self.backbone.instructions
+
+    @property
+    def clip(self) -> str:
+        """The backbone's CLIP model."""
+        return self.backbone.clip
+
+    @property
+    def embedding_size(self) -> int:
+        """How many numbers the embeddings have that the backbone takes."""
+        return self.backbone.embedding_size
 
 
 @cache
-def progressive(backbone: type[nn.Module]) -> type[Progressive]:
-    """Return the progressive framework around a class of networks."""
+def progressive(backbone: type[Network]) -> type[Progressive]:
+    """Return the progressive framework around a class of networks, with the backbone's abilities that it passes on."""
+    base = Progressive
+    if issubclass(backbone, RoutesPatches):
+        base = RoutingProgressive
+    elif issubclass(backbone, TakesInstruction):
+        base = InstructedProgressive
     about = {"__doc__": Progressive.__doc__, "__module__": Progressive.__module__, "backbone_class": backbone}
     about["config_class"] = ProgressiveConfig[backbone.config_class]
-    return type(f"Progressive{backbone.__name__}", (Progressive,), about)
+    return type(f"Progressive{backbone.__name__}", (base,), about)

@@ -5,16 +5,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 from torch.nn import functional as F
 
 from dehaze.dehazer import Dehazer
+from dehaze.networks.base import EstimatesDensity, Network
 
 
-class Blur(nn.Module):
+class Blur(Network):
     """A local network (box blur of radius 4) with the smallest interface, to test what surrounds networks."""
 
-    config_class = None
     multiple_of, min_size, margin, tile_size = 8, 24, 8, 96
 
     def forward(self, hazy: torch.Tensor) -> torch.Tensor:
@@ -23,17 +22,14 @@ class Blur(nn.Module):
         return F.avg_pool2d(hazy, 9, 1, 4, count_include_pad=False)
 
 
-class Halve(nn.Module):
+class Halve(EstimatesDensity):
     """Halve the brightness and know the density 0.25 everywhere."""
-
-    config_class = None
-    multiple_of, min_size, margin, tile_size = 1, 1, 0, None
 
     def restore_with_density(self, hazy: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return hazy / 2, torch.full_like(hazy[:, :1], 0.25)
 
 
-def dehazer(network: nn.Module, **options) -> Dehazer:
+def dehazer(network: Network, **options) -> Dehazer:
     return Dehazer("test", network, torch.device("cpu"), torch.float32, **options)
 
 

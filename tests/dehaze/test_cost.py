@@ -33,5 +33,5 @@ def test_counts_tiles_as_they_are_run():
     whole = dehaze.Dehazer("convolution", Convolution(), torch.device("cpu"), torch.float32)
     tiled = dehaze.Dehazer("convolution", Convolution(), torch.device("cpu"), torch.float32, tile=64)
     hazy = torch.rand(1, 3, 64, 112)  # two tiles that share 16 columns
-    assert multiply_adds(whole.restore, hazy) == 64 * 112 * 9
-    assert multiply_adds(tiled.restore, hazy) == 2 * 64 * 64 * 9
+    assert multiply_adds(whole.restore_tensor, hazy) == 64 * 112 * 9
+    assert multiply_adds(tiled.restore_tensor, hazy) == 2 * 64 * 64 * 9

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from torch.nn import functional as F
 
 import dehaze
 from dehaze.dehazer import _spans
+from dehaze.density import Haze
 from dehaze.errors import ImageError, UnknownModelError
 from dehaze.networks.api.network import API, APIConfig
+from dehaze.networks.base import Network, PredictsMaps, TakesInstruction
 
 sides = st.integers(1, 70)
 
@@ -69,8 +72,8 @@ def test_density_and_seconds_are_told(halve, blur):
 @pytest.mark.parametrize("shape", [(97, 97), (100, 300), (411, 120), (1000, 20)])
 def test_tiles_of_a_local_network_equal_the_whole(blur, shape):
     hazy = torch.rand(1, 3, *shape)
-    whole, _ = replace(blur, tile=0).restore(hazy)
-    tiled, _ = blur.restore(hazy)
+    whole, _ = replace(blur, tile=0).restore_tensor(hazy)
+    tiled, _ = blur.restore_tensor(hazy)
     # A tile's own border sees mirrored surroundings, weighted almost 0; all else is equal.
     torch.testing.assert_close(tiled, whole, atol=0.05, rtol=0)
     assert (tiled - whole).abs().mean() < 2e-3
@@ -78,12 +81,16 @@ def test_tiles_of_a_local_network_equal_the_whole(blur, shape):
 
 def test_tiles_draw_no_seams(blur):
     ramp = torch.linspace(0, 1, 400).expand(1, 3, 300, 400)
-    tiled, _ = blur.restore(ramp)
+    tiled, _ = blur.restore_tensor(ramp)
     inside = tiled[..., 10:-10, 10:-10]
     torch.testing.assert_close(inside, ramp[..., 10:-10, 10:-10], atol=2e-3, rtol=0)
 
 
-class Mean(torch.nn.Module):
+class LocalMean(NamedTuple):
+    mean: torch.Tensor
+
+
+class Mean(PredictsMaps):
     """Subtract the local mean, a smooth map at half resolution, and call it the density."""
 
     multiple_of, min_size, margin, tile_size, maps_scale = 4, 8, 8, 100, 2
@@ -94,10 +101,11 @@ class Mean(torch.nn.Module):
 
     def maps(self, hazy):
         self.seen = hazy[0, 0].numel()
-        return F.avg_pool2d(hazy.mean(1, keepdim=True), 2)
+        return LocalMean(F.avg_pool2d(hazy.mean(1, keepdim=True), 2))
 
-    def apply_maps(self, hazy, maps):
-        mean = F.interpolate(maps, size=hazy.shape[-2:], mode="bilinear")
+    @staticmethod
+    def apply_maps(hazy, maps):
+        mean = F.interpolate(maps.mean, size=hazy.shape[-2:], mode="bilinear")
         return hazy - mean + 0.5, mean
 
 
@@ -107,26 +115,18 @@ def test_a_large_photograph_takes_its_maps_from_a_reduced_copy(shape):
     height, width = shape
     hazy = (torch.linspace(0, 0.7, width) + torch.linspace(0, 0.3, height)[:, None]).expand(1, 3, height, width)
     network = Mean()
-    restored, density = dehaze.Dehazer("mean", network, torch.device("cpu"), torch.float32).restore(hazy)
+    restored, density = dehaze.Dehazer("mean", network, torch.device("cpu"), torch.float32).restore_tensor(hazy)
     assert network.seen < 2 * network.tile_size**2 < height * width
     inside = (..., slice(20, -20), slice(20, -20))
     torch.testing.assert_close(restored[inside], torch.full_like(hazy, 0.5)[inside], atol=3e-3, rtol=0)
     torch.testing.assert_close(density[inside], hazy[:, :1][inside], atol=3e-3, rtol=0)
 
 
-class Told(torch.nn.Module):
+class Told(TakesInstruction):
     """Subtract a map and a number that it is given."""
 
     multiple_of, min_size, margin, tile_size = 8, 8, 8, 96
-
-    def __init__(self):
-        super().__init__()
-        self.asked = []
-
-    def instruct(self, hazy):
-        self.asked.append(tuple(hazy.shape))
-        ramp = torch.linspace(0, 0.5, hazy.shape[-1]).expand(len(hazy), 1, *hazy.shape[-2:])
-        return {"density": ramp.contiguous(), "embedding": hazy.mean((2, 3))}
+    instructions, clip, embedding_size = ("density", "embedding"), "shipped", 3
 
     def forward(self, hazy, density, embedding):
         assert density.shape[-2:] == hazy.shape[-2:]
@@ -134,11 +134,25 @@ class Told(torch.nn.Module):
         return hazy - density - embedding[:, :, None, None] / 10
 
 
+class Clip:
+    """Stand in for a CLIP model: a density that rises from left to right, and the mean colour as the embedding."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, hazy):
+        self.asked.append(tuple(hazy.shape))
+        ramp = torch.linspace(0, 0.5, hazy.shape[-1]).expand(len(hazy), 1, *hazy.shape[-2:])
+        return Haze(ramp.contiguous(), torch.zeros(len(hazy)), hazy.mean((2, 3)))
+
+
 @pytest.mark.parametrize("shape", [(50, 70), (230, 301)])
 def test_what_a_network_must_be_told_is_found_once_and_cut_with_the_tiles(shape):
-    network, hazy = Told(), torch.full((1, 3, *shape), 0.8)
-    restored, density = dehaze.Dehazer("told", network, torch.device("cpu"), torch.float32).restore(hazy)
-    assert network.asked == [(1, 3, *shape)]
+    clip, hazy = Clip(), torch.full((1, 3, *shape), 0.8)
+    restored, density = dehaze.Dehazer("told", Told(), torch.device("cpu"), torch.float32, clip=clip).restore_tensor(
+        hazy
+    )
+    assert clip.asked == [(1, 3, *shape)]
     expected = torch.linspace(0, 0.5, shape[1]).expand(1, 1, *shape)
     torch.testing.assert_close(density, expected)
     torch.testing.assert_close(restored, (0.8 - 0.08 - expected).expand_as(hazy))
@@ -147,7 +161,7 @@ def test_what_a_network_must_be_told_is_found_once_and_cut_with_the_tiles(shape)
 def test_the_callers_tensor_is_left_alone(halve):
     hazy = torch.full((1, 3, 8, 8), 1.5)
     for dehazer in (halve, loaded("identity")):
-        assert dehazer.restore(hazy)[0].max() <= 1
+        assert dehazer.restore_tensor(hazy)[0].max() <= 1
         assert (hazy == 1.5).all()
 
 
@@ -166,13 +180,13 @@ def test_a_margin_keeps_rings_from_the_borders():
     network = API(APIConfig(refined=False)).eval()
     torch.nn.init.normal_(network.head.weight, std=0.02)
     dehazer = dehaze.Dehazer("api", network, torch.device("cpu"), torch.float32)
-    restored, _ = dehazer.restore(torch.full((1, 3, 128, 128), 0.6))
+    restored, _ = dehazer.restore_tensor(torch.full((1, 3, 128, 128), 0.6))
     at_border = (restored - restored[..., 64:65, 64:65]).abs().max()
-    bare, _ = replace(dehazer, network=WithoutMargin(network)).restore(torch.full((1, 3, 128, 128), 0.6))
+    bare, _ = replace(dehazer, network=WithoutMargin(network)).restore_tensor(torch.full((1, 3, 128, 128), 0.6))
     assert at_border < (bare - bare[..., 64:65, 64:65]).abs().max()
 
 
-class WithoutMargin(torch.nn.Module):
+class WithoutMargin(Network):
     multiple_of, min_size, margin, tile_size = 32, 32, 0, None
 
     def __init__(self, network):
@@ -185,8 +199,8 @@ class WithoutMargin(torch.nn.Module):
 
 def test_bfloat16_is_near_float32():
     hazy = torch.rand(1, 3, 64, 64)
-    exact, _ = loaded("api").restore(hazy)
-    fast, _ = dehaze.load("api", device="cpu", dtype="bfloat16").restore(hazy)
+    exact, _ = loaded("api").restore_tensor(hazy)
+    fast, _ = dehaze.load("api", device="cpu", dtype="bfloat16").restore_tensor(hazy)
     assert fast.dtype == torch.float32
     assert (fast - exact).abs().mean() < 0.01
 
@@ -208,10 +222,8 @@ def test_models_that_need_no_download_are_listed():
     assert {"api", "dcp", "identity"} <= set(dehaze.list_models())
 
 
-class Rising(torch.nn.Module):
+class Rising(Network):
     """A K-form network, `J = clip(K·I − K + 1)`, whose K rises from the left of the image to the right."""
-
-    multiple_of, min_size, margin, tile_size = 1, 1, 0, None
 
     def forward(self, hazy):
         k = torch.linspace(1.0, 1.6, hazy.shape[-1])
@@ -228,8 +240,8 @@ def textured() -> torch.Tensor:
 def test_fast_follows_a_reduced_copy_and_keeps_edges_and_texture(textured, monkeypatch):
     monkeypatch.setattr("dehaze.dehazer.FAST_PIXELS", 300 * 400)
     exact = dehaze.Dehazer("rising", Rising(), torch.device("cpu"), torch.float32)
-    whole, _ = exact.restore(textured)
-    followed, density = replace(exact, fast=True).restore(textured)
+    whole, _ = exact.restore_tensor(textured)
+    followed, density = replace(exact, fast=True).restore_tensor(textured)
     assert density is None
     assert followed.shape == whole.shape
     enlarged = F.interpolate(F.interpolate(whole, size=(300, 400), mode="area"), size=(900, 1200), mode="bilinear")
@@ -243,7 +255,7 @@ def test_fast_leaves_small_photographs_alone(monkeypatch):
     exact = dehaze.Dehazer("rising", Rising(), torch.device("cpu"), torch.float32)
     for pixels, equal in ((40 * 50, True), (40 * 50 - 1, False)):
         monkeypatch.setattr("dehaze.dehazer.FAST_PIXELS", pixels)
-        assert torch.equal(replace(exact, fast=True).restore(hazy)[0], exact.restore(hazy)[0]) == equal
+        assert torch.equal(replace(exact, fast=True).restore_tensor(hazy)[0], exact.restore_tensor(hazy)[0]) == equal
 
 
 def test_fast_keeps_the_density_and_bounds_what_the_network_sees(halve, monkeypatch):
@@ -251,7 +263,7 @@ def test_fast_keeps_the_density_and_bounds_what_the_network_sees(halve, monkeypa
     seen = []
     monkeypatch.setattr(halve.network, "restore_with_density", watched(halve.network.restore_with_density, seen))
     hazy = (torch.rand(2, 3, 90, 120) + torch.linspace(0, 1, 120)) / 2
-    restored, density = replace(halve, fast=True).restore(hazy)
+    restored, density = replace(halve, fast=True).restore_tensor(hazy)
     assert [tuple(image.shape) for image in seen] == [(2, 3, 30, 40)]
     torch.testing.assert_close(restored, hazy / 2, atol=0.02, rtol=0)
     torch.testing.assert_close(density, torch.full((2, 1, 90, 120), 0.25))
@@ -265,11 +277,11 @@ def test_a_network_with_maps_takes_them_from_a_reduced_copy_anyway(monkeypatch):
     monkeypatch.setattr("dehaze.dehazer.FAST_PIXELS", 10)
     hazy = torch.rand(1, 3, 120, 130)
     exact = dehaze.Dehazer("mean", Mean(), torch.device("cpu"), torch.float32)
-    assert torch.equal(replace(exact, fast=True).restore(hazy)[0], exact.restore(hazy)[0])
+    assert torch.equal(replace(exact, fast=True).restore_tensor(hazy)[0], exact.restore_tensor(hazy)[0])
 
 
 def test_fast_does_not_change_the_callers_tensor(halve, monkeypatch):
     monkeypatch.setattr("dehaze.dehazer.FAST_PIXELS", 10)
     hazy = torch.full((1, 3, 8, 8), 0.5)
-    replace(halve, fast=True).restore(hazy)
+    replace(halve, fast=True).restore_tensor(hazy)
     assert (hazy == 0.5).all()

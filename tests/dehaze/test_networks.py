@@ -5,18 +5,22 @@ from scipy import ndimage
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dehaze import density
+from dehaze.density import Haze, instruct
 from dehaze.networks import NETWORKS
 from dehaze.networks.api.network import API, APIConfig, ResidualBlock, _unshuffle, faded
+from dehaze.networks.base import EstimatesDensity, Network
 from dehaze.networks.dcp import DCP, minimum_filter
 
-# Composed names are many and alike: one whose backbone routes patches, and one of any size.
-NAMES = [name for name in NETWORKS.names() if ":" not in name] + ["progressive:api", "progressive:draco"]
+# Composed names are many and alike: one whose backbone routes patches, one that CLIP instructs, one of any size.
+NAMES = [name for name in NETWORKS.names() if ":" not in name] + [
+    "progressive:api",
+    "progressive:cliphaze_t",
+    "progressive:draco",
+]
 
 
 @pytest.fixture(params=NAMES)
-def network(request, tiny_clip, monkeypatch) -> nn.Module:
-    monkeypatch.setattr(density, "shipped_folder", lambda _: tiny_clip)
+def network(request) -> Network:
     torch.manual_seed(0)
     network = NETWORKS.get(request.param)().eval()
     for name, parameter in network.named_parameters():
@@ -25,18 +29,38 @@ def network(request, tiny_clip, monkeypatch) -> nn.Module:
     return network
 
 
+def clip(hazy: torch.Tensor) -> Haze:
+    """Stand in for a CLIP model: each image by itself, the density its blue, the embedding made of its mean."""
+    embedding = nn.functional.normalize(hazy.mean((1, 2, 3))[:, None] + torch.linspace(0, 1, 128), dim=1)
+    return Haze(hazy[:, 2:], hazy.mean((1, 2, 3)), embedding)
+
+
+def restore(network: Network, hazy: torch.Tensor) -> torch.Tensor:
+    return network(hazy, **instruct(network, clip, hazy))
+
+
+@torch.inference_mode()
+def test_no_other_size_is_accepted(network):
+    """The size data claims no more than the network needs, and no less."""
+    step, least = network.multiple_of, network.min_size
+    for size in {least - step, least + step // 2} - {0, least}:
+        if size > 0:
+            with pytest.raises((RuntimeError, AssertionError, ValueError)):
+                assert restore(network, torch.rand(1, 3, size, least)).shape == (1, 3, size, least)
+
+
 @torch.inference_mode()
 def test_the_smallest_and_odd_multiples_of_the_accepted_size(network):
     step, least = network.multiple_of, network.min_size
     assert least % step == 0
     for height, width in [(least, least), (least + step, least), (least, least + 3 * step)]:
         hazy = torch.rand(1, 3, height, width)
-        assert network(hazy).shape == hazy.shape
+        assert restore(network, hazy).shape == hazy.shape
 
 
 @torch.inference_mode()
 def test_the_output_is_an_image(network):
-    restored = network(torch.rand(1, 3, 64, 64))
+    restored = restore(network, torch.rand(1, 3, 128, 128))
     assert restored.min() >= 0
     assert restored.max() <= 1
     assert restored.isfinite().all()
@@ -44,26 +68,26 @@ def test_the_output_is_an_image(network):
 
 @torch.inference_mode()
 def test_the_last_stage_is_the_output(network):
-    hazy = torch.rand(1, 3, 64, 64)
-    assert torch.equal(network.stages(hazy)[-1], network(hazy))
+    hazy = torch.rand(1, 3, 128, 128)
+    assert torch.equal(network.stages(hazy, **instruct(network, clip, hazy))[-1], restore(network, hazy))
 
 
 @torch.inference_mode()
 def test_images_of_a_batch_do_not_mix(network):
-    hazy = torch.rand(3, 3, 64, 128)
-    alone = torch.cat([network(image[None]) for image in hazy])
-    torch.testing.assert_close(network(hazy), alone, atol=1e-5, rtol=0)
+    hazy = torch.rand(3, 3, 128, 256)
+    alone = torch.cat([restore(network, image[None]) for image in hazy])
+    torch.testing.assert_close(restore(network, hazy), alone, atol=1e-5, rtol=0)
 
 
 @torch.inference_mode()
 def test_black_white_and_constant_images_give_numbers(network):
     for value in (0.0, 0.5, 1.0):
-        assert network(torch.full((1, 3, 64, 64), value)).isfinite().all()
+        assert restore(network, torch.full((1, 3, 128, 128), value)).isfinite().all()
 
 
 @torch.inference_mode()
 def test_density_is_within_0_and_1(network):
-    if not hasattr(network, "restore_with_density"):
+    if not isinstance(network, EstimatesDensity):
         pytest.skip("this network estimates no density")
     hazy = torch.rand(2, 3, 64, 96)
     restored, density = network.restore_with_density(hazy)

@@ -6,15 +6,16 @@ is ours.
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dehaze.networks.api import colour_maps
-from dehaze.networks.api.refinement import refined
+from dehaze.networks.api.colour_maps import ColourMaps, apply_maps
+from dehaze.networks.api.refinement import refine
+from dehaze.networks.base import PredictsMaps, RoutesPatches
 from dehaze.networks.limits import Count, Width
 
 PATCH = 32  # px at full resolution
@@ -42,14 +43,10 @@ class APIConfig:
 
 
 class Prediction(NamedTuple):
-    """What the network predicts.
+    """What the network predicts, before the maps are refined."""
 
-    `maps` [B,25,H/4,W/4], as `blocks.colour_maps` describes them; `importance` [B,1,H/32,W/32] of each patch in (0,1),
-    or None in the plain backbone.
-    """
-
-    maps: Tensor
-    importance: Tensor | None
+    maps: ColourMaps  # at 1/4 of the resolution
+    importance: Tensor | None  # of each patch [B,1,H/32,W/32] in (0,1); None in the plain backbone
 
 
 class ResidualBlock(nn.Module):
@@ -158,7 +155,7 @@ def _deviation(x: Tensor, mean: Tensor, patch: int) -> Tensor:
     return (F.avg_pool2d(x.square(), patch) - mean.square()).clamp_min(1e-6).sqrt()
 
 
-class API(nn.Module):
+class API(PredictsMaps[ColourMaps], RoutesPatches):
     """Remove haze by a map of the colours that follows the haze, with most effort where it is dense.
 
     `J = I + K·(I − ½) − B`, where K (3×3) and B (3) change slowly over the image and with the pixel's dark channel
@@ -178,11 +175,11 @@ class API(nn.Module):
     """
 
     config_class = APIConfig
-    multiple_of: ClassVar[int] = PATCH
-    min_size: ClassVar[int] = PATCH
-    margin: ClassVar[int] = 16
-    tile_size: ClassVar[int] = 1536
-    maps_scale: ClassVar[int] = 4
+    multiple_of = PATCH
+    min_size = PATCH
+    margin = 16
+    tile_size = 1536
+    maps_scale = 4
 
     def __init__(self, config: APIConfig | None = None):
         super().__init__()
@@ -200,7 +197,7 @@ class API(nn.Module):
         if config.importance:
             self.importance_head = PatchImportance(widths[0])
             self.light = nn.Linear(widths[0], widths[0])
-            self.register_buffer("threshold", torch.tensor(0.5))
+        self.register_buffer("threshold", torch.tensor(0.5) if config.importance else None)
         self.head = nn.Conv2d(widths[0], 24, 3, padding=1)
         nn.init.zeros_(self.head.weight)  # an untrained network returns its input
         nn.init.zeros_(self.head.bias)
@@ -223,7 +220,7 @@ class API(nn.Module):
             importance = self.importance_head(hazy, x.detach(), density.detach().sigmoid())
             x = x * (1 + F.interpolate(importance, size=x.shape[-2:], mode="bilinear", align_corners=False))
         x = self.decoders[0](self._route(x, importance))
-        return Prediction(torch.cat([self.head(x), density], 1), importance)
+        return Prediction(ColourMaps.from_channels(self.head(x), density), importance)
 
     def _route(self, x: Tensor, importance: Tensor | None) -> Tensor:
         """Pass the important patches of `x` [B,C,h,w] through the dense experts, the others through a light layer."""
@@ -256,30 +253,14 @@ class API(nn.Module):
         self.threshold.lerp_(weight.detach()[order[max(half - 1, 0) : half + 1]].float().mean(), 0.01)
         return torch.zeros_like(weight, dtype=torch.bool).index_fill(0, order[:half], True)
 
-    def maps(self, hazy: Tensor) -> Tensor:
-        """Return the maps that `apply_maps` takes, [B,25,H/4,W/4], or [B,26,H/4,W/4] where the network is refined."""
+    def maps(self, hazy: Tensor) -> ColourMaps:
+        """Predict the maps at 1/4 of the resolution, refined unless the network trains or is configured otherwise."""
         maps = self.predict(hazy).maps
         if self.training or not self.config.refined:
             return maps
-        return refined(hazy, maps)
+        return refine(hazy, maps)
 
-    apply_maps = staticmethod(colour_maps.apply_maps)
-
-    def restore_with_density(self, hazy: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the restored image, not clipped, and the density 1 − t [B,1,H,W] from one pass."""
-        return self.apply_maps(hazy, self.maps(hazy))
-
-    def forward(self, hazy: Tensor) -> Tensor:
-        """Restore `hazy` [B,3,H,W] in [0,1], H and W multiples of 32; return the same shape, clipped to [0,1]."""
-        return self.restore_with_density(hazy)[0].clamp(0, 1)
-
-    def stages(self, hazy: Tensor) -> list[Tensor]:
-        """Return the only stage: the output."""
-        return [self(hazy)]
-
-    def density(self, hazy: Tensor) -> Tensor:
-        """Return the estimated haze density 1 − t, [B,1,H,W] in [0,1]."""
-        return self.restore_with_density(hazy)[1]
+    apply_maps = staticmethod(apply_maps)
 
     def importance(self, hazy: Tensor) -> Tensor:
         """Return the importance of each patch of 32 px, [B,1,H/32,W/32] in (0,1); all 1 in the plain backbone."""

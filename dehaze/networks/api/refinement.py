@@ -1,8 +1,7 @@
-"""Maps set right by what photographs are like, where a network can only guess (all ours).
+"""Post-processing of the predicted maps: strengthen where haze is left, keep shadows, smooth skies, balance (all ours).
 
-A network that learned from rendered haze leaves some of the real where that is dense, takes too much elsewhere, until
-shadows are black, and wavers over skies and fog, where there is nothing to go by. All of this is seen, and set right,
-in a small copy of the photograph.
+A network that learned from rendered haze leaves dense real haze, makes shadows black, and wavers over skies and fog.
+All of this shows in a copy of the photograph at the maps' resolution; pixels here are the copy's.
 """
 
 import torch
@@ -11,93 +10,97 @@ from torch.nn import functional as F
 
 from dehaze.filters.colour import balance, ramp
 from dehaze.filters.flatness import (
-    compared,
-    deviation,
-    even_mean,
-    even_wide_mean,
-    evenness,
-    greatest,
-    grown,
-    mean,
+    flat_cell_mean,
+    flat_mean,
+    flatness,
+    grow_flat_regions,
+    local_deviation,
+    local_maximum,
+    local_mean,
+    raise_to_typical,
 )
-from dehaze.networks.api.colour_maps import apply_maps, detail_maps, luminance_maps, times
+from dehaze.networks.api.colour_maps import ColourMaps, apply_maps, detail_maps, in_luminance, multiply_result
 
-# Within NEAR px of a copy of the size of the maps: the deviation from which on an image is not even, and is not at all,
-# for what is calmed, and for what is not strengthened; what deviates so much on the mean is an image like others.
-NEAR, EVEN, DIM, TYPICAL = 3, (0.005, 0.010), (0.008, 0.018), 0.018
-NOISE = 1.5  # of the variance that white noise leaves in the copy: that of photographs is not quite white
-ALIKE = (6, 0.015, 0.035)  # what `grown` takes
-CLOSE, WIDE = 4, 8  # px of the copy: what is smooth in skies and fog, and the cells over which maps are averaged there
-MOST_GAIN = 4.0  # of the detail of skies and fog, in luminance: in colour it is mostly noise, and stays as it is
+# Pairs are ramps: no effect at one end, the full effect at the other. Deviations are of values in [0,1].
 
-# What deviates by FAINT is by half structure and by half rounding to 8 bits, and there is GRAIN of noise in all detail.
-FAINT, GRAIN = 0.0013, 0.3
-# Haze blurs as well: structure is sharpened by SHARPER of itself, less the nearer it comes to BOLD, from the first of
-# these densities, and mean densities, on, and fully from the second.
-SHARPER, BOLD, BLURRED, BLURRED_ALL_OVER = 1.2, 0.04, (0.0, 0.5), (0.4, 0.5)
+# Local deviation below which a region counts as flat, and above which as textured: for smoothing, for strengthening.
+FLATNESS_RADIUS = 3  # px
+SMOOTHED_DEVIATION, UNSTRENGTHENED_DEVIATION = (0.005, 0.010), (0.008, 0.018)
+TYPICAL_DEVIATION = 0.018  # mean of a photograph without dense haze
+NOISE_VARIANCE_FACTOR = 1.5  # on the variance that white noise leaves in the copy: noise of photographs is correlated
+GROWTH_RADIUS, GROWTH_DIFFERENCE = 6, (0.015, 0.035)  # px; difference of a channel from the flat region's mean
+FLAT_MEAN_RADIUS, FLAT_CELL_SIZE = 4, 8  # px: of the image and of the maps in flat regions
+MAX_DETAIL_GAIN = 4.0  # on luminance in flat regions; detail of colour is mostly noise and stays
 
-# The darkest nearby is to be DARK, in its brightest channel: maps are weakened to LEAST of what they are, or
-# strengthened by MOST of it.
-ABOUT, BLUR = 1, 3  # px of the copy
-DARK, LEAST, MOST = 0.03, 0.6, 1.0
-# Densities, and mean densities of a photograph, from which on, and from which fully, maps are strengthened.
-LEFT, HAZY = (0.42, 0.70), (0.49, 0.55)
+QUANTISATION_DEVIATION = 0.0013  # of detail that is half structure, half rounding to 8 bits
+NOISE_SHARE = 0.3  # of the variance within a pixel of the copy
+# Haze also blurs, so structure is sharpened: by density, by mean density, and less for strong edges.
+MAX_SHARPENING = 1.2
+SHARPENING_HALF_DEVIATION = 0.04  # at which half as much is sharpened
+SHARPENING_DENSITY, SHARPENING_MEAN_DENSITY = (0.0, 0.5), (0.4, 0.5)
+
+DARK_RADIUS, SHORTFALL_BLUR_RADIUS = 1, 3  # px
+SHADOW_FLOOR = 0.03  # display value that the brightest channel of the darkest pixel nearby is to have
+MIN_REMOVAL_CHANGE, MAX_REMOVAL_CHANGE = -0.4, 1.0  # shares of what the maps remove
+STRENGTHENING_DENSITY, STRENGTHENING_MEAN_DENSITY = (0.42, 0.70), (0.49, 0.55)
 
 
 def darkest(image: Tensor) -> Tensor:
-    """Return the least of the brightest channel of `image` [B,3,H,W] within `ABOUT` px, [B,1,H,W]."""
-    return -greatest(-image.amax(1, keepdim=True), ABOUT)
+    """Return the minimum of the brightest channel of `image` [B,3,H,W] within `DARK_RADIUS` px, [B,1,H,W]."""
+    return -local_maximum(-image.amax(1, keepdim=True), DARK_RADIUS)
 
 
-def shortfall(hazy: Tensor, restored: Tensor) -> Tensor:
-    """Return by which share more is to be removed, so that the darkest of every place is dark and not black.
+def removal_change(hazy: Tensor, restored: Tensor) -> Tensor:
+    """Return the share by which to remove more haze, so that the darkest pixel nearby reaches `SHADOW_FLOOR`.
 
-    `hazy` and `restored` [B,3,H,W]; the result [B,1,H,W] lies between `LEAST` − 1 and `MOST`. After the dark channel
-    prior (He 2009): nearly every place of a clear photograph has something dark. Where nothing was removed, it is 0.
+    `hazy` and `restored` [B,3,H,W]; the result [B,1,H,W] lies between `MIN_REMOVAL_CHANGE` and `MAX_REMOVAL_CHANGE`,
+    and is 0 where nothing was removed. After the dark channel prior (He 2009).
     """
     before = darkest(hazy)
     removed = before - darkest(restored)
-    share = ((before - DARK) / removed.clamp_min(0.02)).clamp(LEAST, 1 + MOST) - 1
-    return mean(share * (removed >= 0.02), BLUR)
+    share = ((before - SHADOW_FLOOR) / removed.clamp_min(0.02)).clamp(1 + MIN_REMOVAL_CHANGE, 1 + MAX_REMOVAL_CHANGE)
+    return local_mean((share - 1) * (removed >= 0.02), SHORTFALL_BLUR_RADIUS)
 
 
-def refined(hazy: Tensor, maps: Tensor) -> Tensor:
-    """Return maps [B,26,h,w] set right for the photograph `hazy` [B,3,H,W] in [0,1], H and W as large or larger.
+def refine(hazy: Tensor, maps: ColourMaps) -> ColourMaps:
+    """Post-process the maps of the photograph `hazy` [B,3,H,W] in [0,1], of the maps' size or larger.
 
-    Strengthened where haze is left and there is something to see, in luminance alone, so that tints do not grow with
-    it; weakened where shadows would be black; smooth over skies and fog, where what structure there is is amplified as
-    much as haze of that density took from it, up to a limit; and balanced as a whole. The last map is new: by how much
-    structure elsewhere is sharpened.
+    Strengthens them in luminance where dense haze is left over texture, so that tints do not grow; weakens them where
+    shadows would be black; smooths them over flat regions and amplifies structure there as much as haze of that density
+    weakened it, up to a limit; sharpens structure elsewhere; balances colour and brightness of the whole.
     """
-    pixels = hazy.shape[-2:].numel() / maps.shape[-2:].numel()  # of the photograph in one of the copy
-    hazy, squares = (F.adaptive_avg_pool2d(image, maps.shape[-2:]) for image in (hazy.float(), hazy.float().square()))
+    pixels = hazy.shape[-2:].numel() / maps.density_logit.shape[-2:].numel()  # of the photograph, in one of the copy
+    size = maps.density_logit.shape[-2:]
+    hazy, squares = (F.adaptive_avg_pool2d(image, size) for image in (hazy.float(), hazy.float().square()))
     variance = (squares - hazy.square()).clamp_min(0)  # within a pixel of the copy
-    maps = maps.float().contiguous()
-    affine, logit = maps.split((24, 1), 1)
-    density = logit.sigmoid()
-    amount = density.mean((1, 2, 3), keepdim=True)
-    deviates = deviation(hazy, NEAR, NOISE * variance / pixels)
-    varied = compared(deviates, TYPICAL)
-    even = mean(grown(hazy, evenness(varied, NEAR, *EVEN), *ALIKE), 1)
-    seen = 1 - torch.maximum(even, evenness(varied, NEAR, *DIM))
+    maps = ColourMaps(*(field.float().contiguous() for field in maps))
+    density = maps.density_logit.sigmoid()
+    mean_density = density.mean((1, 2, 3), keepdim=True)
+    deviation = local_deviation(hazy, FLATNESS_RADIUS, NOISE_VARIANCE_FACTOR * variance / pixels)
+    comparable = raise_to_typical(deviation, TYPICAL_DEVIATION)
+    flat = flatness(comparable, FLATNESS_RADIUS, *SMOOTHED_DEVIATION)
+    flat = local_mean(grow_flat_regions(hazy, flat, GROWTH_RADIUS, *GROWTH_DIFFERENCE), 1)
+    textured = 1 - torch.maximum(flat, flatness(comparable, FLATNESS_RADIUS, *UNSTRENGTHENED_DEVIATION))
 
-    short = shortfall(hazy, apply_maps(hazy, maps)[0])
-    left = ramp(density, LEFT) * ramp(amount, HAZY) * seen
-    affine = affine * (1 + short.clamp_max(0)) + short.clamp_min(0) * left * luminance_maps(affine)
+    change = removal_change(hazy, apply_maps(hazy, maps)[0])
+    dense = ramp(density, STRENGTHENING_DENSITY) * ramp(mean_density, STRENGTHENING_MEAN_DENSITY) * textured
+    weaker, stronger = 1 + change.clamp_max(0), change.clamp_min(0) * dense
+    maps = maps.map_colours(lambda field: field * weaker + stronger * in_luminance(field))
 
-    # Noise deviates within a pixel of the copy, steps of JPEG from one to the next, structure in both ways.
-    within = mean(variance.amax(1, keepdim=True), 1)
-    structure = deviates.square().minimum(within)
-    structure = structure / (structure + FAINT**2 + GRAIN * within)
-    blurred = ramp(density, BLURRED) * ramp(amount, BLURRED_ALL_OVER) / (1 + (deviates / BOLD) ** 2)
-    sharper = SHARPER * blurred * structure * (1 - even)
+    # Noise deviates within a pixel of the copy, JPEG's steps from one pixel to the next, structure in both ways.
+    within = local_mean(variance.amax(1, keepdim=True), 1)
+    structure = deviation.square().minimum(within)
+    structure = structure / (structure + QUANTISATION_DEVIATION**2 + NOISE_SHARE * within)
+    blurred = ramp(density, SHARPENING_DENSITY) * ramp(mean_density, SHARPENING_MEAN_DENSITY)
+    blurred = blurred / (1 + (deviation / SHARPENING_HALF_DEVIATION) ** 2)
+    sharpening = MAX_SHARPENING * blurred * structure * (1 - flat)
 
-    even_parts = torch.cat([hazy, density, structure], 1)
-    smooth, smooth_density, structure = even_mean(even_parts, even, CLOSE, times=2).split((3, 1, 1), 1)
-    scene, _ = apply_maps(smooth, torch.cat([even_wide_mean(affine, even, WIDE), logit], 1))
-    gain = 1 + structure * (1 / (1 - smooth_density).clamp_min(1 / MOST_GAIN) - 1)
-    calm = detail_maps(smooth, scene, gain)
-
-    maps = torch.cat([torch.lerp(affine, calm, even), logit], 1)
-    maps = times(maps, balance(hazy, *apply_maps(hazy, maps)))
-    return torch.cat([maps, sharper], 1)
+    smooth = flat_mean(torch.cat([hazy, density, structure], 1), flat, FLAT_MEAN_RADIUS, times=2)
+    smooth, smooth_density, structure = smooth.split((3, 1, 1), 1)
+    wide = flat_cell_mean(torch.cat(maps[:4], 1), flat, FLAT_CELL_SIZE)
+    scene, _ = apply_maps(smooth, ColourMaps(*wide.split((9, 3, 9, 3), 1), *maps[4:]))
+    gain = 1 + structure * (1 / (1 - smooth_density).clamp_min(1 / MAX_DETAIL_GAIN) - 1)
+    matrix, offset = detail_maps(smooth, scene, gain)
+    maps = maps.map_colours(lambda field: torch.lerp(field, matrix if field.shape[1] == 9 else offset, flat))
+    maps = multiply_result(maps, balance(hazy, *apply_maps(hazy, maps)))
+    return maps._replace(sharpening=sharpening)

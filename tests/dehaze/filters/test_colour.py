@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from dehaze.filters.colour import DARKEST, MOST, balance
+from dehaze.filters.colour import MAX_LIFT, MIN_MEAN, balance
 
 YELLOW, GREY, BLUE = [0.8, 0.7, 0.5], [0.7, 0.7, 0.7], [0.5, 0.65, 0.8]
 
@@ -59,11 +59,11 @@ def test_in_dense_haze_a_scene_does_not_turn_blue_as_a_whole(airlight):
 
 def test_what_is_too_dark_is_lifted_as_far_as_it_may_be():
     hazy, _, neutral, density = photograph(GREY, 0.7)
-    for share, gain in (0.5, DARKEST / (0.5 * neutral.mean().item())), (0.1, MOST), (1, 1):
+    for share, gain in (0.5, MIN_MEAN / (0.5 * neutral.mean().item())), (0.1, MAX_LIFT), (1, 1):
         gains = balance(hazy, share * neutral, density)
         torch.testing.assert_close(gains, torch.full((1, 3), float(gain)), atol=1e-3, rtol=0)
     half = balance(hazy, 0.1 * neutral, torch.full_like(density, 0.3))  # half hazy
-    torch.testing.assert_close(half, torch.full((1, 3), math.sqrt(MOST)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(half, torch.full((1, 3), math.sqrt(MAX_LIFT)), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(("density", "share"), [(0.45, 0.6), (0.56, 0.7), (0.7, 0.8)])

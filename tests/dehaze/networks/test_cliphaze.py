@@ -7,9 +7,10 @@ from torch.nn import functional as F
 
 import dehaze
 from dehaze.cost import multiply_adds
-from dehaze.density import load_density
+from dehaze.density import instruct, load_clip, load_density
 from dehaze.errors import WeightsError
 from dehaze.networks.cliphaze import BASE, Aggregation, CLIPHaze, CLIPHazeBase, CLIPHazeConfig, SkipFusion
+from dehaze.networks.draco import DRACO
 
 TINY = CLIPHazeConfig(widths=(24, 24, 24), blocks=(1, 2, 1, 1, 1))
 
@@ -57,7 +58,7 @@ def test_untrained_returns_its_input(hazy, told):
 @pytest.mark.parametrize("mix", ["local", "global", "sum", "density", "full"])
 def test_every_parameter_learns(mix, hazy, told):
     network = awake(replace(TINY, mix=mix))
-    network.restore(hazy, **told).square().mean().backward()
+    network.restore_unclipped(hazy, **told).square().mean().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -89,16 +90,24 @@ def test_one_path_alone_sees_what_it_can(hazy, told):
 
 
 @torch.no_grad()
-def test_what_is_not_given_comes_from_clip(hazy, tiny_clip):
+def test_clip_gives_what_the_mix_takes(hazy, tiny_clip):
     network = awake(replace(TINY, clip=str(tiny_clip)))
-    clip = load_density(tiny_clip)
-    seen = clip(hazy)
-    expected = network(hazy, seen.density, seen.embedding)
-    assert torch.equal(network(hazy), expected)
-    assert torch.equal(network(hazy, density=seen.density), expected)
-    assert set(network.instruct(hazy)) == {"density", "embedding"}
-    assert set(awake(replace(TINY, clip=str(tiny_clip), mix="density")).instruct(hazy)) == {"density"}
-    assert awake(replace(TINY, clip="nowhere", mix="sum")).instruct(hazy) == {}
+    seen = load_density(tiny_clip)(hazy)
+    given = instruct(network, load_clip(network), hazy)
+    assert torch.equal(network(hazy, **given), network(hazy, seen.density, seen.embedding))
+    assert set(given) == {"density", "embedding"}
+    by_density = awake(replace(TINY, clip=str(tiny_clip), mix="density"))
+    assert set(instruct(by_density, load_clip(by_density), hazy)) == {"density"}
+    assert load_clip(awake(replace(TINY, clip="nowhere", mix="sum"))) is None
+
+
+def test_what_is_missing_is_named(hazy, told):
+    with pytest.raises(ValueError, match="takes density and embedding beside the image"):
+        awake()(hazy)
+    with pytest.raises(ValueError, match="takes embedding beside"):
+        awake()(hazy, density=told["density"])
+    for network in CLIPHaze(replace(TINY, mix="sum")), DRACO():
+        assert instruct(network, load_clip(network), hazy) == {}
 
 
 @torch.no_grad()
@@ -109,28 +118,28 @@ def test_how_many_rows_are_worked_on_at_a_time_changes_nothing(hazy, told, monke
     torch.testing.assert_close(network(hazy, **told), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_clip_is_no_part_of_the_weights(hazy, tiny_clip):
+def test_gradients_do_not_reach_clip(hazy, tiny_clip):
     network = awake(replace(TINY, clip=str(tiny_clip)))
-    names = network.state_dict().keys()
-    network.restore(hazy).mean().backward()
-    assert network.state_dict().keys() == names
-    assert all(parameter.grad is None for parameter in network.clip.parameters())
-    assert len(list(network.parameters())) == len(list(CLIPHaze(TINY).parameters()))
+    clip = load_clip(network)
+    network.restore_unclipped(hazy, **instruct(network, clip, hazy)).mean().backward()
+    assert all(parameter.grad is None for parameter in clip.parameters())
 
 
-def test_another_clip_is_refused(hazy, tiny_clip):
-    with pytest.raises(WeightsError, match="embeddings of 128 numbers, and this network takes 512"):
-        CLIPHaze(replace(TINY, clip=str(tiny_clip), embedding=512))(hazy)
+def test_another_clip_is_refused(tiny_clip):
+    with pytest.raises(WeightsError, match="embeddings of 128 numbers, and the network takes 512"):
+        load_clip(CLIPHaze(replace(TINY, clip=str(tiny_clip), embedding=512)))
     with pytest.raises(WeightsError, match="no CLIP model can be had"):
-        CLIPHaze(replace(TINY, clip="nowhere"))(hazy)
+        load_clip(CLIPHaze(replace(TINY, clip="nowhere")))
 
 
 @torch.no_grad()
 def test_tiles_are_told_what_the_whole_shows(tiny_clip):
     network = awake(replace(TINY, clip=str(tiny_clip)))
-    dehazer = dehaze.Dehazer("cliphaze_t", network, torch.device("cpu"), torch.float32, tile=96)
+    dehazer = dehaze.Dehazer(
+        "cliphaze_t", network, torch.device("cpu"), torch.float32, tile=96, clip=load_clip(network)
+    )
     photo = torch.rand(1, 3, 100, 150)
-    _, density = dehazer.restore(photo)
+    _, density = dehazer.restore_tensor(photo)
     assert torch.equal(density, load_density(tiny_clip).map(photo))
 
 

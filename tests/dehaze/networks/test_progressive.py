@@ -12,16 +12,16 @@ from dehaze.filters.guided import follow
 from dehaze.hub import load_network, save_weights, shipped_folder
 from dehaze.networks import NETWORKS
 from dehaze.networks.api.network import APIConfig
+from dehaze.networks.base import Network
 from dehaze.networks.draco import DRACO, DRACOConfig
 from dehaze.networks.progressive import PRM, Gate, Progressive, ProgressiveConfig, progressive
 
 TINY = APIConfig(widths=(8, 8, 8), down_blocks=(1, 1, 1), up_blocks=(1, 1))
 
 
-class Darken(nn.Module):
+class Darken(Network):
     """Darken by a tenth, and note what was seen."""
 
-    config_class = None
     multiple_of, min_size, margin, tile_size = 6, 18, 5, 300
 
     def __init__(self):
@@ -97,7 +97,7 @@ def test_the_wrapper_asks_for_sizes_that_suit_all_rounds(rounds, multiple_of, mi
     network = progressive(Darken)(ProgressiveConfig(rounds=rounds))
     advice = network.multiple_of, network.min_size, network.margin, network.tile_size
     assert advice == (multiple_of, min_size, 5, 300)
-    restored, density = dehaze.Dehazer("test", network, torch.device("cpu"), torch.float32).restore(
+    restored, density = dehaze.Dehazer("test", network, torch.device("cpu"), torch.float32).restore_tensor(
         torch.rand(1, 3, 13, 27)
     )
     assert restored.shape == (1, 3, 13, 27)

@@ -3,24 +3,29 @@ import math
 import pytest
 import torch
 
-from dehaze.filters.flatness import mean
-from dehaze.networks.api.colour_maps import apply_maps
+from dehaze.filters.flatness import local_mean
+from dehaze.networks.api.colour_maps import ColourMaps, apply_maps
 from dehaze.networks.api.refinement import (
-    DARK,
-    LEAST,
-    MOST,
-    SHARPER,
+    MAX_REMOVAL_CHANGE,
+    MAX_SHARPENING,
+    MIN_REMOVAL_CHANGE,
+    SHADOW_FLOOR,
     darkest,
-    refined,
-    shortfall,
+    refine,
+    removal_change,
 )
 
 
 def soft_maps(gain, offset, density, size=(64, 96)):
-    """Maps [1,25,h,w] of J = I + gain·(I − ½) − offset, grey and the same everywhere, and this density."""
-    rows = torch.cat([gain * torch.eye(3), torch.full((3, 1), offset)], 1).flatten().repeat(2)
+    """Maps of J = I + gain·(I − ½) − offset, grey and the same everywhere, and this density."""
+    affine = gain * torch.eye(3).flatten(), torch.full((3,), float(offset))
     logit = torch.tensor([math.log(density / (1 - density))])
-    return torch.cat([rows, logit]).view(1, 25, 1, 1).expand(1, 25, *size).contiguous()
+    fields = (*affine, *affine, logit, torch.zeros(1))
+    return ColourMaps(*(field.view(1, -1, 1, 1).expand(1, -1, *size).contiguous() for field in fields))
+
+
+def together(*maps):
+    return ColourMaps(*map(torch.cat, zip(*maps, strict=True)))
 
 
 @pytest.fixture
@@ -36,64 +41,69 @@ def half_sky(leaves):
     return torch.where(torch.arange(96) < 48, 0.7 + 0.002 * noise, leaves)
 
 
-class TestShortfall:
+class TestRemovalChange:
     def test_is_nothing_where_nothing_was_removed(self, leaves):
-        assert torch.equal(shortfall(leaves, leaves), torch.zeros(1, 1, 64, 96))
+        assert torch.equal(removal_change(leaves, leaves), torch.zeros(1, 1, 64, 96))
 
     @pytest.mark.parametrize(
         ("removed", "expected"),
-        [(0.65, (0.6 - DARK) / 0.65 - 1), (2.0, LEAST - 1), (0.4, (0.6 - DARK) / 0.4 - 1), (0.1, MOST)],
+        [
+            (0.65, (0.6 - SHADOW_FLOOR) / 0.65 - 1),
+            (2.0, MIN_REMOVAL_CHANGE),
+            (0.4, (0.6 - SHADOW_FLOOR) / 0.4 - 1),
+            (0.1, MAX_REMOVAL_CHANGE),
+        ],
         ids=["black", "black, at the limit", "left", "left, at the limit"],
     )
     def test_the_darkest_is_brought_to_where_it_should_be_as_far_as_may_be(self, removed, expected):
         even = torch.full((1, 3, 32, 32), 0.6)
-        torch.testing.assert_close(shortfall(even, even - removed), torch.full((1, 1, 32, 32), expected))
+        torch.testing.assert_close(removal_change(even, even - removed), torch.full((1, 1, 32, 32), expected))
 
     def test_the_darkest_nearby_decides(self):
         hazy = torch.full((1, 3, 33, 33), 0.9)
-        everywhere = shortfall(hazy, hazy - 0.6)
+        everywhere = removal_change(hazy, hazy - 0.6)
         hazy[..., 12:21, 12:21] = 0.5
-        share = shortfall(hazy, hazy - 0.6)  # black in the middle alone
+        share = removal_change(hazy, hazy - 0.6)  # black in the middle alone
         assert share[..., 16, 16] < 0
         assert share[..., 0, 0] == everywhere[..., 0, 0] > 0
         hazy[:, 0, 12:21, 12:21] = 0.9  # red is not black
-        torch.testing.assert_close(shortfall(hazy, hazy - 0.6), everywhere)
+        torch.testing.assert_close(removal_change(hazy, hazy - 0.6), everywhere)
 
 
-class TestRefined:
+class TestRefine:
     def test_untrained_maps_of_a_clear_photograph_stay(self, leaves):
         maps = soft_maps(0, 0, 0.01)
-        *same, sharper = refined(leaves, maps).split((24, 1, 1), 1)
-        torch.testing.assert_close(torch.cat(same, 1), maps)
-        assert not sharper.any()
+        torch.testing.assert_close(tuple(refine(leaves, maps)), tuple(maps))
 
     def test_more_is_removed_where_haze_is_dense_and_something_dark_is_missing(self, leaves):
         darkest_left = {}
         for density in 0.3, 0.9:
             maps = soft_maps(0.5, 0.2, density)
-            before, after = (apply_maps(leaves, x)[0] for x in (maps, refined(leaves, maps)))
+            before, after = (apply_maps(leaves, x)[0] for x in (maps, refine(leaves, maps)))
             darkest_left[density] = darkest(after).mean() / darkest(before).mean()
         assert darkest_left[0.3] == pytest.approx(1, abs=0.01)
         assert darkest_left[0.9] < 0.75
 
     def test_tints_do_not_grow_with_what_is_removed(self, leaves):
         maps = soft_maps(0.5, 0.1, 0.9)
-        maps[:, [11, 23]] -= 0.01  # a little blue
-        restored = apply_maps(leaves, refined(leaves, maps))[0].mean((0, 2, 3))
+        for offset in maps.dark_offset, maps.bright_offset:
+            offset[:, 2] -= 0.01  # a little blue
+        restored = apply_maps(leaves, refine(leaves, maps))[0].mean((0, 2, 3))
         assert restored[2] - restored[0] < 0.02
 
     def test_shadows_do_not_turn_black(self, leaves):
         leaves = leaves[..., :8, :12].repeat_interleave(8, 2).repeat_interleave(8, 3)
         maps = soft_maps(1.0, 0.75, 0.4)
-        before, after = (apply_maps(leaves, x)[0].amax(1) for x in (maps, refined(leaves, maps)))
+        before, after = (apply_maps(leaves, x)[0].amax(1) for x in (maps, refine(leaves, maps)))
         assert (before < 0.01).float().mean() > 0.05
         assert (after < 0.01).float().mean() < 0.3 * (before < 0.01).float().mean()
 
     def test_blotches_go_from_the_sky_and_stay_among_leaves(self, half_sky):
         maps = soft_maps(0.5, 0.0, 0.4)
         fields = 0.1 * torch.rand(1, 1, 8, 12, generator=torch.Generator().manual_seed(2))
-        maps[:, 3:24:4] += fields.repeat_interleave(8, 2).repeat_interleave(8, 3)
-        before, after = (apply_maps(half_sky, x)[0] for x in (maps, refined(half_sky, maps)))
+        for offset in maps.dark_offset, maps.bright_offset:
+            offset += fields.repeat_interleave(8, 2).repeat_interleave(8, 3)
+        before, after = (apply_maps(half_sky, x)[0] for x in (maps, refine(half_sky, maps)))
         assert after[..., :40].std() < 0.4 * before[..., :40].std()
         torch.testing.assert_close(after[..., 56:], before[..., 56:], atol=1e-4, rtol=0)
 
@@ -105,7 +115,7 @@ class TestRefined:
         steps = (rows // 8 * 37 % 5 + columns // 8 * 23 % 7).float()
         for pattern, least, most in (clouds, 0.45, 0.75), (steps - steps.mean(), -0.05, 0.05):
             sky = (0.7 + 0.003 * pattern / pattern.std()).expand(1, 3, 256, 384)
-            restored, _ = apply_maps(sky, refined(sky, soft_maps(0.0, 0.0, density)))
+            restored, _ = apply_maps(sky, refine(sky, soft_maps(0.0, 0.0, density)))
             more = (restored.std() / sky.std()).item() - 1
             assert least < more / (gain - 1) < most
 
@@ -114,7 +124,7 @@ class TestRefined:
         """At four times the size of the maps; it is even, however much noise there is, and nothing is strengthened."""
         generator = torch.Generator().manual_seed(0)
         fog = 0.6 + noise * torch.randn(1, 1, 256, 384, generator=generator).expand(1, 3, 256, 384)
-        restored, _ = apply_maps(fog, refined(fog, soft_maps(3.0, 0.2, 0.9)))
+        restored, _ = apply_maps(fog, refine(fog, soft_maps(3.0, 0.2, 0.9)))
         copy = torch.nn.functional.avg_pool2d(restored, 4)
         grain = restored - copy.repeat_interleave(4, 2).repeat_interleave(4, 3)
         assert grain.std().item() == pytest.approx(noise, rel=0.1)
@@ -122,29 +132,32 @@ class TestRefined:
 
     def test_leaves_in_dense_haze_are_sharpened_and_the_sky_is_not(self):
         leaves = 0.4 + 0.3 * torch.rand(1, 3, 256, 384, generator=torch.Generator().manual_seed(0))
-        leaves = mean(leaves, 1)  # larger than a pixel
+        leaves = local_mean(leaves, 1)  # larger than a pixel
         half_sky = torch.where(torch.arange(384) < 192, 0.7, leaves)
-        amounts = {d: refined(half_sky, soft_maps(0.5, 0.1, d))[:, 25] for d in (0.3, 0.9)}
+        amounts = {d: refine(half_sky, soft_maps(0.5, 0.1, d)).sharpening[:, 0] for d in (0.3, 0.9)}
         assert not amounts[0.3].any()
         assert amounts[0.9][..., :40].max() < 0.01
-        assert 0.3 * SHARPER < amounts[0.9][..., 56:].min() <= amounts[0.9].max() < SHARPER
+        assert 0.3 * MAX_SHARPENING < amounts[0.9][..., 56:].min() <= amounts[0.9].max() < MAX_SHARPENING
         hard = 0.5 + 3 * (leaves - 0.55)
-        assert refined(hard, soft_maps(0.5, 0.1, 0.9))[:, 25].mean() < 0.6 * amounts[0.9][..., 56:].mean()
+        assert refine(hard, soft_maps(0.5, 0.1, 0.9)).sharpening.mean() < 0.6 * amounts[0.9][..., 56:].mean()
 
     def test_only_the_size_of_the_maps_counts_where_a_photograph_has_no_detail(self, half_sky):
         maps = soft_maps(1.0, 0.2, 0.6)
         larger = half_sky.repeat_interleave(4, 2).repeat_interleave(4, 3)
-        results = (apply_maps(half_sky, refined(photograph, maps)[:, :25])[0] for photograph in (larger, half_sky))
+        unsharpened = (
+            refine(photograph, maps)._replace(sharpening=maps.sharpening) for photograph in (larger, half_sky)
+        )
+        results = (apply_maps(half_sky, found)[0] for found in unsharpened)
         torch.testing.assert_close(*results, atol=2e-3, rtol=0)
 
     def test_images_of_a_batch_do_not_mix(self, leaves, half_sky):
         maps = soft_maps(0.5, 0.1, 0.7), soft_maps(1.0, 0.2, 0.5)
-        together = refined(torch.cat([leaves, half_sky]), torch.cat(maps))
-        alone = torch.cat([refined(leaves, maps[0]), refined(half_sky, maps[1])])
-        torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+        both = refine(torch.cat([leaves, half_sky]), together(*maps))
+        alone = together(refine(leaves, maps[0]), refine(half_sky, maps[1]))
+        torch.testing.assert_close(tuple(both), tuple(alone), atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
     def test_black_white_and_grey_give_numbers(self, value):
         for size in (8, 8), (13, 7):
             for maps in soft_maps(2.0, 0.5, 0.99, size), soft_maps(0.0, 0.0, 0.01, size):
-                assert refined(torch.full((1, 3, *size), value), maps).isfinite().all()
+                assert all(x.isfinite().all() for x in refine(torch.full((1, 3, *size), value), maps))

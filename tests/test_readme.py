@@ -6,6 +6,7 @@ import re
 import runpy
 import shlex
 import sys
+import tomllib
 from importlib.util import find_spec
 from itertools import chain, takewhile
 from pathlib import Path
@@ -150,6 +151,14 @@ def test_ci_finds_the_test_command():
     line = next(line for line in text(ROOT / "README.md").splitlines() if "-m pytest" in line)
     assert line == "pip install -r requirements.txt -r requirements-dev.txt && python -m pytest"
     assert "pip install -r requirements.txt && python app.py\n" in text(ROOT / "README.md")
+
+
+def test_requirements_hold_what_the_package_asks_for():
+    project = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]
+    extras = project["optional-dependencies"]
+    lines = text(ROOT / "requirements.txt").splitlines() + text(ROOT / "requirements-dev.txt").splitlines()
+    listed = {line.partition("#")[0].strip() for line in lines}
+    assert {*project["dependencies"], *chain(*extras.values())} <= listed
 
 
 def test_the_space_finds_its_settings():

@@ -1,3 +1,4 @@
+import errno
 import io
 import zipfile
 from functools import partial
@@ -129,6 +130,25 @@ def test_archives_that_cannot_be_read_are_refused(tmp_path):
     assert "without a password" in run(batch.find([tmp_path / "b.zip"]), tmp_path)[0][0].error
     with pytest.raises(ImageError, match="no photograph in it"):
         batch.find([archive(tmp_path / "c.zip", {})])
+
+
+def test_a_full_disk_keeps_what_is_done(tmp_path, monkeypatch):
+    """The second result finds no room; the third does again."""
+    images = {f"{colour}.png": encoded(colour) for colour in ("red", "green", "blue")}
+    reserved, real = [], batch.reserve
+
+    def reserve(file, size, start):
+        reserved.append(size)
+        if len(reserved) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(file, size, start)
+
+    monkeypatch.setattr(batch, "reserve", reserve)
+    outcomes, written = run(batch.find([archive(tmp_path / "a.zip", images)]), tmp_path)
+    assert [outcome.written for outcome in outcomes] == ["red_dehazed.png", None, "blue_dehazed.png"]
+    assert "disk is full" in outcomes[1].error
+    assert list(written) == ["red_dehazed.png", "blue_dehazed.png"]
+    assert (tmp_path / "out.zip").read_bytes()[-22:-18] == b"PK\5\6"  # nothing of what was reserved is left
 
 
 def test_broken_off_in_the_middle_leaves_a_whole_archive(tmp_path):

@@ -8,6 +8,7 @@ import threading
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -24,10 +25,11 @@ from playwright.sync_api import expect
 
 import app
 import dehaze
-from bench import metrics
+from bench import environment, metrics
 from bench.record import DatasetInfo, Method, Record, Speed, Summary
 from dehaze import hub
 from dehaze.density import load_density
+from dehaze.errors import WeightsError
 from dehaze.io.clip import probe_clip
 from dehaze.io.photo import read_photo
 from dehaze.page import batch, compare, inference, models, photograph, scores, screen, video, workshop
@@ -678,6 +680,29 @@ def test_clip_tells_the_haze_as_soon_as_it_ships(clip, tmp_path, monkeypatch):
         inference.haze_estimator.cache_clear()
         assert (inference.haze_estimator() is not None) == ships
     inference.haze_estimator.cache_clear()
+
+
+def test_what_comes_beside_never_costs_a_restoration(hazy, tmp_path, monkeypatch):
+    """A CLIP model that cannot be loaded, one that fails, and a density that cannot be drawn."""
+
+    def fail(*arguments):
+        raise WeightsError("is damaged", subject="clip")
+
+    hazy.save(path := tmp_path / "temple.png")
+    expected = dehaze.load("dcp")(path)
+    inference.haze_estimator.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "load_density", fail)
+        result, pair, map_ = photograph.run({"path": str(path)}, "dcp", None)
+        assert result.density == pytest.approx(expected.density.mean(), abs=1e-3) and map_.is_file()
+    inference.haze_estimator.cache_clear()
+    for broken in ("haze_density", "density_map"):
+        with monkeypatch.context() as patch:
+            patch.setattr(photograph, broken, fail)
+            result, pair, map_ = photograph.run({"path": str(path)}, "dcp", None)
+            assert map_ is None and all(file.is_file() for file in pair)
+            assert "FADE" in photograph.score(result, 1)
+        assert np.array_equal(result.kept.at(1).pixels, expected.pixels)
 
 
 def test_a_number_that_is_being_typed_changes_nothing():

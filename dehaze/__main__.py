@@ -1,4 +1,4 @@
-"""`python -m dehaze`, and the command `dehaze`."""
+"""Run `python -m dehaze` and the command `dehaze`."""
 
 from dehaze.cli import app
 from dehaze.memory import keep_freed_memory

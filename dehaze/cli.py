@@ -1,4 +1,4 @@
-"""The command line: `python -m dehaze run | list | info | push | haze | convert`."""
+"""The command line: `python -m dehaze run | list | info | push | haze | convert | train`."""
 
 import io
 import sys
@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from dehaze.convert import convert
 from dehaze.errors import DehazeError
 from dehaze.haze.cli import haze
+from dehaze.training.cli import train
 
 if TYPE_CHECKING:
     import torch
@@ -24,13 +25,14 @@ console = Console()
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
 app.command()(haze)
 app.command()(convert)
+app.command()(train)
 
 Weights = Annotated[str, typer.Option(help="'shipped', a .safetensors file, or a Hub id org/name[@revision].")]
 
 
 @app.callback()
-def print_every_name() -> None:
-    """Print escapes for characters that the terminal's encoding lacks, as Python does for errors."""
+def escape_unprintable() -> None:
+    """Escape characters that the encoding of the terminal lacks, as Python does in error messages."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -40,10 +42,15 @@ def _fail(error: Exception) -> typer.Exit:
     return typer.Exit(1)
 
 
+def _printable(text: object) -> str:
+    """Escape what a name may hold to command the terminal, to break the line, or that has no letter."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
+
+
 def _escape(text: object) -> str:
     from rich.markup import escape
 
-    return escape(str(text))
+    return escape(_printable(text))
 
 
 @app.command()
@@ -52,21 +59,22 @@ def run(
     output: Annotated[
         str | None,
         typer.Option(
-            help="A file for one photograph, a folder for many. Default: NAME_dehazed beside each.", metavar="PATH"
+            help="A file for one photograph, a folder for many. Default: NAME_dehazed beside each photograph.",
+            metavar="PATH",
         ),
     ] = None,
     model: Annotated[str, typer.Option(help="See `list`.")] = "api",
     weights: Weights = "shipped",
-    strength: Annotated[float, typer.Option(min=0, max=1, help="0 keeps the input, 1 restores in full.")] = 1.0,
+    strength: Annotated[float, typer.Option(min=0, max=1, help="0 keeps the input, 1 restores it fully.")] = 1.0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     tile: Annotated[
-        int | None, typer.Option(help="Side of the tiles in px, 0 for none. Default: by the model.")
+        int | None, typer.Option(help="Side of the tiles in px, 0 for none. Default: chosen by the model.")
     ] = None,
     fast: Annotated[bool, typer.Option("--fast", help="Restore a megapixel and let the photograph follow it.")] = False,
-    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Larger photographs are refused.")] = 60.0,
+    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Refuse larger photographs.")] = 60.0,
 ) -> None:
-    """Restore photographs; what fails is reported at the end, and the others are written."""
+    """Restore photographs. Failures are reported at the end; they do not stop the others."""
     import torch
 
     from dehaze import load
@@ -74,7 +82,7 @@ def run(
     from dehaze.io.photo import read_photo
 
     try:
-        files, results = names.find(photos)
+        files, results = names.find_photos(photos)
         targets = names.choose_targets(files, output)
         _prepare_folders({target.parent for target in targets.values()})
         dehazer = load(model, weights, device, dtype, tile, fast)
@@ -82,8 +90,8 @@ def run(
         raise _fail(error) from None
     if results:
         complaints.print(
-            f"passed over as results of earlier runs: {len(results)}, such as {_escape(results[0])}; "
-            "give such a file by its name to restore it again"
+            f"skipped {len(results)} results of earlier runs, such as {_escape(results[0])}; "
+            "give a file by its name to restore it again"
         )
     failures: list[str] = []
     with Progress(console=complaints, disable=len(files) == 1, transient=True) as progress:
@@ -96,15 +104,15 @@ def run(
                 failures.append(str(error))
                 continue
             except (MemoryError, torch.OutOfMemoryError):
-                failures.append(f"{file}: not enough memory; a smaller --tile needs less")
+                failures.append(f"{file} needs more memory than there is. Give a smaller --tile.")
                 continue
             except RuntimeError as error:  # torch has no class of its own for the memory of CPUs
                 reason = str(error).partition("\n")[0]
-                failures.append(f"{file}: {reason}; a smaller --tile needs less memory")
+                failures.append(f"{file} cannot be restored: {reason}. A smaller --tile needs less memory.")
                 continue
             height, width = restoration.pixels.shape[:2]
             console.print(
-                f"{written}  {width}×{height}  {restoration.seconds:.2f} s",
+                f"{_printable(written)}  {width}×{height}  {restoration.seconds:.2f} s",
                 highlight=False,
                 soft_wrap=True,
                 markup=False,
@@ -117,7 +125,7 @@ def run(
 
 
 def _prepare_folders(folders: set[Path]) -> None:
-    """Make the folders for the results, and remove what killed runs left there."""
+    """Make the folders for the results, and remove the unfinished files of killed runs from them."""
     from dehaze.errors import OutputError
     from dehaze.io.files import remove_abandoned
 
@@ -125,13 +133,15 @@ def _prepare_folders(folders: set[Path]) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another --output") from error
+            raise OutputError(
+                f"cannot be made a folder: {error.strerror}.", "Choose another output.", subject=folder
+            ) from error
         remove_abandoned(folder)
 
 
 @app.command("list")
 def list_() -> None:
-    """List the models that ship."""
+    """List the models."""
     from dehaze import list_models
     from dehaze.hub import load_network
 
@@ -152,8 +162,9 @@ def info(
     name: Annotated[str, typer.Argument(help="See `list`.")],
     weights: Weights = "shipped",
 ) -> None:
-    """Show what a model is: its size, cost, weights and card."""
+    """Show the size, cost, weights and card of a model."""
     from dehaze.hub import CARD_FILE, load_network
+    from dehaze.networks.base import PredictsMaps
 
     try:
         network, found = load_network(name, weights)
@@ -165,10 +176,10 @@ def info(
     table.add_row("parameters", f"{sum(parameter.numel() for parameter in network.parameters()):,}")
     for patches, count in _costs(network):
         table.add_row("multiply-adds", f"{count / 1e9:.2f} G in convolutions and matrix products, 256×256{patches}")
-    table.add_row("sizes", f"multiples of {network.multiple_of} px inside; any outside")
+    table.add_row("sizes", f"any; padded to multiples of {network.multiple_of} px")
     if network.tile_size:
-        how = "maps of a reduced copy" if hasattr(network, "maps") else "tiles"
-        table.add_row("large photographs", f"by {how} above {network.tile_size**2 / 1e6:.1f} megapixels")
+        how = "by maps of a reduced copy" if isinstance(network, PredictsMaps) else "in tiles"
+        table.add_row("large photographs", f"{how} above {network.tile_size**2 / 1e6:.1f} megapixels")
     if found:
         table.add_row("weights", _escape(found.file))
         table.add_row("sha256", found.sha256)
@@ -183,15 +194,15 @@ def info(
 @app.command()
 def push(
     name: Annotated[str, typer.Argument(help="See `list`.")],
-    to: Annotated[str, typer.Option(help="The Hub repository ORG/NAME; made if it is not there.")],
+    to: Annotated[str, typer.Option(help="The Hub repository ORG/NAME; it is created if it does not exist.")],
     weights: Weights = "shipped",
     card: Annotated[
         typer.FileText | None,
-        typer.Option(encoding="utf-8", help="Another model card, - for stdin: see `python -m leaderboard card`."),
+        typer.Option(encoding="utf-8", help="Another model card, - for stdin. See `python -m leaderboard card`."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the files, and send nothing.")] = False,
 ) -> None:
-    """Send a model to the Hub: weights, configuration, and its card, so that load("ORG/NAME") finds them."""
+    """Send a model to the Hub, where load("ORG/NAME") finds it: weights, configuration, card."""
     from dehaze import hub
 
     try:
@@ -207,14 +218,17 @@ def push(
 
 
 def _costs(network: "torch.nn.Module") -> list[tuple[str, int]]:
-    """Count multiply-adds; of a network that routes patches, with all on the light way and with all on the dense."""
+    """Count multiply-adds; for a network that routes patches, once with all light and once with all dense."""
     import torch
 
     from dehaze.cost import multiply_adds
+    from dehaze.density import instruct, load_clip
+    from dehaze.networks.base import RoutesPatches
 
     hazy = torch.zeros(1, 3, 256, 256)
-    if not hasattr(network, "threshold"):
-        return [("", multiply_adds(network, hazy))]
+    clip = load_clip(network)
+    if not isinstance(network, RoutesPatches) or network.threshold is None:
+        return [("", multiply_adds(lambda hazy: network(hazy, **instruct(network, clip, hazy)), hazy))]
     routed, kept = [], network.threshold.clone()
     for patches, threshold in ((", every patch light", float("inf")), (", every patch dense", -float("inf"))):
         network.threshold.fill_(threshold)

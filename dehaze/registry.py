@@ -13,8 +13,8 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Map names to objects, some of which are imported only when used.
 
-    `kind` is the word used in messages ("model"). A name can be registered once. Of a wrapper, a function from entry to
-    entry, and any entry there is a composed name, "wrapper:name".
+    `kind` is the word for messages ("model"). A name can be registered once. A wrapper is a function from entry to
+    entry; "wrapper:name" is the wrapped entry.
     """
 
     def __init__(self, kind: str, unknown: type[Exception] = UnknownModelError):
@@ -33,7 +33,7 @@ class Registry(Generic[T]):
         return add
 
     def register_lazy(self, name: str, target: str) -> None:
-        """Register `"package.module:attribute"` as `name` without importing it."""
+        """Register `"package.module:attribute"` or `"package.module:table[key]"` as `name` without importing it."""
         self._add(self._entries, name, target)
 
     def register_wrapper(self, name: str, target: str) -> None:
@@ -55,8 +55,8 @@ class Registry(Generic[T]):
         names = self.names()
         if name not in names:
             close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
-            raise self._unknown(f"no {self.kind} is called {name!r}; {hint}")
+            advice = f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(names)}."
+            raise self._unknown(f"No {self.kind} is called {name!r}.", advice)
         wrapper, colon, wrapped = name.partition(":")
         if colon:
             return _imported(self._wrappers[wrapper])(self.get(wrapped))
@@ -68,4 +68,6 @@ class Registry(Generic[T]):
 
 def _imported(target: str) -> Any:
     module, _, attribute = target.partition(":")
-    return getattr(import_module(module), attribute)
+    attribute, in_table, key = attribute.removesuffix("]").partition("[")
+    found = getattr(import_module(module), attribute)
+    return found[key] if in_table else found

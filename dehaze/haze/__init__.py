@@ -1,4 +1,4 @@
-"""Automatic haze generation: a physical renderer for clear photographs that have depth."""
+"""Render haze onto clear photographs: by physics, given their depth, or by a learned generator."""
 
 from dehaze.haze.fields import brownian_field, perlin_field
 from dehaze.haze.renderer import HazeMixture, HazeRenderer, Rendered, RendererConfig

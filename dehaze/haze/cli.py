@@ -1,4 +1,4 @@
-"""The command `python -m dehaze haze`: hazy versions of a clear photograph."""
+"""The command `python -m dehaze haze`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,17 +17,17 @@ def haze(
     photo: Annotated[Path, typer.Argument(help="A clear photograph.")],
     output: Annotated[Path, typer.Option(help="Folder for the hazy versions and their densities.", file_okay=False)],
     density: Annotated[
-        float | None, typer.Option(min=0.01, max=0.99, help="Mean haze density. Default: transferred, or drawn.")
+        float | None, typer.Option(min=0.01, max=0.99, help="Mean haze density. Default: of --real, else random.")
     ] = None,
-    nonuniform: Annotated[float, typer.Option(min=0, max=1, help="0 for even haze, 1 for the most uneven.")] = 0.5,
-    count: Annotated[int, typer.Option(min=1, help="How many versions.")] = 1,
+    nonuniform: Annotated[float, typer.Option(min=0, max=1, help="0 for uniform haze, 1 for the least uniform.")] = 0.5,
+    count: Annotated[int, typer.Option(min=1, help="Number of versions.")] = 1,
     seed: Annotated[int, typer.Option(help="The same seed gives the same haze.")] = 0,
-    real: Annotated[Path | None, typer.Option(help="A hazy photograph whose haze is taken over.")] = None,
+    real: Annotated[Path | None, typer.Option(help="A hazy photograph whose haze is transferred.")] = None,
     weights: Annotated[str, typer.Option(help="'shipped', a .safetensors file, or a Hub id org/name[@revision].")] = (
         "shipped"
     ),
 ) -> None:
-    """Render haze onto a clear photograph: NAME_haze1.png and its density NAME_haze1_density.png (white is 1)."""
+    """Render haze onto a clear photograph: NAME_haze1.png and its density NAME_haze1_density.png (white: 1)."""
     import numpy as np
     import torch
 
@@ -42,7 +42,9 @@ def haze(
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"cannot make the folder {output}: {error.strerror}; choose another --output") from error
+            raise OutputError(
+                f"cannot be made a folder: {error.strerror}.", "Choose another output.", subject=output
+            ) from error
         versions = haze_versions(
             generator,
             clear.tensor(),

@@ -1,7 +1,7 @@
-"""API's automatic haze generation (AHG, arXiv 2601.01992): haze taken from one photograph and laid over another.
+"""API's automatic haze generation (AHG, arXiv 2601.01992): transfer haze from one photograph to another.
 
-Encoder, decoder, their loss and the hybrid augmentation are the paper's; every layer is ours, and so is the airlight,
-without which a density does not say what colour the haze has.
+Encoder, decoder, their loss and the hybrid augmentation follow the paper. The layers are ours, and so is the airlight,
+which gives the haze its colour.
 """
 
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ from dehaze.haze.fields import random_perlin_field
 from dehaze.networks.api.network import residual_blocks
 from dehaze.networks.limits import Width
 
-GREY = 0.8  # the airlight where none is given
+DEFAULT_AIRLIGHT = 0.8  # in [0,1], grey
 
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Widths at 1/4, 1/8 and 1/16 of the resolution, for the encoder and for the decoder."""
+    """Widths of encoder and decoder at 1/4, 1/8 and 1/16 of the resolution."""
 
     encoder_widths: tuple[Width, Width, Width] = (32, 48, 64)
     decoder_widths: tuple[Width, Width, Width] = (32, 48, 64)
 
 
 class UNet(nn.Module):
-    """Three levels of residual blocks: [B,C,h,w] in, features of the same size and the coarsest level's mean out."""
+    """Three levels of residual blocks: [B,C,h,w] to features of the same size and the means of the coarsest level."""
 
     def __init__(self, channels: int, widths: tuple[int, ...]):
         super().__init__()
@@ -52,12 +52,11 @@ class UNet(nn.Module):
 
 
 class HazeGenerator(nn.Module):
-    """Take the haze density of a photograph, and render a density onto a clear one.
+    """Estimate the haze density of a photograph, and render a density onto a clear photograph.
 
-    The encoder E is a U-Net from the image to its haze density. The decoder D, a U-Net on the clear image, a density
-    and an airlight, predicts how strongly the density veils the scene, how the airlight changes from place to place,
-    and what light is added; all three are smooth, as haze is, and where the density is 0 the photograph stays as it is.
-    Both work at 1/4 of the resolution.
+    The encoder E is a U-Net from the image to its haze density. The decoder D is a U-Net on the clear image, a density
+    and an airlight. It predicts three smooth maps: the gain of the density, the local airlight, and added light. Where
+    the density is 0, the photograph stays unchanged. Both work at 1/4 of the resolution.
     """
 
     config_class = GeneratorConfig
@@ -71,15 +70,15 @@ class HazeGenerator(nn.Module):
         self.airlight_head = nn.Linear(config.encoder_widths[-1], 3)
         self.decoder = UNet(3 * 16 + 1 + 3, config.decoder_widths)
         self.haze_head = nn.Conv2d(config.decoder_widths[0], 7, 3, padding=1)
-        nn.init.zeros_(self.haze_head.weight)  # an untrained decoder obeys the scattering model
+        nn.init.zeros_(self.haze_head.weight)  # an untrained decoder follows the scattering model
         nn.init.zeros_(self.haze_head.bias)
 
     def encode(self, image: Tensor) -> Tensor:
-        """Return the haze density [B,1,H,W] in [0,1] of `image` [B,3,H,W] in [0,1], sides multiples of 16."""
+        """Estimate the haze density [B,1,H,W] in [0,1] of `image` [B,3,H,W] in [0,1], sides multiples of 16."""
         return self.encode_with_airlight(image)[0]
 
     def encode_with_airlight(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the haze density [B,1,H,W] and the airlight [B,3] of `image`, both in [0,1]."""
+        """Estimate the haze density [B,1,H,W] and the airlight [B,3] of `image`, both in [0,1]."""
         features, pooled = self.encoder(F.pixel_unshuffle(image - 0.5, 4))
         logit = F.interpolate(self.density_head(features), size=image.shape[-2:], mode="bilinear", align_corners=False)
         return logit.float().sigmoid(), self.airlight_head(pooled).float().sigmoid()
@@ -87,14 +86,14 @@ class HazeGenerator(nn.Module):
     def decode(self, clear: Tensor, density: Tensor, airlight: Tensor | None = None) -> Tensor:
         """Render haze onto `clear` [B,3,H,W] in [0,1], sides multiples of 16; return the same shape, in [0,1].
 
-        `density` [B,1,H,W] and `airlight` [B,3] are in [0,1]; without an airlight it is a light grey.
+        `density` [B,1,H,W] and `airlight` [B,3] are in [0,1]; the default airlight is a light grey.
         """
         return self.apply_maps(clear, density, self.maps(clear, density, airlight))
 
     def maps(self, clear: Tensor, density: Tensor, airlight: Tensor | None = None) -> Tensor:
-        """Predict gain (1 channel, 0 to 2), local airlight (3) and added light (3), [B,7,H/4,W/4], as `decode` does."""
+        """Predict gain (1 channel, 0 to 2), local airlight (3) and added light (3) for `decode`: [B,7,H/4,W/4]."""
         if airlight is None:
-            airlight = clear.new_full((len(clear), 3), GREY)
+            airlight = clear.new_full((len(clear), 3), DEFAULT_AIRLIGHT)
         scene, coarse = F.pixel_unshuffle(clear - 0.5, 4), F.avg_pool2d(density, 4)
         airlight = airlight[:, :, None, None]
         seen = torch.cat([scene, coarse, airlight.expand(-1, -1, *coarse.shape[-2:]) - 0.5], 1)
@@ -103,7 +102,7 @@ class HazeGenerator(nn.Module):
 
     @staticmethod
     def apply_maps(clear: Tensor, density: Tensor, maps: Tensor) -> Tensor:
-        """Apply maps of any resolution to `clear` [B,3,H,W] and `density` [B,1,H,W]; return haze, in [0,1]."""
+        """Apply maps of any resolution to `clear` [B,3,H,W] and `density` [B,1,H,W]; return hazy images in [0,1]."""
         maps = F.interpolate(maps, size=clear.shape[-2:], mode="bilinear", align_corners=False)
         gain, airlight, added = maps.split([1, 3, 3], 1)
         opacity = (density * gain).clamp(0, 1)
@@ -112,8 +111,8 @@ class HazeGenerator(nn.Module):
     def rehaze(self, clear: Tensor, hazy_from: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Render the haze of the photographs `hazy_from` onto the clear ones; both [B,3,H,W] in [0,1].
 
-        Density and airlight are as E finds them. α ~ U[0,1] for each sample, and for half of the calls Perlin noise,
-        are drawn from `rng` (on the CPU). Returns the hazy images and their densities [B,1,H,W], in [0,1].
+        E estimates density and airlight. `rng`, on the CPU, draws α ~ U[0,1] for each sample, and Perlin noise in half
+        of the calls. Returns the hazy images and their densities [B,1,H,W], in [0,1].
         """
         densities, airlights = self.encode_with_airlight(torch.cat([clear, hazy_from]))
         alpha, nonuniform = torch.rand(len(clear), generator=rng), torch.rand((), generator=rng) < 0.5
@@ -130,8 +129,8 @@ def hybrid_density(
 ) -> Tensor:
     """Mix two densities [B,1,H,W] in [0,1]: `M̃ = α·M_c + (1 − α)·M_h`, then `M̂ = M̃ ⊙ P` (API, AHG).
 
-    `alpha` in [0,1] is one number or one per sample [B]; P is multi-octave Perlin noise in [0.5, 1.5], drawn for each
-    sample, and flattened towards 1 as `nonuniform` goes from 1 to 0. Returns the density [B,1,H,W], clipped to [0,1].
+    `alpha` in [0,1] is one number or one per sample [B]. P is multi-octave Perlin noise in [0.5, 1.5], drawn for each
+    sample; its contrast is scaled by `nonuniform` in [0,1]. Returns the density [B,1,H,W], clipped to [0,1].
     """
     alpha = torch.as_tensor(alpha, dtype=clear_density.dtype, device=clear_density.device).view(-1, 1, 1, 1)
     density = torch.lerp(hazy_density, clear_density, alpha)
@@ -142,7 +141,7 @@ def hybrid_density(
 
 
 def load_generator(weights: str | Path = "shipped") -> HazeGenerator:
-    """Load the generator on the CPU, in eval mode; `weights` as for `dehaze.load`. Raises WeightsError."""
+    """Load the generator on the CPU, in eval mode. `weights` is given as to `dehaze.load`. Raises WeightsError."""
     from dehaze.hub import build_network, find_weights
 
     return build_network("ahg", HazeGenerator, find_weights("ahg", weights))

@@ -1,20 +1,20 @@
-"""Overcast skies: behind real haze the sky is seldom blue, in clear photographs it often is (ours)."""
+"""Make skies overcast (ours): the sky is rarely blue behind real haze, but often in clear photographs."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-TEXTURE = 0.3  # what remains of the sky's own contrast
-REACH = 24  # the sky reaches at most one part in so many of the shorter side beyond where the depth sees it
+KEPT_CONTRAST = 0.3  # share of the contrast of the sky
+REACH_DIVISOR = 24  # the sky may exceed its region in the depth by 1/24 of the shorter side
 
 
 def sky_mask(clear: Tensor, depth: Tensor) -> Tensor:
-    """Return how much of each pixel of `clear` [3,H,W] is sky, [1,H,W] in [0,1].
+    """Return the share of sky [1,H,W] in [0,1] of each pixel of `clear` [3,H,W].
 
-    Where `depth` [H,W] is 1 and a little beyond, for depth maps are coarse, blue or bright pixels are sky: what else
-    such a map takes for sky, a mountain or a meadow, is not.
+    Sky is blue or bright where `depth` [H,W] is 1, or a little beyond, because depth maps are coarse. Other pixels that
+    a depth map places at infinity are mountains or meadows.
     """
-    reach = max(1, min(depth.shape) // REACH)
+    reach = max(1, min(depth.shape) // REACH_DIVISOR)
     far = (depth > 1 - 1.5 / 255).to(clear.dtype)[None]
     far = F.max_pool2d(far, 2 * reach + 1, stride=1, padding=reach)
     blue = (clear[2:] - clear[:1] - 0.05) / 0.1
@@ -23,7 +23,7 @@ def sky_mask(clear: Tensor, depth: Tensor) -> Tensor:
 
 
 def overcast(clear: Tensor, sky: Tensor, brightness: float) -> Tensor:
-    """Cover the `sky` [1,H,W] of `clear` [3,H,W] with nearly even grey clouds of a mean brightness in [0,1]."""
+    """Replace the `sky` [1,H,W] of `clear` [3,H,W] by nearly uniform grey clouds of a mean brightness in [0,1]."""
     intensity = clear.mean(0, keepdim=True)
     texture = intensity - (intensity * sky).sum() / sky.sum().clamp_min(1)
-    return torch.lerp(clear, (brightness + TEXTURE * texture).clamp(0, 1).expand_as(clear), sky)
+    return torch.lerp(clear, (brightness + KEPT_CONTRAST * texture).clamp(0, 1).expand_as(clear), sky)

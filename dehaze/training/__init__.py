@@ -1,1 +1,1 @@
-"""Training: recipes, data, checkpoints and the loop. `python -m dehaze.training --help` is the door."""
+"""Training: recipes, data, checkpoints and the loop. `python -m dehaze train --help` lists the options."""

@@ -1,20 +1,25 @@
 """Average the weights of several runs: `python -m dehaze.training.average MODEL RUN/weights RUN/weights`."""
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from dehaze.errors import DehazeError, WeightsError
+import typer
+
+from dehaze.errors import WeightsError
 from dehaze.hub import load_network, save_weights
+from dehaze.training.cli import reported_errors, run_command
 
 
-def average(name: str, weights: Sequence[str | Path], output: Path, shares: Sequence[float] | None = None) -> None:
-    """Write into `output` the mean of several weights of the model `name`, each being what `dehaze.load` takes.
+def average_weights(
+    name: str, weights: Sequence[str | Path], output: Path, shares: Sequence[float] | None = None
+) -> None:
+    """Write the mean of several weights of the model `name` into the folder `output`.
 
-    `shares` are positive, one for each, in any unit; without them all count alike. Runs that began with the same
-    weights lie in one basin, and their mean is often better than each (model soups, Wortsman et al. 2022). Raises
-    WeightsError where some cannot be had or are of other configurations, ValueError where the shares do not fit.
+    `weights` are given as to `dehaze.load`. `shares` are positive, one for each, in any unit; by default they are
+    equal. The mean of runs with the same initial weights is often better than each run (model soups, Wortsman et al.
+    2022). Raises WeightsError for weights that cannot be loaded or differ in configuration, ValueError for other
+    shares.
     """
     shares = [1.0] * len(weights) if shares is None else shares
     if len(shares) != len(weights) or min(shares) <= 0:
@@ -23,7 +28,11 @@ def average(name: str, weights: Sequence[str | Path], output: Path, shares: Sequ
     mean = networks[0]
     for network, source in zip(networks, weights, strict=True):
         if network.config != mean.config:
-            raise WeightsError(f"{source} has another configuration than {weights[0]}; only like networks have a mean")
+            raise WeightsError(
+                f"has another configuration than {weights[0]}.",
+                "Give weights of one configuration.",
+                subject=source,
+            )
     states = [network.state_dict() for network in networks]
     weighted = [(share / sum(shares), state) for share, state in zip(shares, states, strict=True)]
     mean.load_state_dict(
@@ -32,18 +41,18 @@ def average(name: str, weights: Sequence[str | Path], output: Path, shares: Sequ
     save_weights(mean, output)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m dehaze.training.average", description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("weights", nargs="+", help='folders or files of weights, "shipped", or Hub ids')
-    parser.add_argument("--shares", nargs="+", type=float, help="how much each counts; without, all count alike")
-    parser.add_argument("--output", required=True, type=Path, help="folder for the weights")
-    options = parser.parse_args()
-    try:
-        average(options.model, options.weights, options.output, options.shares)
-    except (DehazeError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+def main(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    weights: Annotated[list[str], typer.Argument(help="Folders or files of weights, 'shipped', or Hub ids.")],
+    output: Annotated[Path, typer.Option(help="Folder for the mean.", file_okay=False)],
+    share: Annotated[
+        list[float] | None, typer.Option(help="Share of the mean, once for each of the weights. Default: equal shares.")
+    ] = None,
+) -> None:
+    """Average the weights of several runs of a model."""
+    with reported_errors():
+        average_weights(model, weights, output, share)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "dehaze.training.average")

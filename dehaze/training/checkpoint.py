@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file, written atomically, that a killed run resumes from."""
+"""Checkpoints: one safetensors file, written atomically, from which a killed run resumes."""
 
 import os
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass
 class TrainingState:
-    """All that a run needs to go on: the network, its moving average, a critic if any, the optimizer and the step."""
+    """The state that a run resumes from: network, moving average, critic if any, optimizer and step."""
 
     network: nn.Module
     average: nn.Module
@@ -33,23 +33,25 @@ class TrainingState:
         return {f"optimizer.{i}.{key}": value for i, entry in state.items() for key, value in entry.items()}
 
     def save(self, path: Path) -> None:
-        """Write the state to `path`; what was there stays until the new file is complete. Raises OutputError."""
+        """Write the state to `path`; the previous file stays until the new one is complete. Raises OutputError."""
         tensors = self._optimizer_tensors()
         for prefix, module in self._modules().items():
             tensors |= {prefix + key: value for key, value in module.state_dict().items()}
         temporary = path.with_suffix(".tmp")
-        # Saving needs contiguous tensors; channels_last is restored by the copy into the network.
+        # Saving needs contiguous tensors; copying into the network restores channels_last.
         try:
             save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, {"step": str(self.step)})
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
             temporary.unlink(missing_ok=True)
             raise OutputError(
-                f"the checkpoint {path} cannot be written ({error}); the one before it stays. Make room, start again."
+                f"cannot be written ({error}).",
+                "The previous checkpoint stays: free some space and start again.",
+                subject=path,
             ) from error
 
     def load(self, path: Path) -> None:
-        """Read the state from `path`. Raises WeightsError if the file is damaged or of another network."""
+        """Read the state from `path`. Raises WeightsError if the file is damaged or belongs to another network."""
         try:
             with safe_open(path, "pt") as file:
                 step = int(file.metadata()["step"])
@@ -57,7 +59,9 @@ class TrainingState:
             for prefix, module in self._modules().items():
                 module.load_state_dict(_under(prefix, tensors))
         except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"cannot resume from {path}: {error}. Remove the file to start anew.") from error
+            raise WeightsError(
+                f"is not a checkpoint of this run ({error}).", "Remove the file to start anew.", subject=path
+            ) from error
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = {}
         for key, value in _under("optimizer.", tensors).items():

@@ -1,4 +1,4 @@
-"""Clear photographs with depth, cut and rendered hazy as they are asked for."""
+"""Training samples: crops of clear photographs with depth, rendered hazy on demand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dehaze.errors import DehazeError
 from dehaze.haze import HazeRenderer
 
-VALIDATION_EVERY = 21  # of 1,284 photographs, 60 stay aside
+VALIDATION_INTERVAL, MAX_VALIDATION = 21, 60  # scenes
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A clear photograph and the depth file beside it."""
+    """A clear photograph and its depth file."""
 
     photo: Path
     depth: Path
@@ -28,17 +29,19 @@ def find_scenes(folder: Path) -> tuple[list[Scene], list[Scene]]:
     """List the scenes of a folder, split into training and validation.
 
     The folder holds `images/NAME.jpg` and `depth/NAME.png` (8-bit, any size, near bright, far and sky 0). Every 21st
-    scene by name is for validation, from the eleventh on. Raises FileNotFoundError that names the first photograph
-    without depth.
+    scene by name is for validation, from the eleventh on, up to 60. Raises DehazeError if there is no photograph or if
+    one has no depth.
     """
     photos = sorted(path for path in (folder / "images").glob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
     if not photos:
-        raise FileNotFoundError(f"{folder}/images holds no JPEG or PNG; give the folder above images/ and depth/")
+        raise DehazeError(
+            "holds no JPEG or PNG.", "Give the folder above images/ and depth/.", subject=folder / "images"
+        )
     scenes = [Scene(photo, folder / "depth" / f"{photo.stem}.png") for photo in photos]
     for scene in scenes:
         if not scene.depth.exists():
-            raise FileNotFoundError(f"{scene.photo} has no depth: expected {scene.depth} (8-bit, near bright, far 0)")
-    validation = scenes[VALIDATION_EVERY // 2 :: VALIDATION_EVERY][:60]
+            raise DehazeError("has no depth.", f"Add {scene.depth} (8-bit, near bright, far 0).", subject=scene.photo)
+    validation = scenes[VALIDATION_INTERVAL // 2 :: VALIDATION_INTERVAL][:MAX_VALIDATION]
     held_out = set(validation)
     return [scene for scene in scenes if scene not in held_out], validation
 
@@ -46,9 +49,9 @@ def find_scenes(folder: Path) -> tuple[list[Scene], list[Scene]]:
 def random_square(
     shape: tuple[int, int], smallest: float, generator: torch.Generator
 ) -> tuple[tuple[float, float, float, float], bool]:
-    """Draw a square whose side is the share `smallest` to 1 of the shorter side of an image of this (width, height).
+    """Draw a square in an image of `shape` (width, height); its side is a share `smallest` to 1 of the shorter side.
 
-    Returns (left, top, right, bottom) in px, and whether to mirror what is cut out, which is so half the time.
+    Returns (left, top, right, bottom) in px, and whether to mirror the crop, with probability 0.5.
     """
     scale, at_x, at_y, mirror = torch.rand(4, generator=generator).tolist()
     side = min(shape) * (smallest + (1 - smallest) * scale)
@@ -57,15 +60,15 @@ def random_square(
 
 
 def cut(photo: Image.Image, box: tuple[float, float, float, float], size: int) -> Tensor:
-    """Cut a square out of a photograph and bring it to `size` px: [3,size,size] in [0,1]."""
+    """Cut a square from a photograph and resize it to `size` px: [3,size,size] in [0,1]."""
     pixels = np.array(photo.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, box))
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
 def random_crop(scene: Scene, size: int, generator: torch.Generator, smallest: float = 0.6) -> tuple[Tensor, Tensor]:
-    """Cut a random square, as `random_square` draws it, and bring it to `size` px.
+    """Cut a square drawn by `random_square` from a scene and resize it to `size` px.
 
-    Returns the photograph [3,size,size] in [0,1] and its depth [size,size] in [0,1], 1 being far.
+    Returns the photograph [3,size,size] in [0,1] and its depth [size,size] in [0,1], where 1 is far.
     """
     with Image.open(scene.photo) as photo, Image.open(scene.depth) as depth:
         box, mirrored = random_square(photo.size, smallest, generator)
@@ -78,17 +81,20 @@ def random_crop(scene: Scene, size: int, generator: torch.Generator, smallest: f
 
 
 class RealHaze:
-    """Unlabelled real hazy photographs, kept in memory at a shorter side of `side` px, from which crops are cut."""
+    """Unlabelled real hazy photographs, kept in memory at a shorter side of at most `side` px.
+
+    Raises DehazeError for a folder without photographs.
+    """
 
     def __init__(self, folder: Path, side: int = 384):
         self.photos = sorted(path for path in folder.glob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
         if not self.photos:
-            raise FileNotFoundError(f"{folder} holds no JPEG or PNG; give the folder of real hazy photographs")
+            raise DehazeError("holds no JPEG or PNG.", "Give a folder of real hazy photographs.", subject=folder)
         self.side = side
         self._kept: dict[Path, Image.Image] = {}
 
     def crop(self, size: int, generator: torch.Generator) -> Tensor:
-        """Cut a random square of 60–100 % of the shorter side, brought to `size` px: [3,size,size] in [0,1]."""
+        """Cut a random square of 60–100 % of the shorter side and resize it to `size` px: [3,size,size] in [0,1]."""
         photo = self._read(self.photos[int(torch.randint(len(self.photos), (), generator=generator))])
         box, _ = random_square(photo.size, 0.6, generator)
         return cut(photo, box, size)
@@ -103,12 +109,12 @@ class RealHaze:
 
 
 class SeededSamples(Dataset):
-    """Samples made from `sources` as they are asked for, the i-th of which depends on the seed and on i alone.
+    """Samples made from `sources` on demand; sample i depends only on the seed and on i.
 
-    So a run that resumes at step s goes on with sample s × batch, and any number of workers and processes gives the
-    same data. Sources come in shuffled order, epoch after epoch; crops are of the share `smallest` to 1 of a shorter
-    side. An item is what `make` returns, `index`, which an objective may draw its own random numbers from, and, where
-    real haze is given, `real` [3,S,S], a crop of it.
+    Thus a run that resumes at step s continues with sample s × batch, and any number of workers and processes gives the
+    same data. Each epoch shuffles the sources. The side of a crop is a share `smallest` to 1 of the shorter side. An
+    item is the dictionary from `make` with `index`, from which an objective may seed its own draws, and with a crop
+    `real` [3,S,S] if real haze is given.
     """
 
     def __init__(
@@ -139,12 +145,12 @@ class SeededSamples(Dataset):
         return item if self.real is None else item | {"real": self.real.crop(self.size, generator)}
 
     def make(self, source: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        """Make a sample of a source; everything random comes from the generator."""
+        """Make a sample of a source; all random numbers come from the generator."""
         raise NotImplementedError
 
 
 class RenderedCrops(SeededSamples):
-    """Scenes, rendered hazy: `hazy`, `clear` [3,S,S] and `density` [1,S,S] = 1 − t, all in [0,1]."""
+    """Crops of scenes, rendered hazy: `hazy`, `clear` [3,S,S] and `density` [1,S,S] = 1 − t, all in [0,1]."""
 
     def __init__(self, scenes: list[Scene], renderer: HazeRenderer, **which: Any):
         super().__init__(scenes, **which)

@@ -1,21 +1,21 @@
-"""Learned haze in place of the physical renderer's, for recipes that train on both."""
+"""Replace physical haze by learned haze in part of a batch, for recipes that train on both."""
 
 import torch
 
 from dehaze.haze.generator import HazeGenerator
 from dehaze.training.recipe import Batch
 
-SHARE = 0.25  # of a batch; physical haze, whose truth is known, stays the greater part (ours)
+LEARNED_SHARE = 0.25  # of a batch (ours); physical haze stays the larger part, because its ground truth is exact
 
 
 @torch.no_grad()
 def with_learned_haze(batch: Batch, generator: HazeGenerator, draws: torch.Generator) -> Batch:
-    """Replace the haze of a quarter of the samples by the generator's, density and airlight taken from real haze.
+    """Render the haze of real photographs onto the first quarter of the samples, at least onto one.
 
-    They are the first of the batch, at least one of them. Without real haze in the batch it is taken from the rendered.
+    If the batch has no real photographs, density and airlight come from its rendered samples.
     """
-    count = max(1, round(SHARE * len(batch["clear"])))
-    source = batch.get("real", batch["hazy"])[-count:]  # never of the same scene, unless there is but one
+    count = max(1, round(LEARNED_SHARE * len(batch["clear"])))
+    source = batch.get("real", batch["hazy"])[-count:]  # another scene, unless there is only one
     hazy, density = generator.rehaze(batch["clear"][:count], source, draws)
     replaced = {"hazy": hazy, "density": density}
     return {

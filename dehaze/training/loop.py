@@ -1,4 +1,4 @@
-"""The training loop, for one process or many (`accelerate launch -m dehaze.training …`)."""
+"""Train a recipe, in one process or in many (`accelerate launch -m dehaze.training …`)."""
 
 import copy
 import csv
@@ -19,6 +19,8 @@ from tqdm import tqdm
 from dehaze import hub
 from dehaze.errors import DehazeError, WeightsError
 from dehaze.haze import HazeRenderer
+from dehaze.networks.base import Network
+from dehaze.networks.progressive import Progressive
 from dehaze.training.checkpoint import TrainingState
 from dehaze.training.data import RealHaze, RenderedCrops, Scene, find_scenes
 from dehaze.training.pairs import MixedCrops, PairedCrops, find_pairs
@@ -27,14 +29,14 @@ from dehaze.training.validation import VALIDATION_HAZE, VALIDATION_SEED
 
 
 def learning_rate_factor(step: int, recipe: Recipe) -> float:
-    """Return the share of the learning rate at `step`: a linear warm-up, then a cosine down to 0."""
+    """Return the factor of the learning rate at `step`: a linear warm-up times a cosine that falls to 0."""
     warmup = min(1.0, (step + 1) / max(1, recipe.warmup))
     return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, step / recipe.steps)))
 
 
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the exponential moving average of the parameters towards the network's, and copy its buffers."""
+    """Update the exponential moving average of the parameters, and copy the buffers."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
     for kept, current in zip(average.buffers(), network.buffers(), strict=True):
         kept.copy_(current)
@@ -53,18 +55,16 @@ def train(
     precision: str = "bf16",
     save_every: int = 500,
 ) -> Path:
-    """Train by `recipe` on the scenes in `data`; return the folder with the weights of the moving average.
+    """Train a recipe on the scenes in `data`; return the folder with the weights of the moving average.
 
-    `pairs` is a folder of pairs, as `find_pairs` states, that are trained on instead of rendered haze, or beside it in
-    `recipe.pair_share` of the samples; validation stays rendered. `real` is a folder of real hazy photographs,
-    `features` a file with the weights of a feature backbone, for recipes that use them. `start` is a file with the
-    weights to begin with: the network's own or, in the progressive framework, its backbone's.
-    `output` holds `checkpoint.safetensors` (a run that was killed goes on from it), `log.csv`, `recipe.json` and
-    `weights/`. `recipe.batch` is the batch of all processes together. Raises FileNotFoundError where `data` is not as
-    `find_scenes` states or `real` is empty, WeightsError where the checkpoint is damaged, ValueError where the batch or
-    the crop does not fit.
+    `pairs` is a folder for `find_pairs`; `recipe.pair_share` of the samples come from it, and validation stays
+    rendered. `real` is a folder of real hazy photographs, and `features` a file of weights of a feature backbone, for
+    recipes that use them. `start` is a file of initial weights: the network's or, in the progressive framework, its
+    backbone's. `output` holds `checkpoint.safetensors` (a killed run resumes from it), `log.csv`, `recipe.json` and
+    `weights/`. `recipe.batch` counts the samples of all processes. Raises DehazeError for missing or incomplete data,
+    WeightsError for a damaged checkpoint, ValueError for a batch or crop that does not fit.
     """
-    # Said outright, for otherwise several processes on CPUs would not find each other.
+    # Without `cpu=True`, several processes on CPUs do not find each other.
     on_cpu = not torch.accelerator.is_available()
     accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu)
     if recipe.batch % accelerator.num_processes:
@@ -74,10 +74,10 @@ def train(
     real_haze = None if real is None else RealHaze(real)
 
     network = recipe.network()
-    if recipe.crop % (multiple := getattr(network, "multiple_of", 1)):
+    if recipe.crop % (multiple := network.multiple_of if isinstance(network, Network) else 1):
         raise ValueError(f"crops of {recipe.crop} px do not fit this network; choose a multiple of {multiple}")
     if start is not None:
-        begin_with(network, start)
+        load_initial_weights(network, start)
     network = network.to(accelerator.device, memory_format=torch.channels_last)
     average = copy.deepcopy(network).requires_grad_(False).eval()
     objective = recipe.objective(network, average, **({} if features is None else {"features": features})).to(
@@ -117,7 +117,7 @@ def train(
             _append(output / "log.csv", {"step": state.step, "seconds": seconds, **losses, **scores})
 
     began, losses = time.perf_counter(), {}
-    hidden = None if accelerator.is_main_process else True  # None: shown on a terminal alone
+    hidden = None if accelerator.is_main_process else True  # None: shown only on a terminal
     bar = tqdm(loader, total=recipe.steps, initial=state.step, unit="step", disable=hidden)
     for batch in bar:
         for group in optimizer.param_groups:
@@ -128,12 +128,14 @@ def train(
         accelerator.clip_grad_norm_(trained, recipe.max_gradient_norm)
         optimizer.step()
         optimizer.zero_grad()
-        # The average starts as the network's first steps leave it, not as its initial values.
+        # The decay starts low, so that the initial values leave the average soon.
         update_average(average, network, min(recipe.ema_decay, (1 + state.step) / (10 + state.step)))
         state.step += 1
         for key, value in accelerator.reduce({key: value.detach() for key, value in terms.items()}, "mean").items():
             if not value.isfinite():
-                raise DehazeError(f"the loss {key} is {value.item()} at step {state.step}; lower the learning rate")
+                raise DehazeError(
+                    f"is {value.item()} at step {state.step}.", "Lower the learning rate.", subject=f"The loss {key}"
+                )
             losses[key] = 0.98 * losses.get(key, value.item()) + 0.02 * value.item()
         bar.set_postfix({key: f"{value:.4f}" for key, value in losses.items()})
         if state.step % save_every == 0 and state.step < recipe.steps:
@@ -146,9 +148,12 @@ def train(
     return output / "weights"
 
 
-def begin_with(network: nn.Module, file: Path) -> None:
-    """Read weights into a network, or into the backbone of a progressive framework; raises WeightsError."""
-    backbone = getattr(network, "backbone", network)
+def load_initial_weights(network: nn.Module, file: Path) -> None:
+    """Read weights into the backbone of a progressive framework or, if they do not fit, into the network.
+
+    Raises WeightsError.
+    """
+    backbone = network.backbone if isinstance(network, Progressive) else network
     try:
         hub.read_weights(backbone, file, type(backbone).__name__)
     except WeightsError:
@@ -158,12 +163,12 @@ def begin_with(network: nn.Module, file: Path) -> None:
 
 
 def channels_last(value: Tensor) -> Tensor:
-    """Lay out images [B,C,H,W] as convolutions are fastest with; leave anything else as it is."""
+    """Convert images [B,C,H,W] to channels_last, which makes convolutions fast; return other tensors unchanged."""
     return value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
 
 
 def _validation(scenes: list[Scene], recipe: Recipe, device: torch.device) -> Iterator[dict[str, Tensor]]:
-    """Yield the scenes kept aside, in batches, with the haze that every recipe is validated on."""
+    """Yield the validation scenes in batches, with the same haze for all recipes."""
     renderer = HazeRenderer(VALIDATION_HAZE)
     crops = RenderedCrops(scenes, renderer, size=recipe.crop, seed=VALIDATION_SEED, start=0, stop=len(scenes))
     for batch in DataLoader(crops, batch_size=recipe.batch):

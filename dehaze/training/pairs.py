@@ -1,4 +1,4 @@
-"""Pairs of a hazy and a clear photograph: real ones, as NH-HAZE's and O-HAZE's for training, or pseudo-labels."""
+"""Training samples from pairs of a hazy and a clear photograph: real pairs (NH-HAZE, O-HAZE) or pseudo-labels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +8,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dehaze.errors import DehazeError
 from dehaze.haze import HazeRenderer
 from dehaze.training.data import RenderedCrops, Scene, SeededSamples, cut, random_square
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
-EVERY = 10  # of the pairs, one in ten stays aside
+VALIDATION_INTERVAL = 10  # pairs
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A hazy photograph and the clear one of the same scene and size."""
+    """A hazy and a clear photograph of one scene, of one size."""
 
     hazy: Path
     clear: Path
@@ -28,26 +29,32 @@ def find_pairs(folder: Path) -> tuple[list[Pair], list[Pair]]:
 
     The folder holds `hazy/` and `clear/` with images of the same names, whatever their suffixes (NH-HAZE's
     `01_hazy.png` becomes `hazy/01.png`). Every tenth pair by name is for validation, from the fifth on. Raises
-    FileNotFoundError that names the first hazy image without a clear one, ValueError where their sizes differ.
+    DehazeError if there is no pair, if a hazy image has no clear one, or if the sizes of a pair differ.
     """
     clear = {path.stem: path for path in (folder / "clear").glob("*") if path.suffix.lower() in SUFFIXES}
     pairs = []
     for hazy in sorted(path for path in (folder / "hazy").glob("*") if path.suffix.lower() in SUFFIXES):
         if hazy.stem not in clear:
-            raise FileNotFoundError(f"{hazy} has no clear image: expected {folder / 'clear' / hazy.stem} (.png, .jpg)")
+            raise DehazeError(
+                "has no clear image.", f"Add {folder / 'clear' / hazy.stem} (.png or .jpg).", subject=hazy
+            )
         pair = Pair(hazy, clear[hazy.stem])
         with Image.open(pair.hazy) as a, Image.open(pair.clear) as b:
             if a.size != b.size:
-                raise ValueError(f"{pair.hazy} is {a.size} px and {pair.clear} {b.size}; pairs must be aligned")
+                raise DehazeError(
+                    f"has {a.width}×{a.height} px, and {pair.clear} has {b.width}×{b.height}.",
+                    "Give aligned pairs.",
+                    subject=pair.hazy,
+                )
         pairs.append(pair)
     if not pairs:
-        raise FileNotFoundError(f"{folder}/hazy holds no JPEG or PNG; give the folder above hazy/ and clear/")
-    validation = pairs[EVERY // 2 - 1 :: EVERY]
+        raise DehazeError("holds no JPEG or PNG.", "Give the folder above hazy/ and clear/.", subject=folder / "hazy")
+    validation = pairs[VALIDATION_INTERVAL // 2 - 1 :: VALIDATION_INTERVAL]
     return [pair for pair in pairs if pair not in validation], validation
 
 
 def paired_crop(pair: Pair, size: int, generator: torch.Generator, smallest: float) -> dict[str, Tensor]:
-    """Cut one random square, as `random_square` draws it, out of both: `hazy` and `clear` [3,size,size] in [0,1]."""
+    """Cut one square drawn by `random_square` from both images: `hazy` and `clear` [3,size,size] in [0,1]."""
     with Image.open(pair.hazy) as hazy, Image.open(pair.clear) as clear:
         box, mirrored = random_square(hazy.size, smallest, generator)
         crops = {"hazy": cut(hazy, box, size), "clear": cut(clear, box, size)}
@@ -55,17 +62,14 @@ def paired_crop(pair: Pair, size: int, generator: torch.Generator, smallest: flo
 
 
 class PairedCrops(SeededSamples):
-    """Crops of pairs: `hazy` and `clear` [3,S,S] in [0,1].
-
-    There is no `density`: nobody knows it, and a recipe goes without it.
-    """
+    """Crops of pairs: `hazy` and `clear` [3,S,S] in [0,1]. There is no `density`, because it is unknown."""
 
     def make(self, source: Pair, generator: torch.Generator) -> dict[str, Tensor]:
         return paired_crop(source, self.size, generator, self.smallest)
 
 
 class MixedCrops(RenderedCrops):
-    """Scenes, rendered hazy, and in `share` of the samples crops of `pairs` instead, whose density is NaN: unknown."""
+    """Crops of scenes, rendered hazy, and in `share` of the samples crops of `pairs`, whose unknown density is NaN."""
 
     def __init__(self, scenes: list[Scene], renderer: HazeRenderer, pairs: list[Pair], share: float, **which: Any):
         super().__init__(scenes, renderer, **which)

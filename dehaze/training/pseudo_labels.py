@@ -1,73 +1,74 @@
-"""Label real hazy photographs with what a model makes of them: `python -m dehaze.training.pseudo_labels PHOTO …`.
+"""Label real hazy photographs with their restorations: `python -m dehaze.training.pseudo_labels PHOTO …`.
 
-The pairs are for `python -m dehaze.training --pairs`. Rendered haze is never quite like the real; a model that keeps
-what it does to real haze, while it learns from the rendered, forgets less of it (self-training, here ours). Look at the
-labels before you train on them, and take out those that are worse than their photograph.
+Rendered haze differs from real haze. A model that also trains on its own labels of real haze forgets less about it
+(self-training, ours). Check the labels before training, and remove those that are worse than their photograph.
 """
 
-import argparse
-import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 import dehaze
 from dehaze.errors import DehazeError
-from dehaze.filters.flatness import deviation, evenness
+from dehaze.filters.flatness import flatness, local_deviation
 from dehaze.filters.guided import guided_coefficients
 from dehaze.io import names
 from dehaze.io.photo import read_photo
+from dehaze.training.cli import reported_errors, run_command
 
-LONG_SIDE = 800
-# In px of 800. What varies by less than EVEN nearby is sky, fog or water; by more than UNEVEN, a thing to be seen.
-REACH, NEAR = 48, 12
-EVEN, UNEVEN = 0.010, 0.022
-EPSILON = 1.5e-4
-CALMED = 0.7  # wholly calm, a label teaches to leave haze where there is nothing to see
-# Restored again as far as the density goes from the first to the second: a second time, and a third.
-AGAIN = ((0.20, 0.40), (0.45, 0.65))
+LONG_SIDE = 800  # px of a label
+GUIDED_RADIUS = 48  # px
+GUIDED_EPSILON = 1.5e-4
+DEVIATION_RADIUS = 12  # px
+# Local deviation, in [0,1], below which a region is flat (sky, fog, water), and above which it is textured.
+FLAT_DEVIATION, TEXTURED_DEVIATION = 0.010, 0.022
+SMOOTHED_SHARE = 0.7  # a label that is smoothed in full teaches to leave haze in flat regions
+# A second and a third restoration are blended in as the density rises from the first value to the second.
+DENSITY_RAMPS = ((0.20, 0.40), (0.45, 0.65))
 
 
-def calm(hazy: Tensor, restored: Tensor) -> Tensor:
-    """Take blotches, noise and JPEG blocks out of `restored` [B,3,H,W] where `hazy` [B,3,H,W] is even, both in [0,1].
+def smooth_flat_regions(hazy: Tensor, restored: Tensor) -> Tensor:
+    """Remove blotches, noise and JPEG blocks from `restored` [B,3,H,W] where `hazy` [B,3,H,W] is flat, both in [0,1].
 
-    There the guided filter leaves what follows the hazy photograph over a long way, and its noise not at all.
+    A guided filter keeps what follows the hazy photograph over a long range.
     """
-    factor, offset = guided_coefficients(hazy.mean(1, keepdim=True).expand_as(hazy), restored, REACH, EPSILON)
-    followed = hazy.mean(1, keepdim=True) * factor + offset
-    return torch.lerp(restored, followed, evenness(deviation(hazy, NEAR), NEAR, EVEN, UNEVEN)).clamp(0, 1)
+    guide = hazy.mean(1, keepdim=True)
+    factor, offset = guided_coefficients(guide.expand_as(hazy), restored, GUIDED_RADIUS, GUIDED_EPSILON)
+    flat = flatness(local_deviation(hazy, DEVIATION_RADIUS), DEVIATION_RADIUS, FLAT_DEVIATION, TEXTURED_DEVIATION)
+    return torch.lerp(restored, guide * factor + offset, flat).clamp(0, 1)
 
 
-def pseudo_label(dehazer: dehaze.Dehazer, hazy: Tensor) -> Tensor:
-    """Restore `hazy` [1,3,H,W] in [0,1], and again where it is dense, for what is left after once.
+def make_label(dehazer: dehaze.Dehazer, hazy: Tensor) -> Tensor:
+    """Restore `hazy` [1,3,H,W] in [0,1], up to three times where its haze is dense, and smooth its flat regions (ours).
 
-    The label is then calmed where there is nothing to see (ours).
-    Raises DehazeError where the model does not estimate a density.
+    Raises DehazeError for a model that does not estimate a density.
     """
-    restored, density = dehazer.restore(hazy)
+    restored, density = dehazer.restore_tensor(hazy)
     if density is None:
-        raise DehazeError("labels need a model that estimates how dense haze is, as `api` does")
+        raise DehazeError("estimates no haze density.", "Choose a model that does, such as api.", subject=dehazer.name)
     label = restored
-    for little, much in AGAIN:
-        restored, _ = dehazer.restore(restored)
-        label = torch.lerp(label, restored, ((density - little) / (much - little)).clamp(0, 1))
-    return torch.lerp(label, calm(hazy, label), CALMED)
+    for low, high in DENSITY_RAMPS:
+        restored, _ = dehazer.restore_tensor(restored)
+        label = torch.lerp(label, restored, ((density - low) / (high - low)).clamp(0, 1))
+    return torch.lerp(label, smooth_flat_regions(hazy, label), SMOOTHED_SHARE)
 
 
 def write_pairs(photos: Iterable[Path], output: Path, dehazer: dehaze.Dehazer) -> int:
-    """Write photographs, at most 800 px long, and their labels as a folder of pairs; return how many these are.
+    """Write photographs, reduced to a long side of 800 px, and their labels as a folder of pairs; return their count.
 
-    Labels that are there already stay, so that a killed run goes on. Raises ImageError where a photograph cannot be
-    read, OutputError where one cannot be written, DehazeError where two have the same name.
+    Labels that exist are kept, so that a killed run resumes. Raises ImageError or OutputError for a photograph that
+    cannot be read or written, DehazeError for two of the same name.
     """
     named: dict[str, Path] = {}
     for path in photos:
         if named.setdefault(path.stem, path) != path:
-            raise DehazeError(f"{path} and {named[path.stem]} would be one pair; give one of them another name")
+            raise DehazeError(f"has the same name as {named[path.stem]}.", "Rename one of the two.", subject=path)
     for folder in ("hazy", "clear"):
         (output / folder).mkdir(parents=True, exist_ok=True)
     for name, path in tqdm(named.items(), unit="photo", disable=None):
@@ -79,24 +80,23 @@ def write_pairs(photos: Iterable[Path], output: Path, dehazer: dehaze.Dehazer) -
             photo.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
         hazy = read_photo(photo)
         hazy.save(output / "hazy" / f"{name}.png")
-        hazy.with_tensor(pseudo_label(dehazer, hazy.tensor())).save(label)
+        hazy.with_tensor(make_label(dehazer, hazy.tensor())).save(label)
     return len(named)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m dehaze.training.pseudo_labels", description=__doc__)
-    parser.add_argument("photos", nargs="+", help="files, folders or patterns")
-    parser.add_argument("--output", required=True, type=Path, help="folder for hazy/ and clear/")
-    parser.add_argument("--model", default="api", help="the model that restores them")
-    parser.add_argument("--weights", default="shipped", help='a folder or file, "shipped" (default), or a Hub id')
-    options = parser.parse_args()
-    try:
-        dehazer = dehaze.load(options.model, weights=options.weights)
-        count = write_pairs(names.find(options.photos).photos, options.output, dehazer)
-    except (DehazeError, OSError) as error:
-        sys.exit(f"error: {error}")
-    print(f"{count} pairs in {options.output}")
+def main(
+    photos: Annotated[list[str], typer.Argument(help="Hazy photographs, folders, or globs in quotes.")],
+    output: Annotated[Path, typer.Option(help="Folder for hazy/ and clear/.", file_okay=False)],
+    model: Annotated[str, typer.Option(help="The model that makes the labels.")] = "api",
+    weights: Annotated[str, typer.Option(help="'shipped', a folder or file, or a Hub id.")] = "shipped",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")] = None,
+) -> None:
+    """Label real hazy photographs with their restorations, as pairs for `python -m dehaze train --pairs`."""
+    with reported_errors():
+        dehazer = dehaze.load(model, weights, device)
+        count = write_pairs(names.find_photos(photos).photos, output, dehazer)
+    print(f"{count} pairs in {output}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "dehaze.training.pseudo_labels")

@@ -1,10 +1,8 @@
-"""What a training run is made of: one `Recipe` per run, in `dehaze/training/recipes/`."""
+"""What a training run needs: one `Recipe`, found by name in `dehaze.training.recipes`."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 
 from torch import Tensor, nn
 
@@ -19,11 +17,11 @@ Batch = Mapping[str, Tensor]
 class Recipe:
     """A network, its objective and its schedule.
 
-    `objective(network, average)` makes the module that is trained: its `forward(batch, progress)`, progress going from
-    0 to 1 over the run, returns the named terms of the loss, already weighted, whose sum is minimised. It may look at
-    `average`, the network's moving average, and hold a `critic` that is trained beside the network. Where a run is
-    given the weights of a feature backbone, it gets them as `features=PATH`.
-    `validate(average, batches)` returns the scores on scenes kept aside; `save(average, folder)` writes the weights.
+    `objective(network, average)` makes the module that is trained. Its `forward(batch, progress)` returns the named,
+    weighted terms of the loss, whose sum is minimised; progress rises from 0 to 1 over the run. The objective may read
+    `average`, the moving average of the network, and hold a `critic` that is trained too. If a run has the weights of
+    a feature backbone, the objective gets them as `features=PATH`. `validate(average, batches)` returns the scores on
+    validation scenes; `save(average, folder)` writes the weights.
     """
 
     network: Callable[[], nn.Module]
@@ -32,27 +30,13 @@ class Recipe:
     validate: Callable[[nn.Module, Iterable[Batch]], dict[str, float]] = validate
     save: Callable[[nn.Module, Path], None] = save_weights
     renderer: RendererConfig | HazeMixture = field(default_factory=RendererConfig)
-    crop: int = 256
-    smallest_crop: float = 0.6  # of the shorter side of a photograph; the largest is the whole of it
+    crop: int = 256  # px
+    smallest_crop: float = 0.6  # share of the shorter side of a photograph; the largest share is 1
     batch: int = 8
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-4
-    warmup: int = 200
+    warmup: int = 200  # steps
     ema_decay: float = 0.999
     max_gradient_norm: float = 1.0
     seed: int = 0
-    pair_share: float = 1.0  # of the samples, where a run is given pairs; the others are rendered
-
-
-def recipe_names() -> list[str]:
-    """List the recipes by name."""
-    import dehaze.training.recipes as recipes
-
-    return sorted(module.name for module in iter_modules(recipes.__path__))
-
-
-def get_recipe(name: str) -> Recipe:
-    """Return the recipe called `name`; an unknown name raises ValueError that lists the known ones."""
-    if name not in recipe_names():
-        raise ValueError(f"no recipe is called {name!r}; known: {', '.join(recipe_names())}")
-    return import_module(f"dehaze.training.recipes.{name}").RECIPE
+    pair_share: float = 1.0  # of the samples, in a run with pairs; the other samples are rendered

@@ -1,4 +1,4 @@
-"""Scores on scenes kept aside, by which a run is followed and weights are chosen."""
+"""Scores on validation scenes, by which weights are chosen."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -6,20 +6,22 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from dehaze.density import instruct, load_clip
 from dehaze.haze import RendererConfig
+from dehaze.networks.base import EstimatesDensity
 
-# The haze of validation is fixed here, whatever a recipe trains on: only so do scores of different recipes compare.
+# All recipes are validated on the same haze, so that their scores compare.
 VALIDATION_HAZE = RendererConfig()
 VALIDATION_SEED = 999
 
 
 def psnr(restored: Tensor, clear: Tensor) -> Tensor:
-    """Return the PSNR in dB of each image of [B,3,H,W] in [0,1]; 60 dB at most, so that a mean exists."""
+    """Return the PSNR in dB of each image of [B,3,H,W] in [0,1], at most 60 dB, so that a mean exists."""
     return -10 * (restored - clear).square().mean((1, 2, 3)).clamp_min(1e-6).log10()
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
-    """Return the rank correlation of each pair of maps [B,1,H,W], without regard to ties."""
+    """Return the rank correlation of each pair of maps [B,1,H,W]; ties are ignored."""
     ranks = [x.flatten(1).argsort(1).argsort(1).double() for x in (a, b)]
     x, y = (rank - rank.mean(1, keepdim=True) for rank in ranks)
     return (x * y).sum(1) / (x.square().sum(1) * y.square().sum(1)).sqrt()
@@ -29,18 +31,21 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 def validate(network: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
     """Score a dehazing network on batches of `hazy`, `clear` and `density`.
 
-    Returns mean PSNR in dB of the hazy crops (`hazy`), of the restored ones (`restored`), and of clear crops after the
-    network against themselves (`harm`); and the mean absolute error of the density, where the network has one.
+    Returns the mean PSNR in dB of hazy crops (`hazy`), of restored crops (`restored`), and of restored clear crops
+    against themselves (`harm`); and `density_error`, the mean absolute error of the density, if the network estimates
+    one.
     """
-    scores = defaultdict(list)
+    scores, clip = defaultdict(list), load_clip(network)
+    if clip is not None:
+        clip = clip.to(next(network.parameters()).device)
     for batch in batches:
         hazy, clear, density = batch["hazy"], batch["clear"], batch["density"]
         scores["hazy"].append(psnr(hazy, clear))
-        if hasattr(network, "restore_with_density"):
+        if isinstance(network, EstimatesDensity):
             restored, estimated = network.restore_with_density(hazy)
             scores["density_error"].append((estimated.float() - density).abs().mean((1, 2, 3)))
         else:
-            restored = network(hazy)
+            restored = network(hazy, **instruct(network, clip, hazy))
         scores["restored"].append(psnr(restored.float().clamp(0, 1), clear))
-        scores["harm"].append(psnr(network(clear).float(), clear))
+        scores["harm"].append(psnr(network(clear, **instruct(network, clip, clear)).float(), clear))
     return {key: round(torch.cat(values).mean().item(), 4) for key, values in scores.items()}

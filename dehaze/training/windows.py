@@ -1,4 +1,4 @@
-"""Which samples of a batch are contrasted, and where: features of whole crops of all would cost too much."""
+"""Choose the samples and windows of a batch that are contrasted: features of all crops would cost too much."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ Window = tuple[slice, ...]
 
 
 def hazy_windows(batch: Batch, share: float, side: int, draws: torch.Generator) -> tuple[Tensor, Window]:
-    """Return the indices [K] of about this share of the samples, and an index that cuts a random window from images.
+    """Return the indices [K] of about `share` of the samples, and an index that cuts a random window from images.
 
-    Clear samples are not chosen: their hazy image is the positive, and cannot be a negative as well. The window is of
-    `side` px, or of the images' own size where they are smaller.
+    Clear samples are not chosen: their hazy image equals the positive and cannot be a negative. The window has `side`
+    px, or the size of the images if they are smaller.
     """
     hazy = batch["hazy"]
     hazed = ((hazy - batch["clear"]).abs().mean((1, 2, 3)) > 0.005).nonzero()[:, 0]

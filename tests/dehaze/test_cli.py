@@ -86,9 +86,9 @@ def test_a_second_run_passes_over_the_results_of_the_first(run, photos):
     before = sorted(photos.rglob("*"))
     second = run("run", photos, "--model", "identity")
     assert second.exit_code == 0, second.output
-    assert "passed over as results of earlier runs: 3" in second.stderr
+    assert "skipped 3 results of earlier runs" in second.stderr
     assert sorted(photos.rglob("*")) == before
-    assert "passed over" not in run("run", photos / "a_dehazed.jpg", "--model", "identity").stderr
+    assert "skipped" not in run("run", photos / "a_dehazed.jpg", "--model", "identity").stderr
     assert (photos / "a_dehazed_dehazed.jpg").exists()
 
 
@@ -99,6 +99,14 @@ def test_what_is_no_file_is_named_and_the_others_are_written(run, photos, tmp_pa
     assert result.exit_code == 1
     assert "pipe.png is a named pipe" in result.stderr
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["b.png"]
+
+
+def test_names_cannot_command_the_terminal(run, photos, tmp_path):
+    (photos / "a.jpg").rename(photos / "a\x1b[31m\n\u202e.jpg")
+    (photos / "b\x1b]0;title\x07.png").write_bytes(b"no photograph")
+    result = run("run", photos, "--model", "identity", "--output", tmp_path / "out")
+    assert r"a\x1b[31m\n\u202e.jpg" in result.stdout and r"b\x1b]0;title\x07.png" in result.stderr
+    assert not any(letter in result.output for letter in "\x1b\x07\u202e")
 
 
 def test_names_that_cannot_be_printed_do_not_break_off(photos, tmp_path):
@@ -152,8 +160,11 @@ def test_a_full_disk_fails_what_does_not_fit(run, photos, tmp_path):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (MemoryError(), "not enough memory; a smaller --tile"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory\nframes"), "can't allocate memory; a smaller --tile"),
+        (MemoryError(), "needs more memory than there is. Give a smaller --tile"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory\nframes"),
+            "cannot be restored: can't allocate memory. A smaller --tile",
+        ),
     ],
 )
 def test_lack_of_memory_fails_one_photograph(run, photos, tmp_path, monkeypatch, error, words):
@@ -167,7 +178,7 @@ def test_lack_of_memory_fails_one_photograph(run, photos, tmp_path, monkeypatch,
     monkeypatch.setattr(Dehazer, "__call__", fail_after_one)
     result = run("run", photos, "--model", "identity", "--output", tmp_path / "out")
     assert result.exit_code == 1
-    assert f"b.png: {words}" in result.stderr.replace("DefaultCPUAllocator: ", "")
+    assert f"b.png {words}" in result.stderr.replace("DefaultCPUAllocator: ", "")
     assert "2 of 3 failed" in result.stderr
 
 
@@ -205,9 +216,9 @@ def test_an_input_is_never_overwritten(run, photos):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "dpc"], "did you mean dcp"),
+        (["--model", "dpc"], "Did you mean dcp"),
         (["--weights", "gone.safetensors"], "does not exist"),
-        (["--output", "one.png", "."], "name a folder"),
+        (["--output", "one.png", "."], "Name a folder"),
         (["--model", "identity", "--device", "warp"], "cannot be used here"),
         (["--model", "identity", "--output", "b.gif"], ".png"),
         (["nothing.jpg"], "nothing.jpg"),
@@ -224,7 +235,7 @@ def test_an_unwritable_output_is_explained(run, photos, tmp_path):
     (tmp_path / "file").write_text("")
     result = run("run", photos / "b.png", "--model", "identity", "--output", tmp_path / "file" / "out.png")
     assert result.exit_code == 1
-    assert "choose another --output" in result.stderr
+    assert "Choose another output" in result.stderr
 
 
 def test_list_names_every_model(run):

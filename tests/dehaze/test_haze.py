@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dehaze.haze import HazeMixture, HazeRenderer, RendererConfig, brownian_field, perlin_field, scatter, transmission
-from dehaze.haze.degradation import add_noise, jpeg
+from dehaze.haze.degradation import add_noise, compress_jpeg
 from dehaze.haze.scattering import linear_to_srgb, srgb_to_linear
 from dehaze.haze.sky import overcast, sky_mask
 
@@ -99,7 +99,7 @@ class TestRenderer:
         assert 30 < sum(airlight < 0.5 for airlight in airlights) < 70
 
     def test_a_mixture_whose_shares_do_not_add_up_is_refused(self):
-        with pytest.raises(ValueError, match=r"add up to 0\.8"):
+        with pytest.raises(ValueError, match=r"sum to 0\.8"):
             HazeMixture(((0.5, RendererConfig()), (0.3, PURE)))
 
     def test_an_overcast_sky_is_grey_and_as_bright_as_the_airlight(self):
@@ -184,5 +184,5 @@ def test_noise_and_jpeg():
     image = torch.full((3, 64, 64), 0.5)
     assert add_noise(image, 0.05, seeded(0)).std() == pytest.approx(0.05, rel=0.05)
     detailed = torch.rand(3, 64, 64, generator=seeded(1))
-    errors = [(jpeg(detailed, quality) - detailed).square().mean().item() for quality in (95, 60, 20)]
+    errors = [(compress_jpeg(detailed, quality) - detailed).square().mean().item() for quality in (95, 60, 20)]
     assert errors == sorted(errors)

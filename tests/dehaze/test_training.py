@@ -6,8 +6,10 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from pkgutil import iter_modules
 
 import numpy as np
 import pytest
@@ -17,21 +19,23 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 import dehaze
-from dehaze.errors import OutputError, WeightsError
+from dehaze.errors import DehazeError, OutputError, UnknownModelError, WeightsError
 from dehaze.haze import HazeRenderer, RendererConfig
 from dehaze.hub import load_network
+from dehaze.networks.base import EstimatesDensity
+from dehaze.training import recipes
 from dehaze.training.checkpoint import TrainingState
 from dehaze.training.data import RealHaze, RenderedCrops, find_scenes, random_crop
 from dehaze.training.loop import learning_rate_factor, train
 from dehaze.training.pairs import MixedCrops, find_pairs
-from dehaze.training.recipe import get_recipe, recipe_names
+from dehaze.training.recipes import RECIPES
 from dehaze.training.recipes.api import APIObjective
 from dehaze.training.validation import psnr, validate
 
 
 def small(**changes):
     plain = partial(APIObjective, generator=False, contrast=False)
-    return replace(get_recipe("api"), objective=plain, **{"steps": 6, "batch": 2, "crop": 64, "warmup": 1, **changes})
+    return replace(RECIPES.get("api"), objective=plain, **{"steps": 6, "batch": 2, "crop": 64, "warmup": 1, **changes})
 
 
 class TestData:
@@ -44,9 +48,9 @@ class TestData:
     def test_a_photograph_without_depth_is_named(self, data, tmp_path):
         (tmp_path / "images").mkdir()
         (tmp_path / "images" / "lonely.jpg").write_bytes((data / "images" / "00.jpg").read_bytes())
-        with pytest.raises(FileNotFoundError, match=r"lonely\.jpg has no depth"):
+        with pytest.raises(DehazeError, match=r"lonely\.jpg has no depth"):
             find_scenes(tmp_path)
-        with pytest.raises(FileNotFoundError, match="give the folder above"):
+        with pytest.raises(DehazeError, match="Give the folder above"):
             find_scenes(tmp_path / "images")
 
     def test_depth_follows_the_photograph(self, data):
@@ -95,15 +99,12 @@ class TestData:
         assert torch.equal(crops[1]["real"], crops[1]["real"])
         assert not torch.equal(crops[1]["real"], crops[2]["real"])
         assert torch.equal(crops[1]["hazy"], without[1]["hazy"])
-        with pytest.raises(FileNotFoundError, match="real hazy photographs"):
+        with pytest.raises(DehazeError, match="real hazy photographs"):
             RealHaze(tmp_path)
 
 
-class Half(torch.nn.Module):
+class Half(EstimatesDensity):
     """Darken by a half, and call half of it haze."""
-
-    def forward(self, hazy):
-        return self.restore_with_density(hazy)[0]
 
     def restore_with_density(self, hazy):
         return hazy / 2, torch.full_like(hazy[:, :1], 0.5)
@@ -134,11 +135,30 @@ def test_the_learning_rate_warms_up_and_ends_at_0():
 
 
 def test_every_recipe_loads_and_an_unknown_one_is_refused():
-    assert "api" in recipe_names()
-    for name in recipe_names():
-        assert get_recipe(name).steps > 0
-    with pytest.raises(ValueError, match="known: "):
-        get_recipe("nothing")
+    for name in RECIPES.names():
+        assert RECIPES.get(name).steps > 0
+    with pytest.raises(UnknownModelError, match="did you mean api_plain"):
+        RECIPES.get("api_plan")
+
+
+def test_every_recipe_of_a_file_has_its_name_in_the_registry():
+    files = [import_module(f"dehaze.training.recipes.{file.name}") for file in iter_modules(recipes.__path__)]
+    assert sorted(name for file in files for name in file.RECIPES) == RECIPES.names()
+
+
+@pytest.mark.parametrize("command", [["dehaze", "train"], ["dehaze.training"]])
+def test_the_command_trains_and_exits_by_the_convention(data, tmp_path, command):
+    def run(*options) -> subprocess.CompletedProcess:
+        arguments = ["--recipe", "api_plain", "--data", data, "--output", tmp_path / "run", "--precision", "fp32"]
+        line = [sys.executable, "-m", *command, *arguments, *options]
+        return subprocess.run(list(map(str, line)), capture_output=True, text=True)
+
+    done = run("--steps", 1, "--batch", 1, "--crop", 32, "--workers", 0)
+    assert done.returncode == 0 and (tmp_path / "run" / "weights" / "model.safetensors").exists(), done.stderr
+    unknown, missing = run("--recipe", "api_plan"), run("--data", tmp_path)
+    assert unknown.returncode == 2 and "did you mean api_plain" in " ".join(unknown.stderr.replace("│", "").split())
+    assert missing.returncode == 1 and "holds no JPEG or PNG" in missing.stderr
+    assert run("--crop", "33").returncode == 2
 
 
 def test_training_learns_and_its_weights_load(data, tmp_path):
@@ -209,10 +229,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from dehaze.training.loop import train
-from dehaze.training.recipe import get_recipe
+from dehaze.training.recipes import RECIPES
 from dehaze.training.recipes.api import APIObjective
 plain = partial(APIObjective, generator=False, contrast=False)
-recipe = replace(get_recipe("api"), objective=plain, steps=8, batch=2, crop=64, warmup=1)
+recipe = replace(RECIPES.get("api"), objective=plain, steps=8, batch=2, crop=64, warmup=1)
 train(recipe, Path({str(data)!r}), Path({str(output)!r}), **{options})
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -239,10 +259,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from dehaze.training.loop import train
-from dehaze.training.recipe import get_recipe
+from dehaze.training.recipes import RECIPES
 from dehaze.training.recipes.api import APIObjective
 plain = partial(APIObjective, generator=False, contrast=False)
-recipe = replace(get_recipe("api"), objective=plain, steps=12, batch=4, crop=64, warmup=1)
+recipe = replace(RECIPES.get("api"), objective=plain, steps=12, batch=4, crop=64, warmup=1)
 train(recipe, Path({str(data)!r}), Path(sys.argv[1]), workers=0, precision="fp32", save_every=3)
 """)
     curves, environment = [], os.environ | {"PYTHONPATH": str(Path(dehaze.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -259,7 +279,7 @@ train(recipe, Path({str(data)!r}), Path(sys.argv[1]), workers=0, precision="fp32
 def test_a_checkpoint_that_cannot_be_written_is_explained(tmp_path):
     network = torch.nn.Linear(2, 2)
     state = TrainingState(network, torch.nn.Linear(2, 2), torch.optim.AdamW(network.parameters()))
-    with pytest.raises(OutputError, match="the one before it stays"):
+    with pytest.raises(OutputError, match="The previous checkpoint stays"):
         state.save(tmp_path / "gone" / "checkpoint.safetensors")
 
 

@@ -1,1 +1,1 @@
-"""Losses beyond L1, and the frozen features that they compare images by."""
+"""Losses beyond L1, and the frozen feature backbones that they compare images with."""

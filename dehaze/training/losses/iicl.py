@@ -1,7 +1,7 @@
-"""IICL, inter and intra contrastive learning, of the progressive framework (ICASSP 2023).
+"""IICL, the inter and intra contrastive loss of the progressive framework (ICASSP 2023).
 
-The paper contrasts across images (inter), and the brightest and the darkest patches within one image (intra); the
-formulas are ours, the inter half's negatives after PNE-Net.
+The paper contrasts images (inter), and the brightest and darkest patches of one image (intra). The formulas are ours;
+the negatives of the inter half follow PNE-Net.
 """
 
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from dehaze.networks.dcp import luma
 
 
 class IICL(nn.Module):
-    """Pull the last stage of a restoration to the clear image, off the hazy one, and off what it has been before.
+    """Pull the last stage of a restoration to the clear image, and push it from the hazy image and earlier stages.
 
     Inter: `Σ_i w_i·d⁺/(d⁺ + d⁻)` over the taps φ_i of `features`, with `d⁺ = |φ_i(J_T) − φ_i(C)|` and
     `d⁻ = Σ_k ω_k·|φ_i(J_T) − φ_i(N_k)|`, means of absolute values within a sample. The negatives N are the hazy image
-    and the earlier stages in their order, each weighing twice as much as the one before, and nothing where it is nearer
-    to C than J_T is; ω sums to 1. The loss is bounded, for at first all stages are near each other, and a plain ratio
-    would explode. w_i are counted from the deepest tap, as in MNCD.
+    and the earlier stages in order. Each weight ω is twice the one before, or 0 if the negative is nearer to C than J_T
+    is; ω sums to 1. The loss is bounded, because all stages are near each other at first and a plain ratio would
+    diverge. w_i are counted from the deepest tap, as in MNCD.
 
     Intra: InfoNCE at `temperature` on the cosine similarity of the deepest tap's mean over each patch of `patch` px.
-    The anchors are the restored image's patches where the hazy one is brightest and where it is darkest, `count` of
-    either; the positive is the clear patch at the same place, the negatives are the hazy patch there and the restored
-    patches of the opposite extreme. An image of fewer than two whole patches has no intra half.
+    The anchors are the `count` restored patches where the hazy image is brightest and the `count` where it is darkest.
+    The positive is the clear patch at the same place; the negatives are the hazy patch there and the restored patches
+    of the opposite extreme. An image of fewer than two whole patches has no intra half.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class IICL(nn.Module):
     def forward(self, hazy: Tensor, stages: Sequence[Tensor], clear: Tensor) -> dict[str, Tensor]:
         """Return the weighted terms "inter" and "intra" of images [B,3,H,W] in [0,1], the stages J₀ … J_T in order.
 
-        Gradients reach the last stage alone. What exceeds whole patches at the right and the bottom is left out.
+        Gradients reach only the last stage. Incomplete patches at the right and the bottom are ignored.
         """
         height, width = (length // self.patch * self.patch or length for length in hazy.shape[-2:])
         hazy, clear, *earlier, restored = (image[..., :height, :width] for image in (hazy, clear, *stages))
@@ -66,16 +66,16 @@ class IICL(nn.Module):
         return {"inter": self.inter * inter, "intra": self.intra * intra}
 
     def _patch_means(self, tap: Tensor, chosen: Tensor, height: int) -> Tensor:
-        """Average a tap [B,C,h,w] of images of this height over the patches `chosen` [B,2k]: [B,2k,C]."""
+        """Return the means [B,2k,C] of a tap [B,C,h,w] over the patches `chosen` [B,2k] of images of this height."""
         means = F.avg_pool2d(tap.float(), self.patch * tap.shape[-2] // height).flatten(2).mT
         return means.gather(1, chosen[..., None].expand(-1, -1, means.shape[-1]))
 
 
 def inter_contrast(anchor: Tensor, references: Tensor) -> Tensor:
-    """Return the mean of d⁺/(d⁺ + d⁻) for features [B,…] and those [(1+K)·B,…] of the positive and of K negatives.
+    """Return the mean of d⁺/(d⁺ + d⁻) for features [B,…], and [(1+K)·B,…] of the positive and K negatives.
 
-    Each negative weighs twice as much as the one before it, or nothing where it is nearer to the positive than the
-    anchor is: a stage that was better must not push.
+    The weight of each negative is twice the one before it, or 0 if the negative is nearer to the positive than the
+    anchor is: the loss must not push from a better stage.
     """
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
@@ -90,24 +90,23 @@ def inter_contrast(anchor: Tensor, references: Tensor) -> Tensor:
 
 
 def intra_contrast(restored: Tensor, clear: Tensor, hazy: Tensor, temperature: float) -> Tensor:
-    """Return InfoNCE of patches' features [B,2k,C], of which the first k are of one extreme, the others of the other.
+    """Return InfoNCE of features of patches [B,2k,C]: the first k are of one extreme, the last k of the other.
 
-    Gradients reach the anchors alone: a restored patch is not drawn to serve as another's negative.
+    Gradients reach only the anchors, not the restored patches that serve as negatives.
     """
     restored, clear, hazy = (F.normalize(x, dim=-1).unflatten(1, (2, -1)) for x in (restored, clear, hazy))
     opposite = restored.detach().flip(1)
-    # Products and sums rather than matrix products, which half precision would round.
+    # Products and sums, because autocast would compute matrix products in half precision.
     near, off = ((restored * other).sum(-1, keepdim=True) for other in (clear, hazy))
     across = (restored[..., None, :] * opposite[..., None, :, :]).sum(-1)
     return -(torch.cat([near, off, across], -1) / temperature).log_softmax(-1)[..., 0].mean()
 
 
 def extreme_patches(images: Tensor, patch: int, count: int) -> Tensor:
-    """Return the places [B,2k] of the k brightest and, after them, of the k darkest patches of images [B,3,H,W].
+    """Return the indices [B,2k] of the k brightest and then the k darkest patches of images [B,3,H,W].
 
-    Places count the whole patches row by row, from 0; brightest first, darkest last, and of equally bright ones the
-    earlier counts as brighter. No patch is both: k is `count`, or half the patches where there are fewer than twice as
-    many, and 0 for an image smaller than a patch.
+    Indices count whole patches row by row from 0, sorted from bright to dark; ties keep their order. k is `count`, or
+    half the number of patches if that is less, so that no patch is both; it is 0 for an image smaller than a patch.
     """
     if min(images.shape[-2:]) < patch:
         return torch.empty(len(images), 0, dtype=torch.long, device=images.device)

@@ -1,7 +1,7 @@
-"""MNCD, the multi-negative contrastive dehazing loss of API (arXiv 2601.01992): spatial and frequency halves.
+"""MNCD, the multi-negative contrastive dehazing loss of API (arXiv 2601.01992), with a spatial and a frequency half.
 
-The paper's text gives several negatives and the two domains; the formulas are ours, after AECR-Net (CVPR 2021) for the
-spatial half, FADformer (ECCV 2024) for the frequencies and C2PNet (CVPR 2023) for hard negatives.
+The paper states the negatives and the two domains. The formulas are ours, after AECR-Net (CVPR 2021) for the spatial
+half, FADformer (ECCV 2024) for the frequency half, and C2PNet (CVPR 2023) for hard negatives.
 """
 
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 
 class MNCD(nn.Module):
-    """Pull a restored image towards the clear one and push it off the negatives, by features and by frequencies.
+    """Pull a restored image to the clear image and push it from the negatives, in features and in frequencies.
 
     Both halves are Σ_i w_i·|φ_i(J) − φ_i(C)| / (Σ_k ω_k·|φ_i(J) − φ_i(N_k)| + ε), where |·| is the mean absolute value
-    within a sample, and then the mean over the samples. In the spatial half φ_i are the taps of `features`; with None
-    there is no such half. In the frequency half φ is one: real and imaginary parts of the orthonormal 2-D FFT (the half
-    spectrum that a real image has), in float32 whatever the precision around it.
+    within a sample; the loss is the mean over the samples. In the spatial half, φ_i are the taps of `features`; with
+    None there is no spatial half. In the frequency half, φ is the orthonormal 2-D FFT of real images, as real and
+    imaginary parts, always in float32.
 
-    `spatial` and `frequency` weigh the halves. `weights` are w_i, counted from the deepest tap, which thus weighs 1
-    in every backbone: AECR-Net's five for VGG19, the last four of them for VGG16, fewer for a VGG that ends earlier.
-    ω_k is a softmax of −d_k/`temperature` over a sample's negatives, where d_k is the mean absolute difference of N_k
-    and C in pixels of [0,1]: of two negatives, the one nearer to C by 0.1 weighs e times as much. What is nearer to C
-    than J itself is no negative of it, unless all are: to be pushed off the moving average's better result spoils a
-    network. `eps` keeps the ratio finite where J is one of the negatives, as an untrained network's output is.
+    `spatial` and `frequency` are the weights of the halves. `weights` are w_i, counted from the deepest tap, whose
+    weight is 1: AECR-Net's five for VGG19, the last four for VGG16, fewer for a shorter VGG. ω_k is the softmax of
+    −d_k/`temperature` over the negatives of a sample, where d_k is the mean absolute difference of N_k and C: of two
+    negatives, the one nearer to C by one temperature weighs e times as much. A negative that is nearer to C than J is
+    has no weight, unless all are: pushing a network from the better result of its moving average harms it. `eps` keeps
+    the ratio finite where J equals a negative, such as the output of an untrained network.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class MNCD(nn.Module):
     def forward(self, restored: Tensor, clear: Tensor, negatives: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return the weighted terms "spatial" and "frequency" of images [B,3,H,W] in [0,1].
 
-        Gradients reach `restored` alone. Raises ValueError without negatives or with more taps than weights.
+        Gradients reach only `restored`. Raises ValueError without negatives or with more taps than weights.
         """
         if not negatives:
-            raise ValueError("a contrast needs negatives: give the hazy image at least")
+            raise ValueError("a contrast needs negatives: give at least the hazy image")
         with torch.no_grad():
             references = torch.cat([clear, *negatives])  # the positive is the first
             hardness = self.hardness(restored, clear, negatives)
@@ -64,7 +64,7 @@ class MNCD(nn.Module):
         return terms
 
     def hardness(self, restored: Tensor, clear: Tensor, negatives: Sequence[Tensor]) -> Tensor:
-        """Return ω [K,B], the share of each negative in each sample's; it sums to 1 over the negatives."""
+        """Return ω [K,B], the weight of each negative in each sample; it sums to 1 over the negatives."""
         reached, *distances = [(image - clear).abs().mean((1, 2, 3)) for image in (restored, *negatives)]
         distances = torch.stack(distances)
         worse = distances >= reached
@@ -72,7 +72,7 @@ class MNCD(nn.Module):
         return torch.softmax((-distances / self.temperature).masked_fill(~worse, -torch.inf), 0)
 
     def _ratio(self, anchor: Tensor, references: Tensor, hardness: Tensor) -> Tensor:
-        """Return the mean ratio for an anchor [B,…] and references [(1+K)·B,…], of which the first B are positives."""
+        """Return the mean ratio for an anchor [B,…] and references [(1+K)·B,…], the first B of which are positives."""
         within = tuple(range(1, anchor.ndim))
         near, *far = [
             (anchor - reference).abs().mean(within, dtype=torch.float32) for reference in references.split(len(anchor))

@@ -1,4 +1,4 @@
-"""The quadruplet loss of DRACO-DehazeNet (arXiv 2410.14595), as its authors' code has it and as its text means it."""
+"""The quadruplet loss of DRACO-DehazeNet (arXiv 2410.14595), in the form of its code and in the form of its text."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ FORMS = ("intent", "published")
 
 
 def encoder() -> nn.Sequential:
-    """Return a trainable encoder, images [B,3,H,W] to features [B,64,H/4,W/4], of the authors' layers."""
+    """Return a trainable encoder of the authors' layers: images [B,3,H,W] to features [B,64,H/4,W/4]."""
     return nn.Sequential(
         *(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
@@ -18,14 +18,14 @@ def encoder() -> nn.Sequential:
 class Quadruplet(nn.Module):
     """Contrast the results J₁ and J₂ of DRACO with the hazy image I and the clear one C by features φ.
 
-    φ is a trainable encoder, then the frozen `block` from 64 channels to 64 (the authors': the second convolution of
-    VGG19, rectified), then 2×2 max pooling.
+    φ is a trainable encoder, then the frozen `block` from 64 to 64 channels (the authors use the second convolution of
+    VGG19 with its rectifier), then 2×2 max pooling.
 
-    `form="published"` is the authors' code: `mean[|φJ₂ − φI| / 32 / (|φJ₂ − φC| + |φJ₁ − φC| + |φJ₁ − φJ₂| + 1e−7)]`,
-    feature by feature, with an encoder for each of the four images. Minimised, it pulls J₂ to the hazy image and off
-    the clear one. `form="intent"` (ours) turns it round: `|φJ₂ − φC| / 32 / (|φJ₂ − φI| + |φJ₁ − φI| + |φJ₁ − φJ₂|)`,
-    with one encoder for all, so that equal images have equal features, and with means over each sample: feature by
-    feature it would explode where a rectifier is shut for three of the four.
+    `form="published"` is the authors' code: `mean[|φJ₂ − φI| / 32 / (|φJ₂ − φC| + |φJ₁ − φC| + |φJ₁ − φJ₂| + 1e−7)]`
+    over features, with one encoder for each of the four images. Its minimum pulls J₂ to the hazy image and from the
+    clear one. `form="intent"` (ours) swaps I and C: `|φJ₂ − φC| / 32 / (|φJ₂ − φI| + |φJ₁ − φI| + |φJ₁ − φJ₂|)`, with
+    one encoder for all, so that equal images have equal features, and with means over each sample: a ratio of single
+    features would diverge where a rectifier is 0 for three of the four images.
     """
 
     def __init__(self, block: nn.Module, form: str = "intent"):

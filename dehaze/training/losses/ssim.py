@@ -1,16 +1,16 @@
-"""SSIM (Wang et al. 2004) to train by: Gaussian window of 11 pixels, σ 1.5, valid region, range 1."""
+"""Differentiable SSIM (Wang et al. 2004): Gaussian window of 11 pixels, σ 1.5, valid region, range 1."""
 
 import torch
 from torch import Tensor
 
-SIDE, SIGMA = 11, 1.5
+WINDOW_SIDE, WINDOW_SIGMA = 11, 1.5  # px
 C1, C2 = 0.01**2, 0.03**2
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Return the mean structural similarity [B] of images [B,C,H,W] in [0,1] of at least 11×11 pixels.
 
-    Always in float32: in half precision the variances would be lost.
+    The computation is in float32: half precision would lose the variances.
     """
     a, b = a.float(), b.float()
     with torch.autocast(a.device.type, enabled=False):
@@ -23,13 +23,13 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _blur(x: Tensor) -> Tensor:
-    """Blur the last two dimensions, as products with banded matrices: convolutions of one channel are slow on CPUs."""
+    """Blur the last two dimensions by banded matrices; convolutions of one channel are slow on CPUs."""
     rows, columns = (_window(length).to(x) for length in x.shape[-2:])
     return rows @ x @ columns.T
 
 
 def _window(length: int) -> Tensor:
-    """Return the matrix [length − 10, length] each of whose rows is the window, one pixel further on."""
-    offset = torch.arange(length) - torch.arange(length - SIDE + 1)[:, None] - SIDE // 2
-    weight = (-offset.square() / (2 * SIGMA**2)).exp().where(offset.abs() <= SIDE // 2, 0)
+    """Return the matrix [length − 10, length] whose row i is the window at pixel i."""
+    offset = torch.arange(length) - torch.arange(length - WINDOW_SIDE + 1)[:, None] - WINDOW_SIDE // 2
+    weight = (-offset.square() / (2 * WINDOW_SIGMA**2)).exp().where(offset.abs() <= WINDOW_SIDE // 2, 0)
     return weight / weight.sum(1, keepdim=True)

@@ -1,8 +1,7 @@
-"""The haze generator: reconstruction, identity and a critic as in API's AHG, and supervision from the renderer (ours).
+"""Train the haze generator: reconstruction, identity and a critic as in API's AHG, and rendered ground truth (ours).
 
-Unlabelled hazy photographs, where there are any, teach the critic what haze looks like; their densities are rendered
-onto the clear photographs of the batch. Pairs without a known density (NH-HAZE, O-HAZE) train the same terms, less the
-supervision.
+Unlabelled hazy photographs, if given, show the critic real haze, and their densities are rendered onto the clear
+photographs of the batch. Pairs without a known density (NH-HAZE, O-HAZE) train all terms but that of the density.
 """
 
 from collections.abc import Iterable
@@ -18,14 +17,15 @@ from dehaze.haze.generator import HazeGenerator
 from dehaze.training.recipe import Batch, Recipe
 from dehaze.training.validation import psnr, spearman
 
-IDENTITY, ADVERSARIAL = 1.0, 0.1  # λ₁ and λ₂; the paper's values could not be had
-DENSITY, AIRLIGHT, CYCLE = 1.0, 0.2, 0.2
+# Weights of the terms. λ₁ (identity) and λ₂ (adversarial) are ours: the paper's values are not published.
+IDENTITY_WEIGHT, ADVERSARIAL_WEIGHT = 1.0, 0.1
+DENSITY_WEIGHT, AIRLIGHT_WEIGHT, CYCLE_WEIGHT = 1.0, 0.2, 0.2
 
 
 class Critic(nn.Module):
-    """Tell real haze from generated, patch by patch.
+    """Classify patches as real or generated haze.
 
-    It sees images at 1/4 of the resolution: haze is smooth, and grain and compression must not give it away.
+    The critic sees images at 1/4 of the resolution, so that grain and compression do not decide.
     """
 
     def __init__(self):
@@ -38,12 +38,12 @@ class Critic(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return one logit for each patch, [B,1,H/16,W/16]."""
+        """Return one logit per patch, [B,1,H/16,W/16]."""
         return self.layers(F.avg_pool2d(image - 0.5, 4))
 
 
 class GeneratorObjective(nn.Module):
-    """The loss of encoder, decoder and critic, one sum for all."""
+    """The terms of the loss of encoder, decoder and critic; one sum trains all three."""
 
     def __init__(self, network: HazeGenerator, average: nn.Module):
         super().__init__()
@@ -57,7 +57,7 @@ class GeneratorObjective(nn.Module):
         density = batch.get("density", densities[1].detach())
         airlight, weight = airlight_between(hazy, clear, density)
 
-        # D(C, M_c), D(C, M_h), and the haze of the unlabelled photographs with their own airlight.
+        # D(C, M_c), D(C, M_h), and the densities of the unlabelled photographs with their own airlight.
         lights = [airlight, airlight, *(found.detach() for found in airlights[2:])]
         rendered = self.network.decode(torch.cat([clear] * len(photos)), torch.cat(densities), torch.cat(lights))
         rendered = rendered.chunk(len(photos))
@@ -65,22 +65,22 @@ class GeneratorObjective(nn.Module):
         frozen = {key: value.detach() for key, value in self.critic.named_parameters()}
         terms = {
             "reconstruction": F.l1_loss(rendered[1], hazy),
-            "identity": IDENTITY * F.l1_loss(rendered[0], clear),
-            "adversarial": -ADVERSARIAL * functional_call(self.critic, frozen, (generated,)).float().mean(),
-            "critic": ADVERSARIAL * hinge(self.critic(examples), self.critic(generated.detach())),
-            "airlight": AIRLIGHT * ((airlights[1] - airlight).abs().mean(1) * weight).mean(),
-            # The haze laid over a scene must be found again there, so that the decoder cannot fade it.
-            "cycle": CYCLE * F.l1_loss(self.network.encode(rendered[-1]), densities[-1].detach()),
+            "identity": IDENTITY_WEIGHT * F.l1_loss(rendered[0], clear),
+            "adversarial": -ADVERSARIAL_WEIGHT * functional_call(self.critic, frozen, (generated,)).float().mean(),
+            "critic": ADVERSARIAL_WEIGHT * hinge(self.critic(examples), self.critic(generated.detach())),
+            "airlight": AIRLIGHT_WEIGHT * ((airlights[1] - airlight).abs().mean(1) * weight).mean(),
+            # The encoder must find the rendered density again, so that the decoder cannot weaken it.
+            "cycle": CYCLE_WEIGHT * F.l1_loss(self.network.encode(rendered[-1]), densities[-1].detach()),
         }
         if "density" in batch:
-            terms["density"] = DENSITY * density_loss(densities[1], density)
+            terms["density"] = DENSITY_WEIGHT * density_loss(densities[1], density)
         return terms
 
 
 def density_loss(density: Tensor, truth: Tensor) -> Tensor:
-    """Return the mean absolute error of densities [B,1,H,W], with and without their means.
+    """Return the mean absolute error of densities [B,1,H,W] plus that of their deviations from the mean.
 
-    A bright scene and one in even haze look alike; where haze is denser than elsewhere can still be told.
+    A bright scene resembles a scene in uniform haze, so the mean is ambiguous; the deviations are less so.
     """
     error = density - truth
     return error.abs().mean() + (error - error.mean((2, 3), keepdim=True)).abs().mean()
@@ -89,8 +89,8 @@ def density_loss(density: Tensor, truth: Tensor) -> Tensor:
 def airlight_between(hazy: Tensor, clear: Tensor, density: Tensor) -> tuple[Tensor, Tensor]:
     """Return the airlight [B,3] in [0,1] that best explains `hazy` by `clear` and `density`, and its weight [B].
 
-    Least squares of the scattering model over the pixels of each image; the weight is 1 where there is haze enough to
-    tell, and falls to 0 with the density.
+    The airlight is the least-squares fit of the scattering model over the pixels of each image. The weight is 1 in
+    dense haze and falls to 0 with the density.
     """
     power = density.square().mean((1, 2, 3))
     explained = ((hazy - clear * (1 - density)) * density).mean((2, 3))
@@ -98,7 +98,7 @@ def airlight_between(hazy: Tensor, clear: Tensor, density: Tensor) -> tuple[Tens
 
 
 def hinge(examples: Tensor, generated: Tensor) -> Tensor:
-    """Return the critic's hinge loss from its logits."""
+    """Return the hinge loss of the critic from its logits."""
     return F.relu(1 - examples.float()).mean() + F.relu(1 + generated.float()).mean()
 
 
@@ -106,9 +106,9 @@ def hinge(examples: Tensor, generated: Tensor) -> Tensor:
 def validate(network: HazeGenerator, batches: Iterable[Batch]) -> dict[str, float]:
     """Score the generator on rendered haze.
 
-    Returns the mean absolute error of the density (`density_error`); the rank correlation with the true density of
-    images that have some spread of it (`density_rank`); the mean PSNR in dB of haze rendered with the encoder's density
-    (`haze_psnr`) and of clear images rendered with their own (`clear_psnr`).
+    Returns `density_error`, the mean absolute error of the density; `density_rank`, its rank correlation with the truth
+    in images with non-uniform haze; `haze_psnr` and `clear_psnr` in dB, of hazy and of clear images rendered with the
+    densities that the encoder finds in them.
     """
     scores: dict[str, list[Tensor]] = {"density_error": [], "density_rank": [], "haze_psnr": [], "clear_psnr": []}
     for batch in batches:
@@ -128,7 +128,9 @@ RECIPE = Recipe(
     objective=GeneratorObjective,
     validate=validate,
     steps=2000,
-    # Noise and compression cannot be explained by a density; darkened scenes only in part.
+    # No density explains noise and compression, and darkened scenes only in part.
     renderer=RendererConfig(gamma_share=0.25, noise_share=0.1, jpeg_share=0.2),
     crop=160,
 )
+
+RECIPES = {"ahg": RECIPE}

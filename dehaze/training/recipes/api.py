@@ -1,10 +1,11 @@
-"""API in full: density-aware removal, learned haze from half of the run on, multi-negative contrast at its end.
+"""Train API: density-aware removal, learned haze in the second half of a run, contrast (MNCD) in its last fifth.
 
-The contrast costs as much as all the rest, and sharpens what L1 has brought near: the last fifth is where it pays
-(ours). The learned generator joins when the network knows the physical haze, which stays the greater part.
+The contrast costs as much as the rest of a step and only sharpens what L1 has learned, so it starts late (ours). The
+learned generator joins when the network has learned the physical haze, which stays the larger part.
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,23 +13,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dehaze.haze import HazeMixture, RendererConfig
-from dehaze.networks.api.network import API
+from dehaze.networks.api.network import API, APIConfig
 from dehaze.training.learned_haze import with_learned_haze
 from dehaze.training.recipe import Batch, Recipe
 from dehaze.training.windows import hazy_windows
 
-GENERATED_FROM = 0.5
-CONTRAST_FROM, CONTRAST_SHARE, CONTRAST_SIZE = 0.8, 0.25, 96
-CONTRAST = 0.002  # of either half; more lowers PSNR, and clear photographs are harmed
-REHAZED = 3  # negatives from the generator
+GENERATOR_START = 0.5  # progress of the run, 0 to 1
+CONTRAST_START = 0.8  # progress of the run, 0 to 1
+CONTRAST_SHARE = 0.25  # of the samples of a batch
+CONTRAST_SIDE = 96  # px of the windows that are contrasted
+CONTRAST_WEIGHT = 0.002  # of either half of MNCD; more lowers PSNR and harms clear photographs
+DENSITY_WEIGHT = 0.1
+GENERATED_NEGATIVES = 3
 
 
 class APIObjective(nn.Module):
-    """L1 weighted by the importance of the patches, a tenth of L1 on the density where it is known, and MNCD.
+    """L1 weighted by the importance of the patches, L1 on the density where it is known, and MNCD.
 
-    `features` is the file of VGG16's weights, or None for torchvision's. Without `generator`, haze is the physical
-    renderer's alone and the negatives are the hazy image and the moving average's result; without `contrast` the loss
-    ends with the density.
+    `features` is the file of VGG16's weights, or None for torchvision's. Without `generator`, all haze is physical, and
+    the negatives are the hazy image and the result of the moving average. Without `contrast`, there is no MNCD.
     """
 
     def __init__(
@@ -51,11 +54,11 @@ class APIObjective(nn.Module):
             from dehaze.training.losses.features import get_features
             from dehaze.training.losses.mncd import MNCD
 
-            self.contrast = MNCD(get_features("vgg16", features), spatial=CONTRAST, frequency=CONTRAST)
+            self.contrast = MNCD(get_features("vgg16", features), spatial=CONTRAST_WEIGHT, frequency=CONTRAST_WEIGHT)
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         draws = torch.Generator().manual_seed(int(batch["index"][0]))  # so that a resumed run draws the same
-        if self.generator is not None and progress >= GENERATED_FROM:
+        if self.generator is not None and progress >= GENERATOR_START:
             batch = with_learned_haze(batch, self.generator, draws)
         hazy, clear = batch["hazy"], batch["clear"]
         maps, importance = self.network.predict(hazy)
@@ -67,17 +70,17 @@ class APIObjective(nn.Module):
             error = error * F.interpolate(weight / weight.mean(), size=error.shape[-2:], mode="nearest")
         terms = {"l1": error.mean()}
         if "density" in batch:
-            error_of_density = (density.float() - batch["density"]).nan_to_num(0)  # NaN: nobody knows it
-            terms["density"] = 0.1 * error_of_density.abs().mean()
+            error_of_density = (density.float() - batch["density"]).nan_to_num(0)  # NaN: it is unknown
+            terms["density"] = DENSITY_WEIGHT * error_of_density.abs().mean()
         if self.contrast is not None:
             terms |= dict.fromkeys(("spatial", "frequency"), error.new_zeros(()))
-            if progress >= CONTRAST_FROM:
+            if progress >= CONTRAST_START:
                 terms |= self._contrast(restored, batch, draws)
         return terms
 
     def _contrast(self, restored: Tensor, batch: Batch, draws: torch.Generator) -> dict[str, Tensor]:
-        """Contrast some of the hazy samples, in windows, where there are any."""
-        chosen, window = hazy_windows(batch, CONTRAST_SHARE, CONTRAST_SIZE, draws)
+        """Return the terms of MNCD for windows of some hazy samples, or no terms if no sample is hazy."""
+        chosen, window = hazy_windows(batch, CONTRAST_SHARE, CONTRAST_SIDE, draws)
         if not len(chosen):
             return {}
         hazy, clear = batch["hazy"][chosen], batch["clear"][chosen][window]
@@ -85,13 +88,14 @@ class APIObjective(nn.Module):
             negatives = [hazy[window], self.average(hazy)[window].float()]
             if self.generator is not None:
                 source = batch.get("real", batch["hazy"])[: len(chosen)][window]
-                negatives += [self.generator.rehaze(clear, source, draws)[0].float() for _ in range(REHAZED)]
+                for _ in range(GENERATED_NEGATIVES):
+                    negatives.append(self.generator.rehaze(clear, source, draws)[0].float())
         return self.contrast(restored[chosen][window], clear, negatives)
 
 
-# How bright the scene is has to be seen through the haze: most scenes are darker or brighter than they were taken, and
-# none is to be brightened. Half of the skies are overcast: a blue one painted onto haze is seldom true, and blotched.
-# Half of the images are compressed, many as strongly as photographs from the web are.
+# The network must judge the brightness of a scene through the haze, so most exposures vary and no gamma brightens.
+# Half of the skies are overcast, so that the network does not paint blue skies onto haze. Half of the images are
+# compressed, many as strongly as photographs from the web.
 DENSE = RendererConfig(
     beta=(0.5, 3.5),
     base=(0.0, 0.8),
@@ -106,7 +110,7 @@ DENSE = RendererConfig(
     jpeg_share=0.5,
     jpeg_quality=(45, 95),
 )
-# Dust, smoke and the light of lamps: strongly coloured, and the scene is not.
+# Dust, smoke and lamplight: strongly coloured haze over scenes of ordinary colour.
 COLOURED = replace(
     DENSE,
     beta=(0.3, 3.0),
@@ -120,7 +124,7 @@ COLOURED = replace(
     overcast_share=0.6,
     exposure=(0.6, 1.6),
 )
-# As from machines: uneven, nearly grey, in scenes well exposed.
+# Haze from machines: non-uniform, nearly grey, in well exposed scenes.
 MACHINE = replace(
     DENSE,
     airlight=(0.6, 1.0),
@@ -134,8 +138,8 @@ MACHINE = replace(
     exposure=(0.5, 1.3),
     jpeg_share=0.2,
 )
-# Thin, nearly even, nearly grey and under a bright sky, in ranges around RESIDE's. It hides how bright its airlight is,
-# so what it took has to be learned from what is common.
+# Thin haze: nearly uniform, nearly grey, bright airlight, in ranges around RESIDE's. The image does not show how bright
+# the airlight is, so its range is narrow.
 THIN = replace(
     DENSE,
     beta=(0.1, 1.2),
@@ -153,7 +157,7 @@ THIN = replace(
     jpeg_share=0.2,
     jpeg_quality=(75, 95),
 )
-# Rooms, as far as photographs from outside can show them: dark scenes under a white airlight.
+# Rooms, imitated with outdoor photographs: dark scenes under a white airlight.
 ROOM = replace(
     THIN,
     beta=(0.3, 1.5),
@@ -172,8 +176,19 @@ RECIPE = Recipe(
     network=API,
     objective=APIObjective,
     renderer=HazeMixture(((0.22, DENSE), (0.12, COLOURED), (0.12, MACHINE), (0.46, THIN), (0.08, ROOM))),
-    pair_share=0.2,  # pseudo-labels keep what the network does to real haze
-    smallest_crop=0.35,  # photographs to restore are larger than those to train on
+    pair_share=0.2,  # pseudo-labels preserve what the network does to real haze
+    smallest_crop=0.35,  # photographs to restore are larger than the training photographs
     steps=8_000,
     learning_rate=5e-4,
 )
+
+RECIPES = {
+    "api": RECIPE,
+    "api_no_contrast": replace(RECIPE, objective=partial(APIObjective, contrast=False)),
+    # All haze is physical.
+    "api_no_generator": replace(RECIPE, objective=partial(APIObjective, generator=False)),
+    # Every patch passes through the dense experts and has the same weight in the loss.
+    "api_no_importance": replace(RECIPE, network=partial(API, APIConfig(importance=False))),
+    # L1 and density on physical haze.
+    "api_plain": replace(RECIPE, objective=partial(APIObjective, generator=False, contrast=False)),
+}

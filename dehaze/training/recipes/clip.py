@@ -1,8 +1,7 @@
-"""A small CLIP of our own that knows haze: images and texts are contrasted by rendered haze, graded and placed.
+"""Train a small CLIP model that estimates haze density, on rendered haze (all of it ours).
 
-Captions name how dense the haze of an image is, and whether it lies evenly. The prompts that `dehaze.density` compares
-with are held against the image as a whole, whose mean density they must tell, and against its patches, each with a
-density of its own. All of it is ours.
+Captions state how dense the haze of an image is and whether it is uniform. The prompts of `dehaze.density` are trained
+to give the mean density of the image and the local density of its patches.
 """
 
 from collections import Counter
@@ -24,11 +23,11 @@ from dehaze.training.validation import spearman
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPTokenizer
 
-IMAGE, PATCH = 128, 8  # px
-TEXT = 32  # tokens
-CONTRAST, SCORE, DENSITY = 0.2, 0.5, 1.0
+IMAGE_SIDE, PATCH_SIDE = 128, 8  # px
+TEXT_LENGTH = 32  # tokens
+CONTRAST_WEIGHT, SCORE_WEIGHT, DENSITY_WEIGHT = 0.2, 0.5, 1.0
 
-# Below each bound of the mean density, what the haze is called; three words for each.
+# Upper bound of the mean density in [0,1] for each grade, and three phrases for it.
 GRADES = (
     (0.03, ("no haze", "clear air", "good visibility")),
     (0.2, ("light haze", "thin mist", "a little haze")),
@@ -36,13 +35,13 @@ GRADES = (
     (0.65, ("dense haze", "fog", "heavy smog")),
     (1.01, ("thick fog", "very dense fog", "thick smog")),
 )
-UNEVEN = 0.12  # standard deviation of the density, above which haze does not lie evenly
+MAX_UNIFORM_STD = 0.12  # standard deviation of the density in [0,1]; haze above it is non-uniform
 FRAMES = ("a photo with {}", "a photo of a scene with {}", "a scene in {}")
 UNEVEN_FRAMES = ("a photo with patches of {}", "a photo with {} in some places", "a scene in uneven {}")
 
 
 def captions() -> list[str]:
-    """List all captions: for each grade, even and uneven, 9 of them, one block after the other."""
+    """List all captions: for each grade 9 of uniform haze, then 9 of non-uniform haze."""
     return [
         frame.format(word)
         for _, words in GRADES
@@ -52,21 +51,21 @@ def captions() -> list[str]:
     ]
 
 
-PER_KIND = 9  # captions of one grade, even or uneven
+CAPTIONS_PER_KIND = 9  # of one grade, uniform or non-uniform
 
 
 def kinds(density: Tensor) -> Tensor:
-    """Return of which kind the haze of each density [B,1,H,W] in [0,1] is, [B]: twice its grade, plus 1 if uneven."""
+    """Return the kind [B] of each density [B,1,H,W] in [0,1]: twice its grade, plus 1 if it is non-uniform."""
     bounds = torch.tensor([bound for bound, _ in GRADES[:-1]], device=density.device)
     grade = torch.bucketize(density.mean((1, 2, 3)), bounds, right=True)
-    return 2 * grade + (density.std((1, 2, 3)) > UNEVEN)
+    return 2 * grade + (density.std((1, 2, 3)) > MAX_UNIFORM_STD)
 
 
 @cache
 def make_tokenizer() -> "CLIPTokenizer":
-    """Make the tokenizer: CLIP's, with a token for each word of captions and prompts; other words go letter by letter.
+    """Make a CLIP tokenizer with one token for each word of captions and prompts; it spells other words by letters.
 
-    Always the same, so that a run can be resumed: the library's own trainer numbers tokens anew each time.
+    The tokens are the same each time, so that a run can resume. The trainer of the library numbers them anew.
     """
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import CLIPTokenizer
@@ -75,11 +74,11 @@ def make_tokenizer() -> "CLIPTokenizer":
     merges = byte_pairs({word for text in (*captions(), *HAZY, *CLEAR) for word in text.split()})
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer({token: i for i, token in enumerate(tokens)}, merges, model_max_length=TEXT)
+    return CLIPTokenizer({token: i for i, token in enumerate(tokens)}, merges, model_max_length=TEXT_LENGTH)
 
 
 def byte_pairs(words: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the pairs that byte-pair encoding merges, in this order, until each of the words is one token."""
+    """Return the merges of byte-pair encoding, in order, that make each word one token."""
     split, merges = sorted((*word[:-1], f"{word[-1]}</w>") for word in words), []
     while pairs := Counter(pair for word in split for pair in pairwise(word)):
         merges.append(best := min(pairs, key=lambda pair: (-pairs[pair], pair)))
@@ -98,33 +97,34 @@ def _merged(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
 
 
 def make_clip(width: int = 192, layers: int = 6) -> "CLIPModel":
-    """Make the model with random weights: a vision tower of this width and depth, and a text tower of 128 and 2."""
+    """Make a CLIP model with random weights; its text tower has width 128 and 2 layers."""
     from transformers import CLIPConfig, CLIPModel
 
     tokenizer = make_tokenizer()
     vision = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers}
-    vision |= {"num_attention_heads": width // 32, "image_size": IMAGE, "patch_size": PATCH, "projection_dim": 128}
+    vision |= {"num_attention_heads": width // 32, "image_size": IMAGE_SIDE, "patch_size": PATCH_SIDE}
+    vision |= {"projection_dim": 128}
     text = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 4}
-    text |= {"vocab_size": len(tokenizer), "max_position_embeddings": TEXT, "projection_dim": 128}
+    text |= {"vocab_size": len(tokenizer), "max_position_embeddings": TEXT_LENGTH, "projection_dim": 128}
     text |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     text |= {"pad_token_id": tokenizer.pad_token_id}
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=128)
-    # Attention written out: the fused one's backward pass is slow on CPUs.
+    # The backward pass of fused attention is slow on CPUs.
     return CLIPModel._from_config(config, attn_implementation="eager")
 
 
 def save_clip(model: "CLIPModel", folder: Path) -> None:
-    """Write the model with its tokenizer and image processor, as `CLIPModel.from_pretrained(folder)` reads it."""
+    """Write the model with tokenizer and image processor, in the layout of `CLIPModel.from_pretrained`."""
     from transformers import CLIPImageProcessorPil, CLIPProcessor
 
-    square = {"height": IMAGE, "width": IMAGE}
-    images = CLIPImageProcessorPil(size={"shortest_edge": IMAGE}, crop_size=square)
+    square = {"height": IMAGE_SIDE, "width": IMAGE_SIDE}
+    images = CLIPImageProcessorPil(size={"shortest_edge": IMAGE_SIDE}, crop_size=square)
     model.save_pretrained(folder)
     CLIPProcessor(images, make_tokenizer()).save_pretrained(folder)
 
 
 class CLIPObjective(nn.Module):
-    """Contrast images with captions, and hold images and patches against the prompts of haze and of clear air."""
+    """Contrast images with captions, and fit the scores of images and patches to the density."""
 
     def __init__(self, network: "CLIPModel", average: nn.Module):
         super().__init__()
@@ -139,24 +139,24 @@ class CLIPObjective(nn.Module):
         count = len(captions())
         draws = torch.Generator().manual_seed(int(batch["index"][0]))  # so that a resumed run draws the same
         kind = kinds(density)
-        drawn = torch.randint(PER_KIND, (len(kind),), generator=draws).to(kind.device)
+        drawn = torch.randint(CAPTIONS_PER_KIND, (len(kind),), generator=draws).to(kind.device)
         with torch.autocast(density.device.type, enabled=False):
-            captioned = texts[:count][PER_KIND * kind + drawn]
+            captioned = texts[:count][CAPTIONS_PER_KIND * kind + drawn]
             similarity = self.network.logit_scale.exp() * whole @ captioned.T
             prompts = mean_prompts(texts[count:], len(HAZY))
             score, map_ = (haziness(self.network, x, prompts) for x in (whole, patches))
             local = F.adaptive_avg_pool2d(density, map_.shape[-2:])[:, 0]
             return {
-                "contrast": CONTRAST * contrast(similarity, kind),
-                "score": SCORE * F.binary_cross_entropy_with_logits(score, density.mean((1, 2, 3))),
-                "density": DENSITY * F.binary_cross_entropy_with_logits(map_, local),
+                "contrast": CONTRAST_WEIGHT * contrast(similarity, kind),
+                "score": SCORE_WEIGHT * F.binary_cross_entropy_with_logits(score, density.mean((1, 2, 3))),
+                "density": DENSITY_WEIGHT * F.binary_cross_entropy_with_logits(map_, local),
             }
 
 
 def contrast(similarity: Tensor, kind: Tensor) -> Tensor:
     """Return the contrastive loss of images (rows) and captions (columns), in both directions.
 
-    All captions of an image's kind [B] are right for it, in equal shares (UniCL, Yang et al. 2022).
+    All captions of the kind [B] of an image are positives with equal shares (UniCL, Yang et al. 2022).
     """
     same = (kind[:, None] == kind).to(similarity.dtype)
     right = same / same.sum(1, keepdim=True)
@@ -165,11 +165,10 @@ def contrast(similarity: Tensor, kind: Tensor) -> Tensor:
 
 @torch.no_grad()
 def validate(network: "CLIPModel", batches: Iterable[Batch]) -> dict[str, float]:
-    """Tell how well the model knows rendered haze.
+    """Score the model on rendered haze.
 
-    Returns the rank correlation of the map with the density within an image, where that has some spread
-    (`density_rank`), and the map's mean absolute error (`density_error`); and over all images the rank correlation of
-    the score with the mean density (`score_rank`).
+    Returns `density_rank`, the rank correlation of map and density within images of non-uniform haze; `density_error`,
+    the mean absolute error of the map; and `score_rank`, the rank correlation of score and mean density of all images.
     """
     haze, seen = HazeDensity(network, make_tokenizer()), []
     ranks, errors = [], []
@@ -177,7 +176,7 @@ def validate(network: "CLIPModel", batches: Iterable[Batch]) -> dict[str, float]
         density, found = batch["density"], haze(batch["hazy"])
         errors.append((found.density - density).abs().mean((1, 2, 3)))
         spread = density.std((1, 2, 3)) > 0.02
-        ranks.append(spearman(*(F.avg_pool2d(x[spread], PATCH) for x in (found.density, density))))
+        ranks.append(spearman(*(F.avg_pool2d(x[spread], PATCH_SIDE) for x in (found.density, density))))
         seen.append(torch.stack([found.score, density.mean((1, 2, 3))], 1))
     score, mean = torch.cat(seen).T
     return {
@@ -193,9 +192,11 @@ RECIPE = Recipe(
     validate=validate,
     save=save_clip,
     steps=2_000,
-    # More uneven haze than for a dehazer: its place is what patches learn from.
+    # More non-uniform haze than for a dehazer: patches learn from its local density.
     renderer=RendererConfig(perlin_share=0.3, brownian_share=0.25, ramp_share=0.3, clear_share=0.15),
-    crop=IMAGE,
+    crop=IMAGE_SIDE,
     batch=32,
     learning_rate=1e-3,
 )
+
+RECIPES = {"clip": RECIPE}

@@ -16,7 +16,7 @@ from dehaze.haze.generator import (
     hybrid_density,
     load_generator,
 )
-from dehaze.haze.photo import ground_density, haze_versions, random_airlight, with_mean
+from dehaze.haze.photo import draw_airlight, draw_ground_density, haze_versions, scale_to_mean
 from dehaze.hub import save_weights, shipped
 
 TINY = GeneratorConfig((8, 8, 8), (8, 8, 8))
@@ -118,7 +118,7 @@ ENCODER = {"encoder", "density_head", "airlight_head"}
 class TestPhoto:
     def test_airlights_are_in_range_and_differ(self):
         rng = seeded(0)
-        airlight = torch.cat([random_airlight(rng) for _ in range(50)])
+        airlight = torch.cat([draw_airlight(rng) for _ in range(50)])
         assert airlight.shape == (50, 3)
         assert airlight.min() >= 0.2
         assert airlight.max() <= 1
@@ -128,13 +128,13 @@ class TestPhoto:
     def test_mean_density_is_as_asked(self):
         density = images(1)[:, :1]
         for mean in (0.1, 0.5, 0.9):
-            scaled = with_mean(density, mean)
+            scaled = scale_to_mean(density, mean)
             assert scaled.mean() == pytest.approx(mean, abs=1e-3)
             # the order of the pixels stays
             assert (scaled.flatten()[density.flatten().argsort()].diff() >= 0).all()
 
     def test_the_ground_is_hazier_towards_the_horizon(self):
-        density = ground_density(64, 48, seeded(0))
+        density = draw_ground_density(64, 48, seeded(0))
         assert density.shape == (1, 1, 64, 48)
         assert density.min() >= 0.01
         assert density.max() < 1
@@ -228,4 +228,4 @@ class TestCommand:
     def test_a_missing_photograph_is_one_line(self, run):
         result = run("clear.jpg", "--output", "out", "--real", "gone.jpg")
         assert result.exit_code == 1
-        assert "There is no file gone.jpg" in result.stderr
+        assert "gone.jpg does not exist" in result.stderr

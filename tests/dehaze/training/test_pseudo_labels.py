@@ -9,7 +9,7 @@ from PIL import Image
 import dehaze
 from dehaze.errors import DehazeError
 from dehaze.training.pairs import find_pairs
-from dehaze.training.pseudo_labels import calm, pseudo_label, write_pairs
+from dehaze.training.pseudo_labels import make_label, smooth_flat_regions, write_pairs
 
 
 @pytest.fixture
@@ -20,42 +20,42 @@ def hazy():
     return (0.6 + noise * torch.where(torch.arange(256) < 128, 0.01, 0.4)).clamp(0, 1)
 
 
-def test_blotches_in_an_even_sky_are_calmed_and_leaves_stay(hazy):
+def test_blotches_in_an_even_sky_are_smoothed_and_leaves_stay(hazy):
     blocks = torch.rand(1, 3, 16, 32, generator=torch.Generator().manual_seed(1)) - 0.5
     restored = (hazy + 0.2 * blocks.repeat_interleave(8, 2).repeat_interleave(8, 3) - 0.2).clamp(0, 1)
-    calmed = calm(hazy, restored)
-    assert calmed[..., :80].std() < 0.2 * restored[..., :80].std()
-    assert calmed[..., :80].mean().item() == pytest.approx(restored[..., :80].mean().item(), abs=0.01)
-    torch.testing.assert_close(calmed[..., 170:], restored[..., 170:], atol=0.01, rtol=0)
+    smoothed = smooth_flat_regions(hazy, restored)
+    assert smoothed[..., :80].std() < 0.2 * restored[..., :80].std()
+    assert smoothed[..., :80].mean().item() == pytest.approx(restored[..., :80].mean().item(), abs=0.01)
+    torch.testing.assert_close(smoothed[..., 170:], restored[..., 170:], atol=0.01, rtol=0)
 
 
 def test_what_follows_the_photograph_stays_where_it_is_even():
     slope = torch.linspace(0.5, 0.7, 256).expand(1, 3, 128, 256)
-    torch.testing.assert_close(calm(slope, 2 * slope - 0.6), 2 * slope - 0.6, atol=0.02, rtol=0)
+    torch.testing.assert_close(smooth_flat_regions(slope, 2 * slope - 0.6), 2 * slope - 0.6, atol=0.02, rtol=0)
 
 
 class Dimming:
     """Darken by a tenth, and say that haze gets denser from left to right."""
 
-    def restore(self, hazy):
+    def restore_tensor(self, hazy):
         return 0.9 * hazy, torch.linspace(0, 1, hazy.shape[-1]).expand_as(hazy[:, :1])
 
 
 def test_a_label_is_restored_once_where_haze_is_thin_and_three_times_where_it_is_dense():
     photo = torch.rand(1, 3, 64, 161, generator=torch.Generator().manual_seed(0))  # uneven throughout
-    label = pseudo_label(Dimming(), photo)
+    label = make_label(Dimming(), photo)
     for columns, times in (slice(0, 32), 1), (slice(65, 72), 2), (slice(105, 161), 3):
         torch.testing.assert_close(label[..., columns], 0.9**times * photo[..., columns], atol=0.01, rtol=0)
 
 
 def test_a_black_photograph_stays_black():
     black = torch.zeros(1, 3, 64, 64)
-    assert torch.equal(pseudo_label(Dimming(), black), black)
+    assert torch.equal(make_label(Dimming(), black), black)
 
 
 def test_a_model_that_estimates_no_density_is_refused(hazy):
-    with pytest.raises(DehazeError, match="estimates how dense"):
-        pseudo_label(dehaze.load("identity"), hazy)
+    with pytest.raises(DehazeError, match="identity estimates no haze density"):
+        make_label(dehaze.load("identity"), hazy)
 
 
 def test_pairs_are_written_at_800_px_and_a_killed_run_goes_on(tmp_path):
@@ -80,7 +80,7 @@ def test_pairs_are_written_at_800_px_and_a_killed_run_goes_on(tmp_path):
 
 def test_two_photographs_of_one_name_are_refused(tmp_path):
     photos = [tmp_path / "a.png", tmp_path / "b" / "a.jpg"]
-    with pytest.raises(DehazeError, match="give one of them another name"):
+    with pytest.raises(DehazeError, match="Rename one of the two"):
         write_pairs(photos, tmp_path / "pairs", dehaze.load("dcp"))
     assert not (tmp_path / "pairs").exists()
 
@@ -94,4 +94,4 @@ def test_the_command_writes_pairs_and_says_what_is_missing(tmp_path):
     assert (tmp_path / "pairs" / "clear" / "fog.png").exists()
     result = subprocess.run([*command, tmp_path / "rain.png"], capture_output=True, text=True)
     assert result.returncode == 1
-    assert result.stderr.startswith("error: No photograph found")
+    assert result.stderr.startswith("error: ") and "names no photograph" in result.stderr

@@ -7,10 +7,11 @@ from PIL import Image
 from scipy import stats
 from torch.nn import functional as F
 
+from dehaze.errors import DehazeError
 from dehaze.haze import scatter
 from dehaze.haze.generator import GeneratorConfig, HazeGenerator
 from dehaze.training.pairs import PairedCrops, find_pairs
-from dehaze.training.recipe import get_recipe
+from dehaze.training.recipes import RECIPES
 from dehaze.training.recipes.ahg import (
     Critic,
     GeneratorObjective,
@@ -130,7 +131,7 @@ def test_validation_knows_a_perfect_encoder(batch):
 
 
 def test_the_recipe_trains_a_generator():
-    recipe = replace(get_recipe("ahg"), steps=1)
+    recipe = replace(RECIPES.get("ahg"), steps=1)
     network = recipe.network()
     assert isinstance(network, HazeGenerator)
     assert isinstance(recipe.objective(network, network).critic, Critic)
@@ -165,10 +166,10 @@ class TestPairs:
 
     def test_what_is_missing_is_named(self, folder):
         (folder / "clear" / "05.png").unlink()
-        with pytest.raises(FileNotFoundError, match=r"05\.png has no clear image"):
+        with pytest.raises(DehazeError, match=r"05\.png has no clear image"):
             find_pairs(folder)
         Image.new("RGB", (64, 50)).save(folder / "clear" / "05.jpg")
-        with pytest.raises(ValueError, match="pairs must be aligned"):
+        with pytest.raises(DehazeError, match="Give aligned pairs"):
             find_pairs(folder)
-        with pytest.raises(FileNotFoundError, match="give the folder above"):
+        with pytest.raises(DehazeError, match="Give the folder above"):
             find_pairs(folder / "hazy")

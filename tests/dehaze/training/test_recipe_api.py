@@ -9,8 +9,8 @@ from torch import nn
 from dehaze.haze.generator import HazeGenerator, load_generator
 from dehaze.networks.api.network import API, APIConfig
 from dehaze.training.learned_haze import with_learned_haze
-from dehaze.training.recipe import get_recipe
-from dehaze.training.recipes.api import CONTRAST_FROM, GENERATED_FROM, APIObjective
+from dehaze.training.recipes import RECIPES
+from dehaze.training.recipes.api import CONTRAST_START, GENERATOR_START, APIObjective
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def test_important_patches_count_more(batch):
 def test_parts_join_as_the_run_goes_on(batch, features):
     network = untrained()
     objective = APIObjective(network, network, features)
-    early, later = objective(batch, GENERATED_FROM - 0.01), objective(batch, GENERATED_FROM)
-    last = objective(batch, CONTRAST_FROM)
+    early, later = objective(batch, GENERATOR_START - 0.01), objective(batch, GENERATOR_START)
+    last = objective(batch, CONTRAST_START)
     assert set(early) == set(later) == set(last) == {"l1", "density", "spatial", "frequency"}
     assert early["density"] != later["density"]
     for half in ("spatial", "frequency"):
@@ -107,7 +107,7 @@ def test_gradients_reach_the_network_alone(batch, features):
 
 @pytest.mark.parametrize("without", ["generator", "importance", "contrast"])
 def test_an_ablation_leaves_out_one_part(without, features):
-    recipe, full = get_recipe(f"api_no_{without}"), get_recipe("api")
+    recipe, full = RECIPES.get(f"api_no_{without}"), RECIPES.get("api")
     assert (recipe.steps, recipe.seed, recipe.renderer, recipe.batch) == (
         full.steps,
         full.seed,

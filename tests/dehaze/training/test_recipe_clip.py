@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from dehaze.density import CLEAR, HAZY, load_density
 from dehaze.haze import scatter
 from dehaze.training.loop import train
-from dehaze.training.recipe import get_recipe
+from dehaze.training.recipes import RECIPES
 from dehaze.training.recipes.clip import (
+    CAPTIONS_PER_KIND,
     FRAMES,
     GRADES,
-    PER_KIND,
     UNEVEN_FRAMES,
     CLIPObjective,
     byte_pairs,
@@ -46,11 +46,11 @@ def batch() -> dict[str, torch.Tensor]:
 
 def test_captions_come_in_blocks_of_one_kind():
     texts = captions()
-    assert len(texts) == len(set(texts)) == 2 * len(GRADES) * PER_KIND
+    assert len(texts) == len(set(texts)) == 2 * len(GRADES) * CAPTIONS_PER_KIND
     assert texts[0] == "a photo with no haze"
     for grade, (_, words) in enumerate(GRADES):
         for uneven, frames in enumerate((FRAMES, UNEVEN_FRAMES)):
-            block = texts[PER_KIND * (2 * grade + uneven) :][:PER_KIND]
+            block = texts[CAPTIONS_PER_KIND * (2 * grade + uneven) :][:CAPTIONS_PER_KIND]
             assert set(block) == {frame.format(word) for frame in frames for word in words}
 
 
@@ -127,7 +127,7 @@ def test_every_parameter_learns(batch):
 def test_a_run_leaves_a_clip_that_loads_like_any_other(data, tmp_path):
     from transformers import CLIPModel, CLIPProcessor
 
-    recipe = replace(get_recipe("clip"), network=tiny, steps=2, batch=2, crop=64)
+    recipe = replace(RECIPES.get("clip"), network=tiny, steps=2, batch=2, crop=64)
     folder = train(recipe, data, tmp_path, workers=0, precision="bf16")
     model, report = CLIPModel.from_pretrained(folder, output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]

@@ -7,14 +7,14 @@ import torch
 from dehaze.hub import load_network
 from dehaze.networks.cliphaze import CLIPHaze, CLIPHazeBase, CLIPHazeConfig
 from dehaze.training.loop import train
-from dehaze.training.recipe import get_recipe
+from dehaze.training.recipes import RECIPES
 
 TINY = CLIPHazeConfig(widths=(24, 24, 24), blocks=(1, 1, 1, 1, 1))
 
 
 def test_a_run_learns_and_its_weights_load(data, tiny_clip, tmp_path):
     """Its configuration says which CLIP instructs, and whoever loads it has to say so too."""
-    full = get_recipe("cliphaze_t")
+    full = RECIPES.get("cliphaze_t")
     network = partial(CLIPHaze, replace(TINY, clip=str(tiny_clip)))
     recipe = replace(full, network=network, steps=3, batch=2, crop=64, warmup=1)
     weights = train(recipe, data, tmp_path, workers=0, precision="bf16")
@@ -26,7 +26,7 @@ def test_a_run_learns_and_its_weights_load(data, tiny_clip, tmp_path):
 
 @pytest.mark.parametrize("mix", ["local", "global", "sum", "density"])
 def test_an_ablation_changes_the_mix_alone(mix):
-    ablation, full = get_recipe(f"cliphaze_t_{mix}"), get_recipe("cliphaze_t")
+    ablation, full = RECIPES.get(f"cliphaze_t_{mix}"), RECIPES.get("cliphaze_t")
     assert replace(ablation, network=full.network) == full
     with torch.device("meta"):
         assert ablation.network().config == CLIPHazeConfig(mix=mix)
@@ -34,6 +34,6 @@ def test_an_ablation_changes_the_mix_alone(mix):
 
 
 def test_the_large_one_is_for_a_gpu():
-    recipe = get_recipe("cliphaze_b")
+    recipe = RECIPES.get("cliphaze_b")
     assert recipe.network is CLIPHazeBase
-    assert recipe.objective is get_recipe("cliphaze_t").objective
+    assert recipe.objective is RECIPES.get("cliphaze_t").objective

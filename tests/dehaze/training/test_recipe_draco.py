@@ -9,7 +9,7 @@ from dehaze.hub import load_network
 from dehaze.networks.draco import DRACO
 from dehaze.training.checkpoint import TrainingState
 from dehaze.training.loop import train
-from dehaze.training.recipe import get_recipe
+from dehaze.training.recipes import RECIPES
 from dehaze.training.recipes.draco import DRACOObjective
 
 
@@ -56,7 +56,7 @@ def test_checkpoints_keep_the_encoders(features, tmp_path):
 
 
 def test_the_two_forms_differ_in_nothing_else():
-    intent, published = get_recipe("draco"), get_recipe("draco_published")
+    intent, published = RECIPES.get("draco"), RECIPES.get("draco_published")
     assert isinstance(published.objective, partial)
     assert published.objective.keywords == {"quadruplet": "published"}
     assert replace(published, objective=intent.objective) == intent
@@ -64,7 +64,7 @@ def test_the_two_forms_differ_in_nothing_else():
 
 @pytest.mark.parametrize("name", ["draco", "draco_published"])
 def test_a_short_run_gives_weights_that_load(name, data, features, tmp_path):
-    recipe = replace(get_recipe(name), steps=2, batch=2, crop=32, warmup=1)
+    recipe = replace(RECIPES.get(name), steps=2, batch=2, crop=32, warmup=1)
     weights = train(recipe, data, tmp_path, features=features, workers=0, precision="bf16")
     network, _ = load_network("draco", weights)
     assert isinstance(network, DRACO)

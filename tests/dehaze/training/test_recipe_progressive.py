@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from dehaze.errors import WeightsError
 from dehaze.hub import load_network, save_weights
 from dehaze.networks import NETWORKS
-from dehaze.training.loop import begin_with, train
-from dehaze.training.recipe import get_recipe
-from dehaze.training.recipes.progressive_api import CONTRAST_FROM, ProgressiveObjective
+from dehaze.training.loop import load_initial_weights, train
+from dehaze.training.recipes import RECIPES
+from dehaze.training.recipes.progressive import CONTRAST_START, ProgressiveObjective
 from dehaze.training.windows import hazy_windows
 
 
@@ -53,14 +53,14 @@ def test_learned_haze_replaces_the_first_sample(batch):
     )
     assert learned != pytest.approx(physical, rel=1e-3)
     for backbone, expected in {"api": True, "draco": False}.items():
-        objective = get_recipe(f"progressive_{backbone}").objective(Steps(), None, contrast=False)
+        objective = RECIPES.get(f"progressive_{backbone}").objective(Steps(), None, contrast=False)
         assert (objective.generator is not None) == expected
 
 
 def test_contrast_joins_halfway_and_reaches_the_network(batch, features):
     network = Steps()
     objective = ProgressiveObjective(network, None, features)
-    early, late = objective(batch, CONTRAST_FROM - 0.01), objective(batch, CONTRAST_FROM)
+    early, late = objective(batch, CONTRAST_START - 0.01), objective(batch, CONTRAST_START)
     assert early["inter"] == early["intra"] == 0
     assert early["l1"] == late["l1"]
     for half in ("inter", "intra"):
@@ -90,7 +90,7 @@ def test_windows_lie_within_and_come_from_the_draws(batch):
 
 @pytest.mark.parametrize("backbone", ["api", "draco"])
 def test_the_three_of_a_table_differ_in_one_part_each(backbone):
-    full, wrapped, plain = (get_recipe(f"progressive_{backbone}{part}") for part in ("", "_no_contrast", "_plain"))
+    full, wrapped, plain = (RECIPES.get(f"progressive_{backbone}{part}") for part in ("", "_no_contrast", "_plain"))
     assert full.network is wrapped.network is NETWORKS.get(f"progressive:{backbone}")
     assert plain.network is NETWORKS.get(backbone)
     assert wrapped.objective is plain.objective
@@ -102,7 +102,7 @@ def test_the_three_of_a_table_differ_in_one_part_each(backbone):
 @pytest.mark.parametrize("backbone", ["api", "draco"])
 @pytest.mark.parametrize("part", ["", "_no_contrast", "_plain"])
 def test_a_short_run_gives_weights_that_load(backbone, part, data, features, tmp_path):
-    recipe = replace(get_recipe(f"progressive_{backbone}{part}"), steps=2, batch=2, crop=64, warmup=1)
+    recipe = replace(RECIPES.get(f"progressive_{backbone}{part}"), steps=2, batch=2, crop=64, warmup=1)
     weights = train(recipe, data, tmp_path, features=features, workers=0, precision="bf16")
     network, _ = load_network(backbone if part == "_plain" else f"progressive:{backbone}", weights)
     assert network.config == recipe.network().config
@@ -118,18 +118,18 @@ def test_a_run_begins_with_its_own_weights_or_those_of_its_backbone(tmp_path):
     save_weights(wrapped, tmp_path / "wrapped")
 
     network = NETWORKS.get("progressive:draco")()
-    begin_with(network, tmp_path / "backbone" / "model.safetensors")
+    load_initial_weights(network, tmp_path / "backbone" / "model.safetensors")
     assert all(torch.equal(value, backbone.state_dict()[key]) for key, value in network.backbone.state_dict().items())
-    begin_with(network, tmp_path / "wrapped" / "model.safetensors")
+    load_initial_weights(network, tmp_path / "wrapped" / "model.safetensors")
     assert all(torch.equal(value, wrapped.state_dict()[key]) for key, value in network.state_dict().items())
     with pytest.raises(WeightsError, match="has the unknown"):
-        begin_with(NETWORKS.get("draco")(), tmp_path / "wrapped" / "model.safetensors")
+        load_initial_weights(NETWORKS.get("draco")(), tmp_path / "wrapped" / "model.safetensors")
 
 
 @pytest.mark.parametrize("part", ["", "_no_contrast"])
 def test_a_frozen_backbone_stays_as_it_is(part, data, features, tmp_path):
     """Its weights, and the threshold by which it routes, which training would move."""
-    recipe = replace(get_recipe(f"progressive_api_frozen{part}"), steps=2, batch=2, crop=64, warmup=1)
+    recipe = replace(RECIPES.get(f"progressive_api_frozen{part}"), steps=2, batch=2, crop=64, warmup=1)
     weights = train(recipe, data, tmp_path, features=features, workers=0)
     trained, _ = load_network("progressive:api", weights)
     kept = load_network("api", "shipped")[0].state_dict()
@@ -143,7 +143,7 @@ def test_a_run_that_learns_nothing_keeps_the_weights_it_began_with(data, tmp_pat
     torch.manual_seed(0)
     network = NETWORKS.get("draco")()
     save_weights(network, tmp_path / "begun")
-    recipe = replace(get_recipe("progressive_draco_plain"), steps=1, batch=2, crop=64, learning_rate=0.0)
+    recipe = replace(RECIPES.get("progressive_draco_plain"), steps=1, batch=2, crop=64, learning_rate=0.0)
     weights = train(recipe, data, tmp_path / "run", start=tmp_path / "begun" / "model.safetensors", workers=0)
     trained, _ = load_network("draco", weights)
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in trained.state_dict().items())

@@ -153,10 +153,10 @@ class TestVGG:
             raise OSError("no route")
 
         monkeypatch.setattr(api, "load_state_dict_from_url", fail)
-        with pytest.raises(WeightsError, match=r"no route.*give a safetensors file"):
+        with pytest.raises(WeightsError, match=r"no route.*Give a safetensors file"):
             get_features("vgg19")
         monkeypatch.setitem(sys.modules, "torchvision.models", None)
-        with pytest.raises(WeightsError, match="give a safetensors file"):
+        with pytest.raises(WeightsError, match="Give a safetensors file"):
             get_features("vgg19")
 
 
@@ -197,20 +197,20 @@ class TestCLIP:
         assert all(p.grad is None and not p.requires_grad for p in features.parameters())
 
     def test_what_is_no_clip_model_is_refused(self, clip, tmp_path):
-        with pytest.raises(WeightsError, match="give a Hub id or a folder"):
+        with pytest.raises(WeightsError, match="Give a Hub id or a folder"):
             get_features("clip", tmp_path / "nowhere")
         (tmp_path / "config.json").write_bytes((clip / "config.json").read_bytes())
-        with pytest.raises(WeightsError, match="give a Hub id or a folder"):
+        with pytest.raises(WeightsError, match="Give a Hub id or a folder"):
             get_features("clip", tmp_path)
         torch.save(load_file(clip / "model.safetensors"), tmp_path / "pytorch_model.bin")
-        with pytest.raises(WeightsError, match="give a Hub id or a folder"):
+        with pytest.raises(WeightsError, match="Give a Hub id or a folder"):
             get_features("clip", tmp_path)
         tensors = load_file(clip / "model.safetensors")
         save_file({k: v for k, v in tensors.items() if "vision_model.encoder" not in k}, tmp_path / "model.safetensors")
         with pytest.raises(WeightsError, match="holds no CLIP image encoder"):
             get_features("clip", tmp_path)
         (tmp_path / "model.safetensors").write_bytes(b"\x00" * 100)
-        with pytest.raises(WeightsError, match="give a Hub id or a folder"):
+        with pytest.raises(WeightsError, match="Give a Hub id or a folder"):
             get_features("clip", tmp_path)
 
 

@@ -216,7 +216,7 @@ def test_without_features_there_is_the_frequency_half_alone():
 
 def test_what_cannot_be_contrasted_is_refused():
     restored, clear, hazy = random_images(3)
-    with pytest.raises(ValueError, match="give the hazy image at least"):
+    with pytest.raises(ValueError, match="give at least the hazy image"):
         MNCD(None)(restored, clear, [])
     with pytest.raises(ValueError, match="2 taps need as many weights; there are 1"):
         MNCD(Toy(), weights=(1,))(restored, clear, [hazy])

@@ -1,9 +1,0 @@
-"""Ablation of `cliphaze_t` with the state-space model alone: no local attention, and no CLIP."""
-
-from dataclasses import replace
-from functools import partial
-
-from dehaze.networks.cliphaze import CLIPHaze, CLIPHazeConfig
-from dehaze.training.recipes.cliphaze_t import RECIPE as FULL
-
-RECIPE = replace(FULL, network=partial(CLIPHaze, CLIPHazeConfig(mix="global")))

@@ -1,8 +1,0 @@
-"""The backbone of `progressive_draco` by itself, trained as the framework is without IICL."""
-
-from dataclasses import replace
-
-from dehaze.networks import NETWORKS
-from dehaze.training.recipes.progressive_draco_no_contrast import RECIPE as WRAPPED
-
-RECIPE = replace(WRAPPED, network=NETWORKS.get("draco"))

@@ -1,4 +1,5 @@
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -62,7 +63,8 @@ def test_visitors_of_the_past_are_forgotten():
 
 
 def test_visitors_take_turns_and_one_works_at_a_time():
-    turns, order, at_work, begun = Turns(), [], [], threading.Event()
+    turns, order, at_work = Turns(), [], []
+    begun, all_wait = threading.Event(), threading.Event()
 
     def work(visitor, wait=None):
         with turns(visitor):
@@ -70,25 +72,19 @@ def test_visitors_take_turns_and_one_works_at_a_time():
             assert len(at_work) == 1
             begun.set()
             if wait:
-                wait()
+                wait(10)
             order.append(visitor)
             at_work.pop()
 
-    def all_wait():
-        """Hold the turn until the seven others stand in line."""
-        with turns._changed:
-            pass
-        while sum(map(len, turns._waiting.values())) < 7:
-            pass
-
     with ThreadPoolExecutor(8) as pool:
-        first = pool.submit(work, "a", all_wait)
+        first = pool.submit(work, "a", all_wait.wait)
         begun.wait(10)
         others = []
         for visitor in "aaaabbc":
             others.append(pool.submit(work, visitor))
             while sum(map(len, turns._waiting.values())) < len(others):
-                pass
+                time.sleep(0.001)
+        all_wait.set()
         for one in (first, *others):
             one.result(10)
     assert order == ["a", *"abc", *"ab", *"aa"]

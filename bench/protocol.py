@@ -17,6 +17,7 @@ from bench.errors import ProtocolError
 from bench.metrics import reference
 from bench.metrics.base import Metric, Score
 from bench.stats import bootstrap_mean
+from dehaze.io.photo import to_8_bits
 from dehaze.registry import Registry
 
 
@@ -94,11 +95,9 @@ def _decibels(error: float) -> float:
 
 def eight_bit(pixels: np.ndarray) -> np.ndarray:
     """Return uint8 or uint16 `pixels` as uint8, rounded: 65535 becomes 255."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixels.dtype != np.uint16:
+    if pixels.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"pixels are {pixels.dtype}, not uint8 or uint16: quantise them first")
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return to_8_bits(pixels)
 
 
 _PROTOCOLS: Registry[Protocol] = Registry("protocol", ProtocolError)

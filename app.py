@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import dehaze
 from bench.methods.shipped import identity
 from bench.record import RESULTS, Record, same_output
 from dehaze.io.photo import read_photo
-from dehaze.memory import keep_freed_memory
 from dehaze.page import batch, inference, photograph, scores, site, video, workshop
 from dehaze.page.folder import PageFolder
 from leaderboard import quality
@@ -52,15 +50,8 @@ def build(results: Path = RESULTS) -> gr.Blocks:
 
 def launch(results: Path = RESULTS, folder: PageFolder | None = None, **options: Any) -> gr.Blocks:
     """Build the page and serve it; `options` go to gradio's launch."""
-    folder = folder or PageFolder()
-    folder.open()
-    page = build(results)
-    site.serve(page, folder, EXAMPLES, [CSS], **options)
-    return page
+    return site.serve(lambda: build(results), folder or PageFolder(), EXAMPLES, [CSS], **options)
 
 
 if __name__ == "__main__":
-    port, folder = site.free_port(), PageFolder()
-    signal.signal(signal.SIGTERM, lambda *_: site.end(folder))
-    keep_freed_memory()
-    launch(folder=folder, server_port=port)
+    site.run(launch)

@@ -1,9 +1,10 @@
 """The site around the tabs: its look, its door, its temporary folder, its start and end."""
 
 import os
+import signal
 import socket
 import sys
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -14,6 +15,7 @@ from PIL import Image
 from starlette.middleware import Middleware
 
 from dehaze.io.photo import read_photo
+from dehaze.memory import keep_freed_memory
 from dehaze.page.door import Door
 from dehaze.page.folder import PageFolder
 from dehaze.page.inference import dehazer, infer, optional
@@ -54,11 +56,12 @@ def frame(static: Sequence[Path]) -> Iterator[gr.Blocks]:
     page.queue(max_size=QUEUE, api_open=False)
 
 
-def serve(page: gr.Blocks, folder: PageFolder, static: Sequence[Path], styles: Sequence[Path], **options: Any) -> None:
-    """Serve a page behind its door, with temporary files in `folder`; `options` go to gradio's launch.
-
-    The folder must have been open when the page was built: its components keep where their files go.
-    """
+def serve(
+    build: Callable[[], gr.Blocks], folder: PageFolder, static: Sequence[Path], styles: Sequence[Path], **options: Any
+) -> gr.Blocks:
+    """Build a page and serve it behind its door, with temporary files in `folder`; `options` go to gradio's launch."""
+    folder.open()  # before, as components keep where their files go
+    page = build()
     folder.keep_swept(KEPT_SECONDS, SWEEP_SECONDS)
     door = Middleware(
         Door, folder=folder, static=static, waiting=lambda: under_way(page), proxies=PROXIES,
@@ -71,6 +74,7 @@ def serve(page: gr.Blocks, folder: PageFolder, static: Sequence[Path], styles: S
         max_threads=THREADS, allowed_paths=[], footer_links=["api"], run_history=False, enable_monitoring=False,
         ssr_mode=False, app_kwargs={"middleware": [door], "lifespan": lambda _: folder.until_closed()}, **options,
     )  # fmt: skip
+    return page
 
 
 def under_way(page: gr.Blocks) -> Iterator[MutableMapping[str, Any]]:
@@ -104,10 +108,18 @@ def free_port() -> int | None:
         sys.exit(f"GRADIO_SERVER_PORT is {asked}, and this port cannot be had ({error}). Choose another, such as 7861.")
 
 
-def end(folder: PageFolder) -> NoReturn:
-    """Empty the temporary folder and end the process at once: threads that compute would make it abort."""
-    folder.close()
-    os._exit(0)
+def run(launch: Callable[..., Any]) -> None:
+    """Run the page as the program of this process: `launch` takes its folder and its port."""
+    port, folder = free_port(), PageFolder()
+
+    def end(*_: Any) -> NoReturn:
+        """Empty the folder and end at once: threads that compute would make an orderly end abort."""
+        folder.close()
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    keep_freed_memory()
+    launch(folder=folder, server_port=port)
 
 
 def theme() -> gr.themes.Base:

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "bench" / "sample" / "real" / "golden-temple.jpg"
 WAIT = 120  # seconds, for machines that do much else at the same time
 
@@ -199,8 +199,7 @@ def test_no_way_leads_around_the_queue(site, photo, tmp_path):
         with peak(site.process) as alone:
             assert site.restore(large, "alone", visitor="192.0.2.80")[0]
         with ThreadPoolExecutor(3) as pool, peak(site.process) as together:
-            visitors = [f"192.0.2.{81 + i}" for i in range(3)]
-            done = list(pool.map(lambda v: site.restore(large, v, visitor=v), visitors))
+            done = list(pool.map(lambda i: site.restore(large, f"large{i}", visitor=f"192.0.2.{i}"), range(81, 84)))
     assert all(success for success, _ in done)
     assert together.gigabytes < 1.5 * alone.gigabytes  # three decoded at once would take over twice as much
 
@@ -233,12 +232,18 @@ def test_one_visitor_cannot_keep_the_others_waiting(site, photo, tmp_path):
     taken = sum(answer.status_code == 200 for answer in greedy)
     assert 1 <= taken <= 20 and {answer.status_code for answer in greedy} == {200, 429}
     assert "Wait for one to end" in next(answer for answer in greedy if answer.status_code == 429).json()["detail"]
-    began = time.monotonic()
-    assert site.restore(theirs, "modest", visitor="192.0.2.8")[0]
-    waited = time.monotonic() - began
-    busy = [i for i, answer in enumerate(greedy) if answer.status_code == 200]
-    left = site.client.get("/gradio_api/queue/status").json()
-    assert waited < 10, f"{waited:.1f} s, {left}, {busy}"  # one photograph of the other is at work, no more
+    waiting = [f"greedy{i}" for i, answer in enumerate(greedy) if answer.status_code == 200]
+
+    def ended(session):
+        assert site.answer(session)[0]
+        return time.monotonic()
+
+    with ThreadPoolExecutor(len(waiting) + 1) as pool:
+        others = [pool.submit(ended, session) for session in waiting]
+        assert site.restore(theirs, "modest", visitor="192.0.2.8")[0]
+        served = time.monotonic()
+        before = sum(other.result() < served for other in others)
+    assert before <= 3 < len(waiting)  # what was at work and what had ended, and no more
 
 
 def test_a_flood_of_light_requests_is_held_off(site, photo):

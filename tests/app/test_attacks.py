@@ -19,6 +19,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "bench" / "sample" / "real" / "golden-temple.jpg"
 WAIT = 120  # seconds, for machines that do much else at the same time

@@ -17,6 +17,8 @@ from dehaze.page import workshop
 from dehaze.page.visitors import Allowance
 from tests.app.tools import SIZE, connect
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("model", "strength"), [("api", 1), ("dcp", 0.5)])
 def test_api_gives_the_pixels_of_the_model(client, hazy, tmp_path, model, strength):

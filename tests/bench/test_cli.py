@@ -216,6 +216,7 @@ def test_statistics_decide_whether_a_run_is_kept(bench, pairs, tmp_path, monkeyp
     assert not kept
 
 
+@pytest.mark.slow
 def test_list():
     listed = subprocess.run([sys.executable, "-m", "bench", "list"], cwd=ROOT, capture_output=True, text=True)
     assert listed.returncode == 0, listed.stderr

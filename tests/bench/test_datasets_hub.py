@@ -141,6 +141,7 @@ def test_a_data_set_cannot_name_files_of_this_machine(server, tmp_path, name, li
         datasets.load("hub:org/thief", limit=limit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [None, 1])
 @pytest.mark.parametrize(
     ("fault", "message"),

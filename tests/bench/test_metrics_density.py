@@ -19,6 +19,7 @@ def clip(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_it_is_the_mean_of_the_map(clip):
     images = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(1))
     scores = metrics.get("density", clip=clip)(images)

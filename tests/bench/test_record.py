@@ -85,6 +85,7 @@ def make(**changes) -> Record:
     return Record(**fields | changes)
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # the disk has its own time
 @given(records)
 def test_any_record_comes_back_as_it_was(tmp_path_factory, original):

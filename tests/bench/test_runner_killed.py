@@ -17,6 +17,8 @@ from bench import datasets, environment, metrics, protocol, record, runner
 from bench.methods.shipped import Model
 from bench.processes import join
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 40
 STEM = "identity__folder-set__native-v1"
 

@@ -60,12 +60,14 @@ def test_memory_is_what_the_photograph_took(network):
     assert (Network.copies + 1) * image < cost.peak_bytes < (Network.copies + 9) * image
 
 
+@pytest.mark.slow
 def test_a_failure_is_a_row_that_says_why():
     cost = speed.measure_apart(replace(TINY, device="cuda:99"))
     assert "the device 'cuda:99' cannot be used here" in cost.failure
     assert (cost.model, cost.megapixels, cost.seconds_p50) == ("identity", 0.002, None)
 
 
+@pytest.mark.slow
 def test_so_is_the_end_of_the_process():
     class Deadly(speed.Job):
         def __reduce__(self):

@@ -109,6 +109,7 @@ def test_names_cannot_command_the_terminal(run, photos, tmp_path):
     assert not any(letter in result.output for letter in "\x1b\x07\u202e")
 
 
+@pytest.mark.slow
 def test_names_that_cannot_be_printed_do_not_break_off(photos, tmp_path):
     os.rename(photos / "a.jpg", os.path.join(os.fsencode(photos), b"caf\xe9.jpg"))
     os.rename(photos / "b.png", photos / "日本.png")
@@ -124,6 +125,7 @@ def test_names_that_cannot_be_printed_do_not_break_off(photos, tmp_path):
     assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [b"caf\xe9.jpg", b"deep", "日本.png".encode()]
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_is_gone_after_the_next(run, photos, tmp_path):
     """The first is killed when its result is written and has not got its name yet."""
     script = f"""if True:
@@ -238,6 +240,7 @@ def test_an_unwritable_output_is_explained(run, photos, tmp_path):
     assert "Choose another output" in result.stderr
 
 
+@pytest.mark.slow
 def test_list_names_every_model(run):
     result = run("list")
     assert result.exit_code == 0

@@ -13,6 +13,8 @@ import pytest
 from tests import bounded
 from tests.dehaze.test_convert import KERNELS
 
+pytestmark = pytest.mark.slow
+
 h5py = pytest.importorskip("h5py")
 
 LAYER = "layers/conv2d/vars"

@@ -16,6 +16,8 @@ from dehaze.networks.api.network import API, APIConfig
 from tests import bounded
 from tests.hub import HubServer
 
+pytestmark = pytest.mark.slow
+
 TINY = APIConfig(widths=(8, 8, 8), down_blocks=(1, 1, 1), up_blocks=(1, 1))
 CARD = "---\nlicense: mit\ntags: [haze]\n---\n# A card\n"
 EVIL = "evil\n\x1b[2J" + "x" * 100_000

@@ -194,6 +194,7 @@ class TestAPI:
         assert steps.abs().max() <= 0.25 + 1e-6
         assert (faded(torch.ones(1, 1, 2, 2), 8) == 1).all()
 
+    @pytest.mark.slow
     def test_training_moves_the_threshold_to_the_median(self):
         network = API().train()
         importance = torch.linspace(0.6, 0.9, 16).view(1, 1, 4, 4)

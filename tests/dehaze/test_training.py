@@ -161,6 +161,7 @@ def test_the_command_trains_and_exits_by_the_convention(data, tmp_path, command)
     assert run("--crop", "33").returncode == 2
 
 
+@pytest.mark.slow
 def test_training_learns_and_its_weights_load(data, tmp_path):
     # One kind of haze, dense and white, of which a few steps can learn something.
     haze = RendererConfig(clear_share=0, dense_share=1, airlight=(0.8, 0.8), warm_share=0, airlight_map_share=0)
@@ -219,6 +220,7 @@ def test_pairs_can_be_a_share_of_the_samples(data, pairs, tmp_path):
     assert all(tensor.isfinite().all() for tensor in load_file(weights / "model.safetensors").values())
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(data, tmp_path):
     recipe, options = small(steps=8), {"workers": 0, "precision": "fp32", "save_every": 2}
     whole = train(recipe, data, tmp_path / "whole", **options)

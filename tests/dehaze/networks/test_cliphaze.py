@@ -110,6 +110,7 @@ def test_what_is_missing_is_named(hazy, told):
         assert instruct(network, load_clip(network), hazy) == {}
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_how_many_rows_are_worked_on_at_a_time_changes_nothing(hazy, told, monkeypatch):
     network = awake()

@@ -85,6 +85,7 @@ def test_two_photographs_of_one_name_are_refused(tmp_path):
     assert not (tmp_path / "pairs").exists()
 
 
+@pytest.mark.slow
 def test_the_command_writes_pairs_and_says_what_is_missing(tmp_path):
     Image.new("RGB", (40, 40), (150, 160, 170)).save(tmp_path / "fog.png")
     command = [sys.executable, "-m", "dehaze.training.pseudo_labels", "--model", "dcp", "--output", tmp_path / "pairs"]

@@ -93,6 +93,7 @@ def test_contrast_of_known_similarities():
     assert contrast(torch.zeros(3, 3), kind).item() == pytest.approx(np.log(3), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_few_steps_teach_it_haze(batch):
     torch.manual_seed(0)
     network = tiny()

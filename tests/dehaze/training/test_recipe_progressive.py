@@ -99,6 +99,7 @@ def test_the_three_of_a_table_differ_in_one_part_each(backbone):
     assert replace(wrapped, objective=full.objective) == full
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["api", "draco"])
 @pytest.mark.parametrize("part", ["", "_no_contrast", "_plain"])
 def test_a_short_run_gives_weights_that_load(backbone, part, data, features, tmp_path):

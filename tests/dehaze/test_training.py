@@ -252,6 +252,7 @@ train(recipe, Path({str(data)!r}), Path({str(output)!r}), **{options})
         torch.testing.assert_close(tensors[key], value, atol=1e-6, rtol=1e-5, msg=key)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_as_one_with_the_same_batch(data, tmp_path):
     """Each routes its own part of the batch, so that the curves agree within 2 % and not to the last digit."""
     script = tmp_path / "run.py"

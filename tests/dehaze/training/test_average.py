@@ -48,6 +48,7 @@ def test_networks_of_other_configurations_have_no_mean(tmp_path):
     assert not (tmp_path / "mean").exists()
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_missing(tmp_path):
     command = [sys.executable, "-m", "dehaze.training.average", "api", tmp_path / "none", "--output", tmp_path / "mean"]
     result = subprocess.run(command, capture_output=True, text=True)

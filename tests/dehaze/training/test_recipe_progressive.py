@@ -127,6 +127,7 @@ def test_a_run_begins_with_its_own_weights_or_those_of_its_backbone(tmp_path):
         load_initial_weights(NETWORKS.get("draco")(), tmp_path / "wrapped" / "model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["", "_no_contrast"])
 def test_a_frozen_backbone_stays_as_it_is(part, data, features, tmp_path):
     """Its weights, and the threshold by which it routes, which training would move."""
@@ -140,6 +141,7 @@ def test_a_frozen_backbone_stays_as_it_is(part, data, features, tmp_path):
     assert any(not torch.equal(value, untrained[f"prm.{key}"]) for key, value in trained.prm.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_run_that_learns_nothing_keeps_the_weights_it_began_with(data, tmp_path):
     torch.manual_seed(0)
     network = NETWORKS.get("draco")()

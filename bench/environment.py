@@ -49,7 +49,7 @@ def _cpu() -> str:
 
 
 # Folders and modules that change no number; the hash of the weights and of their configuration is taken apart.
-_APART = {"training", "page", "report", "sample", "weights", "cli", "__main__"}
+_APART = {"training", "page", "report", "sample", "weights", "cli", "terminal", "__main__"}
 _SUFFIXES = {".py", ".json", ".toml"}  # code, and the tables that it computes with
 _ROOT = Path(__file__).resolve().parent.parent
 

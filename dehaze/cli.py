@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
 from dehaze.convert import convert
 from dehaze.errors import DehazeError
 from dehaze.haze.cli import haze
+from dehaze.terminal import as_markup, complaints, console, reported_errors
 from dehaze.training.cli import train
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Remove haze from photographs.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-console = Console()
-complaints = Console(stderr=True, soft_wrap=True, highlight=False)
 app.command()(haze)
 app.command()(convert)
 app.command()(train)
@@ -35,22 +33,6 @@ def escape_unprintable() -> None:
     """Escape characters that the encoding of the terminal lacks, as Python does in error messages."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _fail(error: Exception) -> typer.Exit:
-    complaints.print(f"[red]error:[/] {_escape(error)}")
-    return typer.Exit(1)
-
-
-def _printable(text: object) -> str:
-    """Escape what a name may hold to command the terminal, to break the line, or that has no letter."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
-
-
-def _escape(text: object) -> str:
-    from rich.markup import escape
-
-    return escape(_printable(text))
 
 
 @app.command()
@@ -81,16 +63,14 @@ def run(
     from dehaze.io import names
     from dehaze.io.photo import read_photo
 
-    try:
+    with reported_errors():
         files, results = names.find_photos(photos)
         targets = names.choose_targets(files, output)
         _prepare_folders({target.parent for target in targets.values()})
         dehazer = load(model, weights, device, dtype, tile, fast)
-    except (DehazeError, ValueError) as error:
-        raise _fail(error) from None
     if results:
         complaints.print(
-            f"skipped {len(results)} results of earlier runs, such as {_escape(results[0])}; "
+            f"skipped {len(results)} results of earlier runs, such as {as_markup(results[0])}; "
             "give a file by its name to restore it again"
         )
     failures: list[str] = []
@@ -111,14 +91,9 @@ def run(
                 failures.append(f"{file} cannot be restored: {reason}. A smaller --tile needs less memory.")
                 continue
             height, width = restoration.pixels.shape[:2]
-            console.print(
-                f"{_printable(written)}  {width}×{height}  {restoration.seconds:.2f} s",
-                highlight=False,
-                soft_wrap=True,
-                markup=False,
-            )
+            console.print(f"{as_markup(written)}  {width}×{height}  {restoration.seconds:.2f} s")
     for failure in failures:
-        complaints.print(f"[red]failed:[/] {_escape(failure)}")
+        complaints.print(f"[red]failed:[/] {as_markup(failure)}")
     if failures:
         complaints.print(f"{len(failures)} of {len(files)} failed")
         raise typer.Exit(1)
@@ -147,14 +122,12 @@ def list_() -> None:
 
     table = Table("model", "parameters", "license", "what it does", box=None)
     for name in list_models():
-        try:
+        with reported_errors():
             network, weights = load_network(name, "shipped")
-        except DehazeError as error:
-            raise _fail(error) from None
         count = sum(parameter.numel() for parameter in network.parameters())
         license_ = weights.card.get("license", "") if weights else "no weights"
         table.add_row(name, f"{count:,}", license_, _summary(network))
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 @app.command()
@@ -166,10 +139,8 @@ def info(
     from dehaze.hub import CARD_FILE, load_network
     from dehaze.networks.base import PredictsMaps
 
-    try:
+    with reported_errors():
         network, found = load_network(name, weights)
-    except DehazeError as error:
-        raise _fail(error) from None
     table = Table(Column(), Column(overflow="fold"), box=None, show_header=False)
     table.add_row("model", name)
     table.add_row("what it does", _summary(network))
@@ -181,14 +152,14 @@ def info(
         how = "by maps of a reduced copy" if isinstance(network, PredictsMaps) else "in tiles"
         table.add_row("large photographs", f"{how} above {network.tile_size**2 / 1e6:.1f} megapixels")
     if found:
-        table.add_row("weights", _escape(found.file))
+        table.add_row("weights", as_markup(found.file))
         table.add_row("sha256", found.sha256)
         for key in ("license", "paper", "datasets", "tags"):
             if key in found.card:
                 value = found.card[key]
-                table.add_row(key, _escape(", ".join(value) if isinstance(value, list) else value))
-        table.add_row("card", _escape(found.file.with_name(CARD_FILE)))
-    console.print(table)
+                table.add_row(key, as_markup(", ".join(value) if isinstance(value, list) else value))
+        table.add_row("card", as_markup(found.file.with_name(CARD_FILE)))
+    console.print(table, soft_wrap=False)
 
 
 @app.command()
@@ -205,16 +176,14 @@ def push(
     """Send a model to the Hub, where load("ORG/NAME") finds it: weights, configuration, card."""
     from dehaze import hub
 
-    try:
+    with reported_errors():
         files = hub.repository(name, weights, card and card.read())
         for path, content in files.items():
-            console.print(f"{len(content):>12,}  {path}", highlight=False, markup=False)
+            console.print(f"{len(content):>12,}  {path}", markup=False)
         if dry_run:
-            console.print(f"Nothing was sent to {to}.", highlight=False, markup=False)
+            console.print(f"Nothing was sent to {to}.", markup=False)
         else:
-            console.print(hub.push(to, files), highlight=False, markup=False, soft_wrap=True)
-    except DehazeError as error:
-        raise _fail(error) from None
+            console.print(hub.push(to, files), markup=False)
 
 
 def _costs(network: "torch.nn.Module") -> list[tuple[str, int]]:

@@ -4,13 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from dehaze.errors import DehazeError, OutputError
-
-console = Console(soft_wrap=True, highlight=False)
-complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+from dehaze.errors import OutputError
+from dehaze.terminal import as_markup, console, reported_errors
 
 
 def haze(
@@ -35,7 +31,7 @@ def haze(
     from dehaze.haze.photo import haze_versions
     from dehaze.io.photo import read_photo
 
-    try:
+    with reported_errors():
         clear = read_photo(photo)
         transferred = None if real is None else read_photo(real).tensor()
         generator = load_generator(weights)
@@ -58,7 +54,4 @@ def haze(
             written = clear.with_tensor(version.hazy).save(output / f"{photo.stem}_haze{i}.png")
             map_ = version.density[0, 0].mul(255).round().byte().numpy()
             read_photo(np.ascontiguousarray(map_)).save(output / f"{photo.stem}_haze{i}_density.png")
-            console.print(f"{written}  mean density {version.density.mean():.2f}", markup=False)
-    except DehazeError as error:
-        complaints.print(f"[red]error:[/] {escape(str(error))}")
-        raise typer.Exit(1) from None
+            console.print(f"{as_markup(written)}  mean density {version.density.mean():.2f}")

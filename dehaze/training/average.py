@@ -8,7 +8,8 @@ import typer
 
 from dehaze.errors import WeightsError
 from dehaze.hub import load_network, save_weights
-from dehaze.training.cli import reported_errors, run_command
+from dehaze.terminal import reported_errors
+from dehaze.training.cli import run_command
 
 
 def average_weights(

@@ -1,28 +1,14 @@
 """The commands that train: `python -m dehaze train`, and those of `dehaze.training`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from dehaze.errors import DehazeError, UnknownModelError
+from dehaze.errors import UnknownModelError
+from dehaze.terminal import complaints, reported_errors
 from dehaze.training.recipes import RECIPES
-
-complaints = Console(stderr=True, soft_wrap=True, highlight=False)
-
-
-@contextmanager
-def reported_errors() -> Iterator[None]:
-    """Print an error that says what to do and exit with 1; with 2 for settings that do not fit."""
-    try:
-        yield
-    except (DehazeError, OSError, ValueError) as error:
-        complaints.print(f"[red]error:[/] {escape(str(error))}")
-        raise typer.Exit(2 if isinstance(error, ValueError) else 1) from None
 
 
 def run_command(command: Callable[..., None], module: str) -> None:

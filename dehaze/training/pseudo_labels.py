@@ -20,7 +20,8 @@ from dehaze.filters.flatness import flatness, local_deviation
 from dehaze.filters.guided import guided_coefficients
 from dehaze.io import names
 from dehaze.io.photo import read_photo
-from dehaze.training.cli import reported_errors, run_command
+from dehaze.terminal import reported_errors
+from dehaze.training.cli import run_command
 
 LONG_SIDE = 800  # px of a label
 GUIDED_RADIUS = 48  # px

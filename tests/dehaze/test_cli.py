@@ -216,19 +216,19 @@ def test_an_input_is_never_overwritten(run, photos):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "code"),
     [
-        (["--model", "dpc"], "Did you mean dcp"),
-        (["--weights", "gone.safetensors"], "does not exist"),
-        (["--output", "one.png", "."], "Name a folder"),
-        (["--model", "identity", "--device", "warp"], "cannot be used here"),
-        (["--model", "identity", "--output", "b.gif"], ".png"),
-        (["nothing.jpg"], "nothing.jpg"),
+        (["--model", "dpc"], "Did you mean dcp", 2),
+        (["--weights", "gone.safetensors"], "does not exist", 1),
+        (["--output", "one.png", "."], "Name a folder", 1),
+        (["--model", "identity", "--device", "warp"], "cannot be used here", 2),
+        (["--model", "identity", "--output", "b.gif"], ".png", 1),
+        (["nothing.jpg"], "nothing.jpg", 1),
     ],
 )
-def test_wrong_requests_end_with_a_clear_line(run, photos, arguments, message):
+def test_wrong_requests_end_with_a_clear_line(run, photos, arguments, message, code):
     result = run("run", photos / "b.png", *arguments)
-    assert result.exit_code == 1
+    assert result.exit_code == code
     assert message in result.stderr
     assert "Traceback" not in result.output
 
@@ -252,4 +252,4 @@ def test_info_states_size_and_cost(run):
     assert result.exit_code == 0, result.output
     for word in ("parameters", "multiply-adds", "sha256", "license"):
         assert word in result.output
-    assert run("info", "apj").exit_code == 1
+    assert run("info", "apj").exit_code == 2

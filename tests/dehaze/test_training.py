@@ -137,7 +137,7 @@ def test_the_learning_rate_warms_up_and_ends_at_0():
 def test_every_recipe_loads_and_an_unknown_one_is_refused():
     for name in RECIPES.names():
         assert RECIPES.get(name).steps > 0
-    with pytest.raises(UnknownModelError, match="did you mean api_plain"):
+    with pytest.raises(UnknownModelError, match="Did you mean api_plain"):
         RECIPES.get("api_plan")
 
 
@@ -156,7 +156,7 @@ def test_the_command_trains_and_exits_by_the_convention(data, tmp_path, command)
     done = run("--steps", 1, "--batch", 1, "--crop", 32, "--workers", 0)
     assert done.returncode == 0 and (tmp_path / "run" / "weights" / "model.safetensors").exists(), done.stderr
     unknown, missing = run("--recipe", "api_plan"), run("--data", tmp_path)
-    assert unknown.returncode == 2 and "did you mean api_plain" in " ".join(unknown.stderr.replace("│", "").split())
+    assert unknown.returncode == 2 and "Did you mean api_plain" in " ".join(unknown.stderr.replace("│", "").split())
     assert missing.returncode == 1 and "holds no JPEG or PNG" in missing.stderr
     assert run("--crop", "33").returncode == 2
 

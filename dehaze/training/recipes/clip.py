@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dehaze.density import CLEAR, HAZY, HazeDensity, encode_images, encode_texts, haziness, mean_prompts
+from dehaze.density import CLEAR_PROMPTS, HAZY_PROMPTS, HazeDensity, encode_images, encode_texts, haziness, mean_prompts
 from dehaze.haze import RendererConfig
 from dehaze.training.recipe import Batch, Recipe
 from dehaze.training.validation import spearman
@@ -71,7 +71,7 @@ def make_tokenizer() -> "CLIPTokenizer":
     from transformers import CLIPTokenizer
 
     letters = sorted(ByteLevel.alphabet())
-    merges = byte_pairs({word for text in (*captions(), *HAZY, *CLEAR) for word in text.split()})
+    merges = byte_pairs({word for text in (*captions(), *HAZY_PROMPTS, *CLEAR_PROMPTS) for word in text.split()})
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer({token: i for i, token in enumerate(tokens)}, merges, model_max_length=TEXT_LENGTH)
@@ -129,7 +129,7 @@ class CLIPObjective(nn.Module):
     def __init__(self, network: "CLIPModel", average: nn.Module):
         super().__init__()
         self.network = network
-        texts = [*captions(), *HAZY, *CLEAR]
+        texts = [*captions(), *HAZY_PROMPTS, *CLEAR_PROMPTS]
         self.tokens = dict(make_tokenizer()(texts, padding=True, return_tensors="pt"))
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -143,7 +143,7 @@ class CLIPObjective(nn.Module):
         with torch.autocast(density.device.type, enabled=False):
             captioned = texts[:count][CAPTIONS_PER_KIND * kind + drawn]
             similarity = self.network.logit_scale.exp() * whole @ captioned.T
-            prompts = mean_prompts(texts[count:], len(HAZY))
+            prompts = mean_prompts(texts[count:], len(HAZY_PROMPTS))
             score, map_ = (haziness(self.network, x, prompts) for x in (whole, patches))
             local = F.adaptive_avg_pool2d(density, map_.shape[-2:])[:, 0]
             return {

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from dehaze.density import CLEAR, HAZY, load_density
+from dehaze.density import CLEAR_PROMPTS, HAZY_PROMPTS, load_density
 from dehaze.haze import scatter
 from dehaze.training.loop import train
 from dehaze.training.recipes import RECIPES
@@ -63,7 +63,7 @@ def test_kinds_follow_mean_and_spread():
 
 def test_every_word_of_ours_is_one_token():
     tokenizer = make_tokenizer()
-    for text in [*captions(), *HAZY, *CLEAR]:
+    for text in [*captions(), *HAZY_PROMPTS, *CLEAR_PROMPTS]:
         assert len(tokenizer.tokenize(text)) == len(text.split())
     others = tokenizer("a zebra's stripes, 3 of 4!")["input_ids"]
     assert others.count(tokenizer.eos_token_id) == 1  # where the text ends, and nothing unknown before it

@@ -22,6 +22,7 @@ from dehaze.page.visitors import Allowance, address
 
 MAX_BODY = 1_000_000  # bytes of an event's inputs; files are uploaded before
 UNANSWERED = "This request cannot be answered. Reload the page and try again."
+_SILENT = b'"output":{"error":null'  # how gradio's queue tells of an error that nobody worded
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 logger = logging.getLogger(__name__)
 # Routes of gradio, without their prefix, by what they begin with.
@@ -69,6 +70,11 @@ class _Answer:
                     await self._send(held)
             return
         self.began = True
+        if _SILENT in message.get("body", b""):  # an event in the queue that failed
+            message = {
+                **message,
+                "body": message["body"].replace(_SILENT, _SILENT[:-4] + json.dumps(UNANSWERED).encode()),
+            }
         await self._send(message)
 
     def unexplained(self) -> Refused | None:

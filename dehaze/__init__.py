@@ -5,7 +5,21 @@
 >>> restoration.save("clear.png")
 """
 
+from dehaze import memory
 from dehaze.dehazer import Dehazer, Restoration, list_models, load
+from dehaze.errors import DehazeError, ImageError, OutputError, UnknownModelError, VideoError, WeightsError
 
-__all__ = ["Dehazer", "Restoration", "list_models", "load"]
+__all__ = [
+    "DehazeError",
+    "Dehazer",
+    "ImageError",
+    "OutputError",
+    "Restoration",
+    "UnknownModelError",
+    "VideoError",
+    "WeightsError",
+    "list_models",
+    "load",
+    "memory",
+]
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Weights that other people published, brought into this package's form: `python -m dehaze convert`."""
+"""Convert weights that a model's authors published: `python -m dehaze convert`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import torch
 import typer
-from rich.console import Console
-from rich.markup import escape
 from torch import Tensor, nn
 
-from dehaze.errors import DehazeError, OutputError, WeightsError
+from dehaze.errors import OutputError, WeightsError
 from dehaze.hub import CONFIG_FILE, one_line, save_weights
+from dehaze.terminal import as_markup, console, reported_errors
 
 if TYPE_CHECKING:
     import h5py
-
-console = Console(soft_wrap=True, highlight=False)
-complaints = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def draco_layers() -> dict[str, str]:
@@ -46,7 +42,7 @@ def draco_layers() -> dict[str, str]:
 class KerasFile:
     """The arrays of an open Keras `.weights.h5` file, by path.
 
-    HDF5 can also take values from other files, decompress them, or make them up; Keras does none of this, and such
+    HDF5 can also read values from other files, decompress them, or invent them; Keras does none of this, and such
     arrays are refused before any value is read.
     """
 
@@ -61,15 +57,17 @@ class KerasFile:
             if not isinstance(node, h5py.Group) or not node.id.links.exists(name.encode()):
                 raise KeyError(path)
             if node.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-                raise WeightsError(f"{path} lies behind a link, and links are not followed: save the model again")
+                raise WeightsError("lies behind a link, which is not followed.", "Save the model again.", subject=path)
             node = node[name]
         if not isinstance(node, h5py.Dataset):
-            raise WeightsError(f"{path} is not an array: this is not a file of Keras weights")
+            raise WeightsError("is not an array. This is not a file of Keras weights.", subject=path)
         stored = node.id.get_create_plist()
         if stored.get_layout() not in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT) or stored.get_external_count():
-            raise WeightsError(f"{path} is in chunks or another file, where Keras puts none: save the model again")
+            raise WeightsError(
+                "is in chunks or another file, where Keras puts none.", "Save the model again.", subject=path
+            )
         if node.id.get_storage_size() < node.nbytes:
-            raise WeightsError(f"{path} claims more values than the file holds: download or copy it again")
+            raise WeightsError("claims more values than the file holds.", "Download or copy it again.", subject=path)
         return node
 
 
@@ -90,11 +88,11 @@ def draco_from_keras(layers: KerasFile | Mapping[str, np.ndarray]) -> nn.Module:
             try:
                 values = layers[path]
             except KeyError:
-                raise WeightsError(f"there is no {path}: this is not a file of DRACO's Keras weights") from None
+                raise WeightsError(f"There is no {path}. This is not a file of DRACO's Keras weights.") from None
             target = _as_in_keras(tensors[f"{ours}.{kind}"], theirs)
             if values.shape != target.shape or values.dtype != np.float32:
                 found = one_line(f"the shape {values.shape} of {values.dtype}")
-                raise WeightsError(f"{path} has {found}: this is not a file of DRACO's Keras weights")
+                raise WeightsError(f"has {found}. This is not a file of DRACO's Keras weights.", subject=path)
             fitting.append((target, values))
     for target, values in fitting:
         target.copy_(torch.from_numpy(values[()]))
@@ -120,13 +118,13 @@ def read_keras(name: str, file: Path) -> nn.Module:
     Raises WeightsError where h5py is not installed, the model has no converter, or the file does not fit.
     """
     if name not in CONVERTERS:
-        raise WeightsError(f"no weights of {name!r} can be converted; known: {', '.join(CONVERTERS)}")
+        raise WeightsError("has no converter.", f"Known: {', '.join(CONVERTERS)}.", subject=name)
     try:
         import h5py
     except ImportError:
-        raise WeightsError("reading Keras weights needs h5py: pip install h5py, and start again") from None
+        raise WeightsError("Reading Keras weights needs h5py.", setting="Run pip install h5py.") from None
     if not file.is_file():
-        raise WeightsError(f"{file} cannot be read as a Keras .weights.h5 file: there is no such file")
+        raise WeightsError("does not exist.", "Give a Keras .weights.h5 file.", subject=file)
     try:
         with h5py.File(file, "r") as opened:
             return CONVERTERS[name](KerasFile(opened))
@@ -134,7 +132,9 @@ def read_keras(name: str, file: Path) -> nn.Module:
         raise
     except Exception as error:  # of a damaged file the library raises whatever its part of it can
         raise WeightsError(
-            f"{file} cannot be read as a Keras .weights.h5 file ({one_line(error)}): download or copy it again"
+            f"cannot be read as a Keras .weights.h5 file ({one_line(error)}).",
+            "Download or copy it again.",
+            subject=file,
         ) from error
 
 
@@ -144,18 +144,19 @@ def convert(
     output: Annotated[Path, typer.Option(help="Where to write: a .safetensors file; config.json goes beside it.")],
 ) -> None:
     """Convert weights that a model's authors published; needs h5py."""
-    try:
+    with reported_errors():
         if output.suffix != ".safetensors":
-            raise OutputError(f"{output} does not end in .safetensors; name the file so")
+            raise OutputError("does not end in .safetensors.", "Name the file so.", subject=output)
         if (output.parent / CONFIG_FILE).exists():
-            raise OutputError(f"{output.parent} holds a {CONFIG_FILE} already, of other weights; choose another folder")
+            raise OutputError(
+                f"holds a {CONFIG_FILE} of other weights.", "Choose another folder.", subject=output.parent
+            )
         network = read_keras(model, file)
         try:
             save_weights(network, output.parent, output.name)
         except OSError as error:
-            raise OutputError(f"{output} cannot be written ({error.strerror}); choose another --output") from error
-    except DehazeError as error:
-        complaints.print(f"[red]error:[/] {escape(str(error))}")
-        raise typer.Exit(1) from None
+            raise OutputError(
+                f"cannot be written ({error.strerror}).", "Choose another output.", subject=output
+            ) from error
     count = sum(parameter.numel() for parameter in network.parameters())
-    console.print(f"{output}  {count:,} parameters", markup=False)
+    console.print(f"{as_markup(output)}  {count:,} parameters")

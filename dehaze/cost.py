@@ -1,4 +1,4 @@
-"""What restoring a photograph costs, counted rather than timed."""
+"""Count the multiply-adds of a restoration."""
 
 from collections.abc import Callable
 

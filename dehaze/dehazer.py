@@ -26,7 +26,7 @@ class Restoration:
     """A restored photograph.
 
     `photo` holds the pixels with the alpha, ICC profile and EXIF of the input; `density` is the estimated haze density
-    1 − t [H,W] in [0,1], or None where the model knows none; `seconds` is the time in the network.
+    1 − t [H,W] in [0,1], or None where the model estimates none; `seconds` is the time in the network.
     """
 
     photo: Photo
@@ -51,12 +51,12 @@ class Restoration:
 
 @dataclass(frozen=True)
 class Dehazer:
-    """A network made ready for photographs of any size and kind.
+    """Restore photographs of any size and kind by a network.
 
-    It pads to the sizes the network accepts, and keeps memory bounded on large photographs: a network that predicts
-    smooth maps sees a reduced copy and applies them at full size, any other is run on overlapping tiles. `tile` forces
-    tiles of this side in pixels; None takes the network's own advice, 0 runs the whole photograph at once. With `fast`
-    a network without maps restores a copy of a megapixel as well, and the photograph follows it. `clip` is the CLIP
+    It pads to the sizes that the network accepts, and bounds memory on large photographs: a network that predicts maps
+    sees a reduced copy, any other runs on overlapping tiles. `tile` sets the side of the tiles in px; None takes the
+    network's own, 0 runs the whole photograph at once. With `fast`, a network without maps restores a copy of a
+    megapixel, and a guided filter applies the change to the photograph. `clip` is the CLIP
     model of a network that takes instruction.
     """
 
@@ -102,7 +102,7 @@ class Dehazer:
         height, width = hazy.shape[-2:]
         if self.fast and height * width > FAST_PIXELS and not isinstance(self.network, PredictsMaps):
             return self._follow_reduced_copy(hazy, FAST_PIXELS)
-        # Once, from the whole: what a tile shows alone would change from tile to tile.
+        # Once, from the whole image: estimates from tiles would differ at their borders.
         given = instruct(self.network, self.clip, hazy.to(self.device))
         if not tile or height * width <= tile * tile:
             restored, density = self._run(hazy, given)
@@ -142,10 +142,7 @@ class Dehazer:
         return restored.cpu(), density.cpu()
 
     def _follow_reduced_copy(self, hazy: Tensor, pixels: int) -> tuple[Tensor, Tensor | None]:
-        """Restore a copy of about as many pixels, and do to the photograph what was done to the copy.
-
-        Edges and texture are thus the photograph's own: see `follow`.
-        """
+        """Restore a copy of about as many pixels, and apply its change to the photograph, which keeps its texture."""
         height, width = hazy.shape[-2:]
         shrink = (pixels / (height * width)) ** 0.5
         size = tuple(max(1, round(length * shrink)) for length in (height, width))
@@ -194,9 +191,9 @@ class Dehazer:
 
 
 def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, Tensor]]:
-    """Cover `length` pixels with tiles: each one's start, and its weights, which sum to 1 at every pixel.
+    """Cover `length` pixels with tiles: the start of each, and its weights, which sum to 1 at every pixel.
 
-    There are as few as can be, all of the same length, and that no longer than it must be.
+    The number of tiles is minimal, and so is their length, which is the same for all.
     """
     if length <= tile:
         return [(0, torch.ones(length))]
@@ -214,7 +211,7 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, Tensor]]:
 
 
 def _pad(hazy: Tensor, margin: int, multiple_of: int, min_size: int) -> Tensor:
-    """Pad by `margin` on every side, and on at the right and bottom to an accepted size; mirrored where that can be."""
+    """Pad by `margin` on every side, and at the right and bottom to an accepted size; mirrored where possible."""
 
     def after(length: int) -> int:
         wanted = max(length + 2 * margin, min_size)

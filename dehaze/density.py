@@ -1,7 +1,7 @@
-"""Haze density from CLIP, and what an image shows beside its haze (for CLIPHaze, arXiv 2408.12317).
+"""Haze density and image embeddings from CLIP (for CLIPHaze, arXiv 2408.12317).
 
-That CLIP tells haze from clear air without having been trained to is the paper's; prompts and layers are ours, after
-CLIP Surgery (Li et al. 2023).
+The paper shows that CLIP tells haze from clear air without training for it. Prompts and layers are ours, after CLIP
+Surgery (Li et al. 2023).
 """
 
 import math
@@ -35,14 +35,14 @@ from dehaze.networks.limits import Width
 if TYPE_CHECKING:
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-HAZY = (
+HAZY_PROMPTS = (
     "a photo of a scene in the fog",
     "a hazy photo",
     "a photo with dense haze",
     "a foggy scene",
     "a photo taken in thick smog",
 )
-CLEAR = (
+CLEAR_PROMPTS = (
     "a clear photo of a scene",
     "a photo on a sunny day",
     "a photo with no haze",
@@ -51,15 +51,18 @@ CLEAR = (
 )
 
 TOKENIZER_FILE = "tokenizer.json"
-LARGEST = {WEIGHTS_FILE: 2**32, CONFIG_FILE: 2**20, TOKENIZER_FILE: 2**24}  # bytes that are read of each
-POSITIONS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")  # in older files, no weights
+MAX_CLIP_BYTES = {WEIGHTS_FILE: 2**32, CONFIG_FILE: 2**20, TOKENIZER_FILE: 2**24}  # bytes that are read of each
+POSITION_TENSORS = (
+    "text_model.embeddings.position_ids",
+    "vision_model.embeddings.position_ids",
+)  # in older files, no weights
 
 # Mean and standard deviation of RGB that CLIP models are trained with.
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 class Haze(NamedTuple):
-    """What CLIP says of images: `density` [B,1,H,W] and `score` [B] in [0,1], and `embedding` [B,D] of length 1."""
+    """CLIP's estimates: `density` [B,1,H,W] and `score` [B] in [0,1], and `embedding` [B,D] of length 1."""
 
     density: Tensor
     score: Tensor
@@ -67,20 +70,20 @@ class Haze(NamedTuple):
 
 
 class HazeDensity(nn.Module):
-    """Tell how hazy images are, and where, by what a CLIP model finds nearer: prompts of haze or of clear air.
+    """Estimate how hazy images are, and where, by comparing them with prompts of haze and of clear air.
 
     The score compares the image's embedding with the mean of either set, at the model's own temperature (100 in
-    OpenAI's); the density does so for each patch and those around it. `embedding` is the image's, less its component
-    along the direction from clear to hazy, of length 1 again. Images of any size are brought to about as many pixels as
-    the model was trained with, in whole patches. Gradients reach images that ask for them.
+    OpenAI's). The density does so for each patch and its neighbours. The embedding is the image's without its component
+    along the direction from clear to hazy, normalised. Images of any size are resized to about as many pixels as the
+    model was trained with, in whole patches. Gradients reach the images.
     """
 
     def __init__(
         self,
         model: "CLIPModel",
         tokenizer: "CLIPTokenizer",
-        hazy: Sequence[str] = HAZY,
-        clear: Sequence[str] = CLEAR,
+        hazy: Sequence[str] = HAZY_PROMPTS,
+        clear: Sequence[str] = CLEAR_PROMPTS,
     ):
         super().__init__()
         self.model = model
@@ -104,14 +107,6 @@ class HazeDensity(nn.Module):
         """Return the haze density [B,1,H,W] in [0,1] of `image` [B,3,H,W] in [0,1]."""
         return self(image).density
 
-    def score(self, image: Tensor) -> Tensor:
-        """Return how hazy each image [B,3,H,W] in [0,1] is as a whole, [B] in [0,1]."""
-        return self(image).score
-
-    def embedding(self, image: Tensor) -> Tensor:
-        """Return the embedding [B,D], of length 1, of `image` [B,3,H,W] in [0,1] without the direction of haze."""
-        return self(image).embedding
-
 
 def encode_texts(model: "CLIPModel", tokens: Mapping[str, Tensor]) -> Tensor:
     """Return the embeddings [N,D], of length 1, of tokenised texts (`input_ids` and `attention_mask` [N,T])."""
@@ -127,8 +122,8 @@ def mean_prompts(texts: Tensor, hazy: int) -> Tensor:
 def encode_images(model: "CLIPModel", image: Tensor) -> tuple[Tensor, Tensor]:
     """Return embeddings, of length 1, of the patches [B,h,w,D] and of each whole image [B,D], both in CLIP's space.
 
-    In the last layer patches attend to those whose values are alike, instead of by queries and keys, and its MLP is
-    left out (CLIP Surgery): a patch is to tell what is at its own place, and both bring in what is elsewhere.
+    In the last layer patches attend to patches with similar values, instead of by queries and keys, and its MLP is left
+    out (CLIP Surgery): both would mix other places into a patch.
     """
     config, vision = model.config.vision_config, model.vision_model
     scale = config.image_size / math.sqrt(image.shape[-2] * image.shape[-1])
@@ -136,7 +131,7 @@ def encode_images(model: "CLIPModel", image: Tensor) -> tuple[Tensor, Tensor]:
     size = [cells * config.patch_size for cells in grid]
     if size != list(image.shape[-2:]):
         image = F.interpolate(image, size=size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
-    mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
     seen = vision((image - mean) / std, output_hidden_states=True, interpolate_pos_encoding=True)
     whole = model.visual_projection(seen.pooler_output)
 
@@ -156,7 +151,7 @@ def haziness(model: "CLIPModel", embeddings: Tensor, prompts: Tensor) -> Tensor:
 
 
 class Tower(TypedDict, total=False):
-    """What the configurations of CLIP's two towers say that its layers depend on; other entries are not read."""
+    """The entries of a tower's configuration that its layers depend on; others are not read."""
 
     hidden_size: Width
     intermediate_size: Annotated[int, Field(ge=1, le=2**16)]
@@ -196,7 +191,7 @@ class TokenizerFile(TypedDict):
 
 
 def load_density(clip: str | Path = "shipped") -> HazeDensity:
-    """Load a CLIP model to tell haze with, on the CPU, in eval mode, its weights frozen.
+    """Load a CLIP model to estimate haze with, on the CPU, in eval mode, its weights frozen.
 
     `clip` is "shipped", a local folder or a Hub id `org/name[@revision]` of a CLIP model as `transformers` writes it
     (`openai/clip-vit-base-patch16`): config.json, model.safetensors and tokenizer.json. Every tensor must be there, and
@@ -206,14 +201,12 @@ def load_density(clip: str | Path = "shipped") -> HazeDensity:
     if clip == "shipped":
         folder = shipped_folder("clip")
         if not folder.is_dir():
-            raise WeightsError("no CLIP model ships with this package; give a folder or a Hub id of one")
+            raise WeightsError("No CLIP model ships with this package.", "Give a folder or a Hub id of one.")
     if not folder.is_dir():
         if not hub_id:
-            raise WeightsError(
-                f"no CLIP model can be had from {clip}: there is no such folder, and it is no Hub id org/name"
-            )
-        folder = download(**hub_id.groupdict(), largest=LARGEST)
-    for name, largest in LARGEST.items():
+            raise WeightsError("is neither a folder of a CLIP model nor a Hub id org/name.", subject=clip)
+        folder = download(**hub_id.groupdict(), largest=MAX_CLIP_BYTES)
+    for name, largest in MAX_CLIP_BYTES.items():
         check_file(folder / name, largest)
     try:
         config = _read_towers(folder / CONFIG_FILE)
@@ -225,7 +218,9 @@ def load_density(clip: str | Path = "shipped") -> HazeDensity:
         raise
     except Exception as error:  # transformers' own kinds, and those of its tokenizers
         raise WeightsError(
-            f"no CLIP model can be had from {clip} ({one_line(error)}); download or copy it again, or give another"
+            f"holds no CLIP model that can be loaded ({one_line(error)}).",
+            "Download or copy it again, or give another.",
+            subject=clip,
         ) from error
 
 
@@ -269,10 +264,10 @@ def _read_towers(file: Path) -> "CLIPConfig":
 
 
 def _read_tokenizer(file: Path) -> "CLIPTokenizer":
-    """Build CLIP's own tokenizer around the vocabulary of a file; the steps that the file describes are not read."""
+    """Build CLIP's own tokenizer with the vocabulary of a file; the file's processing steps are not read."""
     from transformers import CLIPTokenizer
 
-    pairs = validated(TokenizerFile, read_config(file, LARGEST[TOKENIZER_FILE]))["model"]
+    pairs = validated(TokenizerFile, read_config(file, MAX_CLIP_BYTES[TOKENIZER_FILE]))["model"]
     merges = [tuple(pair.split(" ")) if isinstance(pair, str) else pair for pair in pairs["merges"]]
     return CLIPTokenizer(pairs["vocab"], merges)
 
@@ -282,7 +277,7 @@ def _read_model(config: "CLIPConfig", file: Path) -> "CLIPModel":
 
     with torch.device("meta"):
         outline = CLIPModel(config)
-    tensors = read_tensors(outline, file, "clip", ignored=POSITIONS)
+    tensors = read_tensors(outline, file, "clip", ignored=POSITION_TENSORS)
     with _without_progress_bar():
         model = CLIPModel.from_pretrained(None, config=config, state_dict=tensors, dtype=torch.float32)
     return model.eval().requires_grad_(False)
@@ -290,7 +285,7 @@ def _read_model(config: "CLIPConfig", file: Path) -> "CLIPModel":
 
 @contextmanager
 def _without_progress_bar() -> Iterator[None]:
-    """Keep transformers from drawing a bar for what takes no time."""
+    """Hide transformers' progress bar, which would flash by."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -30,10 +30,10 @@ HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 FRONT_MATTER = re.compile(r"\s*---\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
 
 # Files can come from anyone: no more than this is downloaded or read.
-LARGEST = {WEIGHTS_FILE: 2**29, CONFIG_FILE: 2**20, CARD_FILE: 2**20}  # bytes
-LARGEST_HEADER = 2**20  # bytes of a safetensors file's header
-LARGEST_FRONT_MATTER = 2**16  # characters: YAML can take a second for as many
-FLOATS = ("F32", "F16", "BF16")  # as safetensors calls the data types that become float32 without loss
+MAX_BYTES = {WEIGHTS_FILE: 2**29, CONFIG_FILE: 2**20, CARD_FILE: 2**20}  # bytes
+MAX_HEADER_BYTES = 2**20  # bytes of a safetensors file's header
+MAX_FRONT_MATTER_CHARACTERS = 2**16  # characters: YAML can take a second for as many
+FLOAT_DTYPES = ("F32", "F16", "BF16")  # as safetensors calls the data types that become float32 without loss
 
 
 class Card(TypedDict, total=False):
@@ -68,12 +68,13 @@ def save_weights(network: nn.Module, folder: Path, name: str = WEIGHTS_FILE) -> 
 
 
 def shipped(name: str) -> bool:
-    """Tell whether weights of the model `name` ship with the package."""
+    """Return whether weights of the model `name` ship with the package."""
     return (shipped_folder(name) / WEIGHTS_FILE).is_file()
 
 
 def shipped_folder(name: str) -> Path:
-    """Return where weights of the model `name` lie if they ship; not every system takes a colon in a file's name."""
+    """Return the folder of the model's shipped weights, which need not exist."""
+    # Not every system allows a colon in a file's name.
     return SHIPPED / name.replace(":", "_")
 
 
@@ -86,7 +87,7 @@ def find_weights(name: str, weights: str | Path) -> Weights:
     if weights == "shipped":
         folder = shipped_folder(name)
         if not shipped(name):
-            raise WeightsError(f"no weights of {name!r} ship with this package; give a .safetensors file or a Hub id")
+            raise WeightsError("ships without weights.", "Give a .safetensors file or a Hub id.", subject=name)
         return _read_folder(folder, folder / WEIGHTS_FILE)
     path = Path(weights)
     if path.is_dir():
@@ -95,48 +96,54 @@ def find_weights(name: str, weights: str | Path) -> Weights:
         return _read_folder(path.parent, path)
     if path.is_file():
         raise WeightsError(
-            f"{path} is not a .safetensors file; only safetensors are loaded, since a pickle can run code"
+            "is not a .safetensors file. A pickle can run code, so only safetensors are loaded.", subject=path
         )
     if match := HUB_ID.fullmatch(str(weights)):
         return _from_hub(**match.groupdict())
     raise WeightsError(
-        f"there are no weights at {weights}: give 'shipped', a .safetensors file or a Hub id org/name@revision"
+        f"There are no weights at {weights}.", "Give 'shipped', a .safetensors file or a Hub id org/name@revision."
     )
 
 
 def load_network(name: str, weights: str | Path, clip: str | Path | None = None) -> tuple[nn.Module, Weights | None]:
     """Build the network `name` with its weights, on the CPU, in eval mode.
 
-    `name` may be a Hub id `org/name[@revision]`, whose configuration says which network it is. Networks without
-    parameters (`identity`, `dcp`) take no weights, and None is returned for them. `clip` is the CLIP model that
-    instructs, as `load_density` takes it; without it a configuration can name none but the shipped one. Every tensor
-    must match in name, shape and data type (strict); otherwise WeightsError says which do not.
+    `name` may be a Hub id `org/name[@revision]`, whose configuration names the network. Networks without parameters
+    (`identity`, `dcp`) take no weights, and get None. `clip` is the CLIP model that
+    instructs, as `load_density` takes it; without it a configuration can name only the shipped one. Every tensor must
+    match in name, shape and data type (strict); otherwise WeightsError says which do not.
     """
     if "/" in name:
         return _load_from_hub(name, weights, clip)
     network_class = NETWORKS.get(name)
     if network_class.config_class is None:
         if weights != "shipped":
-            raise WeightsError(f"{name!r} has no weights; leave --weights out")
+            raise WeightsError("has no weights.", "Leave the weights out.", subject=name)
         return network_class().eval(), None
     found = find_weights(name, weights)
     if found.model not in (None, name):
-        raise WeightsError(f"{found.file} holds the model {found.model!r}, not {name!r}: name that one")
+        raise WeightsError(f"holds the model {found.model!r}, not {name!r}.", "Name that one.", subject=found.file)
     return build_network(name, network_class, found, clip), found
 
 
 def _load_from_hub(id_: str, weights: str | Path, clip: str | Path | None) -> tuple[nn.Module, Weights]:
     if weights != "shipped":
-        raise WeightsError(f"{id_} stands for its own weights: leave the others out, or name the model, such as 'api'")
+        raise WeightsError(
+            "stands for its own weights.", "Leave the others out, or name the model, such as 'api'.", subject=id_
+        )
     match = HUB_ID.fullmatch(id_)
     if not match:
-        raise WeightsError(f"{id_!r} is neither a model nor a Hub id org/name@revision")
+        raise WeightsError("is neither a model nor a Hub id org/name@revision.", subject=id_)
     found = _from_hub(**match.groupdict())
     if found.model is None:
-        raise WeightsError(f"{CONFIG_FILE} of {id_} names no model: name it yourself, with {id_} as its weights")
+        raise WeightsError(
+            "names no model.", f"Name it yourself, with {id_} as its weights.", subject=f"{CONFIG_FILE} of {id_}"
+        )
     network_class = NETWORKS.get(found.model)
     if network_class.config_class is None:
-        raise WeightsError(f"{CONFIG_FILE} of {id_} names the model {found.model!r}, which has no weights: load that")
+        raise WeightsError(
+            f"names the model {found.model!r}, which has no weights.", "Load that.", subject=f"{CONFIG_FILE} of {id_}"
+        )
     return build_network(found.model, network_class, found, clip), found
 
 
@@ -149,8 +156,9 @@ def build_network(
         config = validated(network_class.config_class, found.config, extra="forbid", context=chosen)
     except ValueError as error:
         raise WeightsError(
-            f"{CONFIG_FILE} beside {found.file} is not of the model {name!r} ({error}): name the model that it belongs "
-            "to, or copy it again"
+            f"is not of the model {name!r} ({error}).",
+            "Name the model that it belongs to, or copy it again.",
+            subject=found.file.with_name(CONFIG_FILE),
         ) from error
     with torch.device("meta"):  # which takes no memory, however large the network
         outline = network_class(config)
@@ -172,34 +180,36 @@ def read_tensors(network: nn.Module, file: Path, name: str, ignored: Collection[
     """
     with readable(file):
         with file.open("rb") as start:
-            if (length := int.from_bytes(start.read(8), "little")) > LARGEST_HEADER:
+            if (length := int.from_bytes(start.read(8), "little")) > MAX_HEADER_BYTES:
                 raise ValueError(f"a safetensors header of {length:,} bytes is too long")
         with safe_open(file, "pt") as opened:
             given = {key: opened.get_slice(key) for key in sorted({*opened.keys()} - {*ignored})}
             if differences := _differences(network.state_dict(), given):
                 raise WeightsError(
-                    f"{file} does not fit the model {name!r}: it {differences}; name the model that the file belongs to"
+                    f"does not fit the model {name!r}: it {differences}.",
+                    "Name the model that the file belongs to.",
+                    subject=file,
                 )
             return {key: opened.get_tensor(key) for key in given}
 
 
 def _differences(expected: Mapping[str, Tensor], given: Mapping[str, Any]) -> str:
-    """Say in a few words how a file's tensors differ from a network's; nothing if they do not."""
+    """Describe how a file's tensors differ from a network's; an empty text if they do not."""
     both = [key for key in expected if key in given]
     found = {
         "lacks": [key for key in expected if key not in given],
         "has the unknown": [key for key in given if key not in expected],
         "has another shape for": [key for key in both if [*expected[key].shape] != given[key].get_shape()],
-        "has another data type for": [key for key in both if given[key].get_dtype() not in FLOATS],
+        "has another data type for": [key for key in both if given[key].get_dtype() not in FLOAT_DTYPES],
     }
     more = {what: f" and {len(keys) - 1} more" if len(keys) > 1 else "" for what, keys in found.items()}
     return ", ".join(f"{what} {one_line(keys[0])}{more[what]}" for what, keys in found.items() if keys)
 
 
 def validated(kind: Any, values: Mapping[str, Any], **options: Any) -> Any:
-    """Make a dataclass or typed dictionary of values from JSON; ValueError says which does not fit.
+    """Make a dataclass or typed dictionary from JSON's values; ValueError names the one that does not fit.
 
-    Types are strict: neither a text nor a truth value is a number. `options` are pydantic's.
+    Types are strict: neither a text nor a boolean counts as a number. `options` are pydantic's.
     """
     try:
         return TypeAdapter(kind).validate_json(json.dumps(values), strict=True, **options)
@@ -218,28 +228,30 @@ def _first_fault(error: ValidationError) -> str:
 def check_file(path: Path, largest: int) -> None:
     """Raise WeightsError unless `path` is a file of at most `largest` bytes."""
     if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise WeightsError(f"{path} {what}; weights are {WEIGHTS_FILE} with {CONFIG_FILE} beside it")
+        reason = "is not a file." if path.exists() else "does not exist."
+        raise WeightsError(reason, f"Weights are {WEIGHTS_FILE} with {CONFIG_FILE} beside it.", subject=path)
     if (size := path.stat().st_size) > largest:
-        raise WeightsError(_too_large(str(path), size, largest))
+        raise _too_large(path, size, largest)
 
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Say in one sentence, as WeightsError, what goes wrong in reading a file."""
+    """Raise errors of reading a file as WeightsError of one sentence."""
     try:
         yield
     except (OSError, ValueError, RecursionError, SafetensorError, yaml.YAMLError) as error:
-        raise WeightsError(f"{path} cannot be read ({one_line(error)}); download or copy it again") from error
+        raise WeightsError(
+            f"cannot be read ({one_line(error)}).", "Download or copy it again.", subject=path
+        ) from error
 
 
 def one_line(text: object) -> str:
-    """Return a short printable line of a text that may quote from a file: line breaks, terminal codes, megabytes."""
+    """Return a text as one short printable line: what files hold can have line breaks, terminal codes, megabytes."""
     return " ".join("".join(char if char.isprintable() else " " for char in str(text)[:400]).split())[:200]
 
 
-def read_config(path: Path, largest: int = LARGEST[CONFIG_FILE]) -> dict[str, Any]:
-    """Return what a file of JSON, of at most `largest` bytes, holds; raises WeightsError."""
+def read_config(path: Path, largest: int = MAX_BYTES[CONFIG_FILE]) -> dict[str, Any]:
+    """Read a JSON object from a file of at most `largest` bytes; raises WeightsError."""
     check_file(path, largest)
     with readable(path):
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -249,23 +261,23 @@ def read_config(path: Path, largest: int = LARGEST[CONFIG_FILE]) -> dict[str, An
 
 
 def read_card(folder: Path) -> Card:
-    """Return the front matter of the model card in `folder`, an empty dictionary where there is none."""
+    """Read the front matter of the model card in `folder`; an empty dictionary where there is none."""
     path = folder / CARD_FILE
     if not os.path.lexists(path):
         return {}
-    check_file(path, LARGEST[CARD_FILE])
+    check_file(path, MAX_BYTES[CARD_FILE])
     with readable(path):
         return front_matter(path.read_text(encoding="utf-8"))
 
 
 def front_matter(card: str) -> Card:
-    """Return what the front matter of a model card states; raises ValueError or YAMLError where it cannot be read."""
+    """Parse the front matter of a model card; raises ValueError or YAMLError where it cannot be read."""
     found = FRONT_MATTER.match(card)
     if not found:
         return {}
-    if len(found[1]) > LARGEST_FRONT_MATTER:
-        raise ValueError(f"its front matter has more than {LARGEST_FRONT_MATTER:,} characters")
-    # The base loader makes texts of all values, and objects of none.
+    if len(found[1]) > MAX_FRONT_MATTER_CHARACTERS:
+        raise ValueError(f"its front matter has more than {MAX_FRONT_MATTER_CHARACTERS:,} characters")
+    # The base loader reads every value as text and builds no objects.
     values = yaml.load(found[1], Loader=yaml.BaseLoader) or {}
     if not isinstance(values, dict):
         raise ValueError("its front matter is not a mapping")
@@ -275,19 +287,22 @@ def front_matter(card: str) -> Card:
         raise ValueError(_first_fault(error)) from error
 
 
-def _too_large(what: str, size: int, largest: int) -> str:
-    return f"{what} has {size:,} bytes, more than the {largest:,} that are read of such a file: give another"
+def _too_large(subject: object, size: int, largest: int) -> WeightsError:
+    reason = f"has {size:,} bytes, more than the {largest:,} that are read of such a file."
+    return WeightsError(reason, "Give another.", subject=subject)
 
 
 def _read_folder(folder: Path, file: Path, revision: str | None = None) -> Weights:
-    check_file(file, LARGEST[WEIGHTS_FILE])
+    check_file(file, MAX_BYTES[WEIGHTS_FILE])
     path = folder / CONFIG_FILE
     values = read_config(path)
     model = values.pop("model", None)
     known = NETWORKS.names()
     if model is not None and model not in known:
         raise WeightsError(
-            f"{path} names the model {one_line(model)!r}, which is none of {', '.join(known)}: correct that entry"
+            f"names the model {one_line(model)!r}, which is none of {', '.join(known)}.",
+            "Correct that entry.",
+            subject=path,
         )
     with readable(file), file.open("rb") as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -295,14 +310,14 @@ def _read_folder(folder: Path, file: Path, revision: str | None = None) -> Weigh
 
 
 def _from_hub(repo: str, revision: str | None) -> Weights:
-    folder = download(repo, revision, LARGEST)
+    folder = download(repo, revision, MAX_BYTES)
     return _read_folder(folder, folder / WEIGHTS_FILE, revision=folder.name)
 
 
 def download(repo: str, revision: str | None, largest: Mapping[str, int]) -> Path:
-    """Fetch those of the named files that a Hub repository holds, unless one is too large; return their folder.
+    """Download the files of a Hub repository that `largest` names; return their folder.
 
-    `largest` gives the bytes that each may have. Raises WeightsError.
+    `largest` maps each path to the most bytes it may have. Raises WeightsError.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -313,39 +328,46 @@ def download(repo: str, revision: str | None, largest: Mapping[str, int]) -> Pat
         offered = []
     for entry in offered:
         if (size := getattr(entry, "size", 0)) > largest[entry.path]:
-            raise WeightsError(_too_large(f"{entry.path} of {repo}", size, largest[entry.path]))
+            raise _too_large(f"{entry.path} of {repo}", size, largest[entry.path])
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(largest)))
     except RepositoryNotFoundError as error:
-        raise WeightsError(f"the Hub has no model {repo!r} that you can read: check the name, or log in") from error
+        raise WeightsError(
+            "is no model of the Hub that you can read.", "Check the name, or log in.", subject=repo
+        ) from error
     except Exception as error:  # the client's own kinds, and those of its HTTP library where a transfer breaks off
         raise WeightsError(
-            f"{repo!r} cannot be had from the Hub ({type(error).__name__}) and is not in the local cache: "
-            "check the connection and the revision, or give local files"
+            f"cannot be fetched from the Hub ({type(error).__name__}) and is not in the local cache.",
+            "Check the connection and the revision, or give local files.",
+            subject=repo,
         ) from error
 
 
 def repository(name: str, weights: str | Path = "shipped", card: str | None = None) -> dict[str, bytes]:
-    """Return what a Hub repository of the model `name` holds, by path: weights, configuration, card and its pictures.
+    """Return the files of a Hub repository of the model `name`, by path: weights, configuration, card and pictures.
 
-    `card` replaces the text of the card beside the weights. The links in it that lead out of the folder become plain
-    text. Raises WeightsError if the weights are not the model's, or the card does not say under which licence they are.
+    `card` replaces the text of the card beside the weights. Its links that lead out of the folder become plain text.
+    Raises WeightsError if the weights are not the model's, or the card names no licence.
     """
     _, found = load_network(name, weights)
     if found is None:
-        raise WeightsError(f"{name!r} has no weights to push: it needs none")
+        raise WeightsError("has no weights to push.", subject=name)
     folder = found.file.parent
     if card is None:
         if not (folder / CARD_FILE).is_file():
-            raise WeightsError(f"{folder} holds no {CARD_FILE}: write one, or give another with --card")
+            raise WeightsError(f"holds no {CARD_FILE}.", "Write one, or give another card.", subject=folder)
         card = (folder / CARD_FILE).read_text(encoding="utf-8")
     card = re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", card)
     try:
         licensed = front_matter(card).get("license")
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise WeightsError(f"the front matter of the card cannot be read: {one_line(error)}") from error
+        raise WeightsError(
+            f"cannot be read ({one_line(error)}).", "Correct it.", subject="The front matter of the card"
+        ) from error
     if not licensed:
-        raise WeightsError("the card names no license: add one to its front matter, such as 'license: apache-2.0'")
+        raise WeightsError(
+            "names no license.", "Add one to its front matter, such as 'license: apache-2.0'.", subject="The card"
+        )
     pictures = [folder / shown for shown in re.findall(r"!\[[^\]]*\]\(([\w.-]+)\)", card)]
     config = {"model": found.model or name, **found.config}
     return {
@@ -357,9 +379,9 @@ def repository(name: str, weights: str | Path = "shipped", card: str | None = No
 
 
 def push(repo: str, files: dict[str, bytes]) -> str:
-    """Commit the `files` of `repository` to the Hub's model `repo`, made if it is not there; return the address.
+    """Commit the `files` of `repository` to the Hub's model `repo`, created if needed; return the commit's address.
 
-    Raises WeightsError if the Hub does not take them.
+    Raises WeightsError if the Hub refuses them.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
@@ -371,6 +393,7 @@ def push(repo: str, files: dict[str, bytes]) -> str:
     except Exception as error:  # the client's own kinds, and those of its HTTP library where a transfer breaks off
         reason = one_line(error) or type(error).__name__
         raise WeightsError(
-            f"{repo} could not be written ({reason}): check the name, the connection, and the login "
-            "('hf auth login', with a token that may write)"
+            f"cannot be written ({reason}).",
+            "Check the name, the connection, and the login ('hf auth login', with a token that may write).",
+            subject=repo,
         ) from error

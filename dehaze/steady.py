@@ -16,39 +16,41 @@ from dehaze.errors import VideoError
 from dehaze.io.clip import Clip, clip_writer, read_frames
 from dehaze.networks.base import PredictsMaps, change_fields
 
-_MAPS_PIXELS = 500_000  # of the reduced copy that the maps are predicted on
-_MEMORY = 0.3  # s that the maps' past counts for, where the picture rests
-_MOTION = 0.08  # change of a pixel, in [0,1], that frees its map from the past
+_COPY_PIXELS = 500_000  # of the reduced copy that the maps are predicted on
+_TIME_CONSTANT = 0.3  # s of the running mean of the maps, where nothing moves
+_MOTION_CHANGE = 0.08  # change of a pixel's value, in [0,1], from which on only the new maps count
 
 
 class SteadyDehazer:
-    """Restore the frames of one clip, in their order, by maps that follow the picture and not its noise.
+    """Restore the frames of one clip, in their order, by maps that do not flicker.
 
-    Every map is a running mean of those before it. Where the picture changes, and at a cut as a whole, the mean gives
-    way to the new map: a recursive filter in time, edge-preserving like the bilateral one (ours). Raises VideoError for
-    a model that predicts no maps.
+    The maps are a running mean over the frames, a recursive filter in time. Where the picture changes, as it does
+    everywhere at a cut, the new maps replace the mean, as in a bilateral filter (ours). Raises VideoError for a model
+    that predicts no maps.
     """
 
     def __init__(self, dehazer: Dehazer, rate: float):
         if not isinstance(dehazer.network, PredictsMaps):
-            raise VideoError(f"{dehazer.name} restores every frame afresh, and the clip would flicker. Choose another.")
+            raise VideoError(
+                "restores every frame afresh, and the clip would flicker.", "Choose another.", subject=dehazer.name
+            )
         self.dehazer = dehazer
-        self.least = 1 - exp(-1 / (rate * _MEMORY))
+        self.least_weight = 1 - exp(-1 / (rate * _TIME_CONSTANT))
         self._maps: tuple[Tensor, ...] | None = None
         self._seen: Tensor | None = None
 
     @torch.inference_mode()
     def __call__(self, hazy: Tensor, strength: float = 1.0) -> Tensor:
         """Restore a frame [1,3,H,W] in [0,1]; return the same shape, clipped to [0,1], on the CPU."""
-        maps = self.dehazer.predict_maps(hazy, _MAPS_PIXELS)
+        maps = self.dehazer.predict_maps(hazy, _COPY_PIXELS)
         seen = F.interpolate(hazy, size=maps[0].shape[-2:], mode="area").to(maps[0].device)
         if self._seen is None or self._seen.shape != seen.shape:
             self._maps, self._seen = maps, seen
         else:
-            change = (seen - self._seen).abs().amax(1, keepdim=True) / _MOTION
-            # Between the pixels there is noise, and maps are smooth: the change is, too.
+            change = (seen - self._seen).abs().amax(1, keepdim=True) / _MOTION_CHANGE
+            # Smoothed against noise: maps are smooth, too.
             change = F.avg_pool2d(change, 5, stride=1, padding=2, count_include_pad=False).clamp(max=1)
-            weight = self.least + (1 - self.least) * change.square()
+            weight = self.least_weight + (1 - self.least_weight) * change.square()
             self._maps = change_fields(lambda before, now: before.lerp(now, weight), self._maps, maps)
             self._seen = self._seen.lerp(seen, weight)
         restored = self.dehazer.network.apply_maps(hazy.to(seen.device), self._maps)[0].clamp_(0, 1).cpu()
@@ -58,10 +60,10 @@ class SteadyDehazer:
 def restore_clip(
     clip: Clip, target: Path, dehazer: Dehazer, strength: float = 1.0, *, turn: Callable[[], Any] = nullcontext
 ) -> Iterator[int]:
-    """Restore a clip into the WebM file `target`; give the number of frames done after each one.
+    """Restore a clip into the WebM file `target`; yield the number of restored frames after each one.
 
-    Every frame is restored within a `turn()`, such as a lock. A clip that is broken off leaves no file; one that is
-    `truncated` gives a file of the frames that it holds. Raises VideoError.
+    Every frame is restored within a `turn()`, such as a lock. A stopped restoration leaves no file; a `truncated` clip
+    gives a file of the frames that it holds. Raises VideoError.
     """
     steady, writer, done = SteadyDehazer(dehazer, clip.rate), None, 0
     try:
@@ -75,7 +77,7 @@ def restore_clip(
             done += 1
             yield done
         writer.release()
-    except BaseException:  # a reader that turns away, too
+    except BaseException:  # a caller that stops iterating, too
         if writer is not None:
             writer.release()
         target.unlink(missing_ok=True)

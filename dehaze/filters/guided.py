@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# The radius is in pixels of the copy. A smaller one would follow the bright rims that networks draw along edges, and
-# enlarge them; a larger ε would blur faint texture in dense haze.
-RADIUS, EPSILON = 16, 1e-5
+COPY_RADIUS = 16  # px of the copy; a smaller one would enlarge the bright rims that networks draw along edges
+COPY_EPSILON = 1e-5  # variance of values in [0,1]; a larger one would blur faint texture in dense haze
 
 
 def _mean_along(x: Tensor, radius: int) -> Tensor:
@@ -49,18 +48,18 @@ def guided_coefficients(guide: Tensor, x: Tensor, radius: int, epsilon: float) -
 
 
 def follow(image: Tensor, copy: Tensor, restored: Tensor) -> Tensor:
-    """Do to `image` [B,3,H,W] in [0,1] what was done to a smaller copy of it, from `copy` to `restored` [B,3,h,w].
+    """Apply to `image` [B,3,H,W] in [0,1] the change of a smaller copy of it, from `copy` to `restored` [B,3,h,w].
 
-    A network that applies a smooth map to its input makes each channel, from place to place, a multiple of what it was
-    plus a constant. A guided filter finds both on the copy, and they are brought up to full size (the fast guided
-    filter, He, Sun 2015); so edges and texture are the image's own. Returns [B,3,H,W], not clipped.
+    A guided filter finds, for each channel and place of the copy, a factor and an offset; both are enlarged (the fast
+    guided filter, He, Sun 2015), so that edges and texture are the image's own. This suits networks that apply smooth
+    maps. Returns [B,3,H,W], not clipped.
     """
     followed = torch.empty_like(image)
-    for channel in range(3):  # one by one: maps of all at the size of a large photograph would fill the memory
+    for channel in range(3):  # one at a time: all maps at the size of a large photograph would fill the memory
         at = (slice(None), slice(channel, channel + 1))
         factor, offset = (
             F.interpolate(map_, size=image.shape[-2:], mode="bilinear", align_corners=False)
-            for map_ in guided_coefficients(copy[at], restored[at], RADIUS, EPSILON)
+            for map_ in guided_coefficients(copy[at], restored[at], COPY_RADIUS, COPY_EPSILON)
         )
         followed[at] = torch.addcmul(offset, image[at], factor)
     return followed

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from dehaze.errors import DehazeError, ImageError, OutputError
+from dehaze.filters.colour import luminance
 from dehaze.io import decode, deep
 from dehaze.io.files import open_file, write_whole
 
@@ -69,7 +70,7 @@ class Photo:
                 "The restored image holds values that are not numbers.", setting="Restore it with dtype float32."
             )
         if self.mode in _GREY:
-            planes = (0.299 * planes[0] + 0.587 * planes[1] + 0.114 * planes[2]).expand(3, -1, -1)
+            planes = luminance(planes[None])[0].expand(3, -1, -1)
         scaled = planes.clamp(0, 1).mul_(np.iinfo(self.pixels.dtype).max).round_()
         return replace(self, pixels=np.ascontiguousarray(scaled.permute(1, 2, 0).numpy(), dtype=self.pixels.dtype))
 

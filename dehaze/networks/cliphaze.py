@@ -1,8 +1,8 @@
-"""CLIPHaze (arXiv 2408.12317, later DehazeMatic): global and local context in parallel, mixed as CLIP sees the haze.
+"""CLIPHaze (arXiv 2408.12317, later DehazeMatic): global and local context in parallel, mixed by CLIP's view of haze.
 
-The paper's are the block of two parallel paths (TrambaDA), a state-space model and window attention, and the module
-that aggregates them (CAM) by CLIP's haze density, explicitly, and by its embedding of the image, implicitly. Widths,
-layers and the forms of both instructions are ours.
+From the paper: the block of two parallel paths (TrambaDA), a state-space model and window attention, and the module
+that aggregates them (CAM) by CLIP's haze density and by its embedding of the image. Ours: widths, layers, and how
+density and embedding enter.
 """
 
 from dataclasses import dataclass
@@ -21,19 +21,21 @@ from dehaze.networks.blocks.ss2d import SS2D
 from dehaze.networks.blocks.window_attention import WindowAttention
 from dehaze.networks.limits import Count, Width
 
-HEAD = 24  # channels for each head of the state-space model
-HAZE_MARGIN = 0.02  # from 0 and 1, that the density keeps: its logit stays within ±3.9
+HEAD_CHANNELS = 24  # of each head of the state-space model
+MIN_DENSITY = 0.02  # and 1 − it is the largest: the logit stays within ±3.9
 Mix = Literal["local", "global", "sum", "density", "full"]
-INSTRUCTIONS = {"density": ("density",), "full": ("density", "embedding")}  # what CLIP has to say for a mix
-WholeHeads = Annotated[Width, Field(multiple_of=HEAD)]
+INSTRUCTIONS = {"density": ("density",), "full": ("density", "embedding")}  # fields of `Haze` by mix
+WholeHeads = Annotated[Width, Field(multiple_of=HEAD_CHANNELS)]
 
 
 def _chosen_by_the_caller(clip: str, info: ValidationInfo) -> str:
-    """Return the CLIP model that the caller chose: a file of somebody else's must not choose what is loaded next."""
+    """Return the CLIP model that the caller chose: a foreign file must not choose which other file is loaded."""
     chosen = info.context["clip"]
     if chosen is None and clip != "shipped":
         raise WeightsError(
-            "the configuration names a CLIP model other than the shipped one: name one yourself, by the argument clip"
+            "names a CLIP model other than the shipped one.",
+            subject="The configuration",
+            setting="Name one yourself, by the argument clip.",
         )
     return chosen or clip
 
@@ -42,9 +44,9 @@ def _chosen_by_the_caller(clip: str, info: ValidationInfo) -> str:
 class CLIPHazeConfig:
     """Widths and blocks at 1/2, 1/4 and 1/8 of the resolution, and the CLIP model that instructs.
 
-    `blocks` are those of the five stages, down and up again. `clip` is "shipped", a folder or a Hub id, its embeddings
-    being of `embedding` numbers. `mix` says how the paths meet: one alone, their plain sum, CAM by the density alone,
-    or CAM in full; the first three need no CLIP.
+    `blocks` counts those of the five stages, down and up. `clip` is "shipped", a folder or a Hub id of a model with
+    embeddings of `embedding` numbers. `mix` combines the paths: only one of them, their sum, CAM by the density, or CAM
+    in full; the first three need no CLIP.
     """
 
     widths: tuple[WholeHeads, WholeHeads, WholeHeads] = (24, 48, 96)
@@ -54,17 +56,16 @@ class CLIPHazeConfig:
     mix: Mix = "full"
 
 
-BASE = CLIPHazeConfig(widths=(48, 96, 192), blocks=(4, 4, 8, 4, 4))
+BASE_CONFIG = CLIPHazeConfig(widths=(48, 96, 192), blocks=(4, 4, 8, 4, 4))
 
 
 class Aggregation(nn.Module):
     """CAM: mix local and global features [B,H,W,C] by a weight of each pixel and channel, then scale and shift.
 
-    `out = 2(w ⊙ local + (1 − w) ⊙ global)`, `w = σ(conv([local, global, density]))`; scale and shift are sums of what
-    the density, at each pixel, and the embedding, where there is one, have to say. The density enters as its logit, in
-    which haze that hides nearly all stays apart from haze that hides all. At first `w` is ½ everywhere and nothing is
-    scaled or shifted: the plain sum of both, from which CAM learns to depart (ours, as the factor 2, the logit and what
-    the density scales and shifts).
+    `out = 2(w ⊙ local + (1 − w) ⊙ global)`, `w = σ(conv([local, global, density]))`. Scale and shift are sums of linear
+    functions of the density at each pixel and of the embedding, if there is one. The density enters as its logit, which
+    separates dense haze from opaque haze. Initially `w` is ½ everywhere and scale and shift do nothing, so that CAM
+    starts as the sum of both (ours, like the factor 2, the logit, and scale and shift by density).
     """
 
     def __init__(self, channels: int, embedding: int | None):
@@ -76,27 +77,27 @@ class Aggregation(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, local: Tensor, global_: Tensor, density: Tensor, embedding: Tensor | None) -> Tensor:
-        haze = density.logit(HAZE_MARGIN).to(local.dtype)
+        haze = density.logit(MIN_DENSITY).to(local.dtype)
         weight = self.weigh(torch.cat([local, global_, haze], -1)).sigmoid()
-        said = self.by_density.bias
+        scale_and_shift = self.by_density.bias
         if self.by_embedding is not None:
-            # Of length 1 in many dimensions, the embedding's numbers are small.
-            said = said + self.by_embedding(embedding * embedding.shape[-1] ** 0.5)[:, None, None]
-        scale, shift = said.chunk(2, -1)
-        # By hand, for the density is one number a pixel: a linear layer's map of twice the channels would take longer.
+            # The embedding has length 1, so that its numbers are small.
+            scale_and_shift = scale_and_shift + self.by_embedding(embedding * embedding.shape[-1] ** 0.5)[:, None, None]
+        scale, shift = scale_and_shift.chunk(2, -1)
+        # Written out: the density is one number a pixel, and a linear layer's output of 2C channels would take longer.
         rows = zip((1 + scale, shift), self.by_density.weight[:, 0].chunk(2), strict=True)
         factor, shift = (torch.addcmul(row.to(haze.dtype), haze, step.to(haze.dtype)) for row, step in rows)
         return torch.addcmul(shift, 2 * torch.lerp(global_, local, weight), factor)
 
 
 class TrambaDA(nn.Module):
-    """Add what window attention and the state-space model see, as `mix` says, and then an MLP: [B,H,W,C]."""
+    """Add window attention and the state-space model, combined by `mix`, and then an MLP: [B,H,W,C]."""
 
     def __init__(self, channels: int, mix: Mix, embedding: int, shifted: bool):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.local = None if mix == "global" else WindowAttention(channels, shifted)
-        self.global_ = None if mix == "local" else SS2D(channels, channels // HEAD)
+        self.global_ = None if mix == "local" else SS2D(channels, channels // HEAD_CHANNELS)
         self.cam = None
         if mix in ("density", "full"):
             self.cam = Aggregation(channels, embedding if mix == "full" else None)
@@ -218,4 +219,4 @@ class CLIPHazeBase(CLIPHaze):
     """Remove haze as `cliphaze_t` does, with twice the width and the depth."""
 
     def __init__(self, config: CLIPHazeConfig | None = None):
-        super().__init__(config or BASE)
+        super().__init__(config or BASE_CONFIG)

@@ -15,9 +15,9 @@ DILATIONS = (1, 2, 5)
 class DRACOConfig:
     """Where the dilations of DDIRB act.
 
-    The authors' code has them on 1×1 convolutions, where they do nothing; `dilated_depthwise=True` puts them on the
-    depthwise ones, as the paper's text means. Train that in float32 on CPUs: in bfloat16 the gradients of dilated
-    depthwise convolutions are wrong there (oneDNN, seen with torch 2.15).
+    The authors' code dilates 1×1 convolutions, which has no effect. `dilated_depthwise=True` dilates the depthwise
+    convolutions, as the paper describes. Train that in float32 on CPUs: in bfloat16 the gradients of dilated depthwise
+    convolutions are wrong there (oneDNN, seen with torch 2.15).
     """
 
     dilated_depthwise: bool = False
@@ -45,7 +45,7 @@ class InvertedResidual(nn.Module):
 
 
 class ATTDRN(nn.Module):
-    """Three dilated convolutions side by side, then attention by channel, added, and by pixel, multiplied."""
+    """Three parallel dilated convolutions, then channel attention, added, and pixel attention, multiplied."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -66,10 +66,10 @@ class ATTDRN(nn.Module):
 class DRACO(Network):
     """Remove haze in two steps, each a map K of the image: `J = clip(K·I − K + 1)`, as in AOD-Net.
 
-    DDIRB, three inverted residuals with squeeze and excitation, gives K₁ and so J₁; ATTDRN, dilated convolutions with
-    attention, adds to it for K₂ and J₂. Both keep the full resolution, at 32 and 96 channels, and neither is
-    normalised. Weights start as Keras draws them, but for the heads, which start small and above zero (ours): as drawn,
-    some of their rectified channels are shut for all images, and stay so.
+    DDIRB, three inverted residuals with squeeze and excitation, predicts K₁ and so J₁. ATTDRN, dilated convolutions
+    with attention, adds to K₁ for K₂ and J₂. Both keep the full resolution, at 32 and 96 channels, without
+    normalisation. Weights are initialised as in Keras, but for the heads, which start small and above zero (ours): as
+    in Keras, some of their rectified channels would output 0 for all images and never learn.
     """
 
     config_class = DRACOConfig

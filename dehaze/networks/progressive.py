@@ -1,7 +1,7 @@
 """The progressive framework (ICASSP 2023) around any network: pre-restoration, then alternating rounds of the network.
 
-The paper gives the two modules, an efficient one that restores first and an exchangeable one that restores in turns,
-and that together they close the gap between hazy and clear by steps; every layer here is ours.
+From the paper: an efficient module that restores first, and an exchangeable one that restores in rounds. Every layer is
+ours.
 """
 
 import math
@@ -35,7 +35,7 @@ class ProgressiveConfig(Generic[Backbone]):
 
 
 class Context(nn.Module):
-    """Add to features [B,C,h,w] what their mean over the whole image says, which a convolution alone cannot see."""
+    """Add to features [B,C,h,w] a function of their mean over the whole image, which a convolution cannot see."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -46,10 +46,7 @@ class Context(nn.Module):
 
 
 class PRM(nn.Module):
-    """Restore roughly: dilated convolutions at half the resolution, which know of the whole image, give a map K.
-
-    `J₀ = clip(K·I − K + 1)`.
-    """
+    """Pre-restoration: `J₀ = clip(K·I − K + 1)`, K from dilated convolutions at half the resolution with context."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -72,7 +69,7 @@ class PRM(nn.Module):
 
 
 class Gate(nn.Module):
-    """Mix two images by the share of the second, which changes from place to place and is `share` at first."""
+    """Mix two images by a map of the second one's share, which is `share` everywhere before training."""
 
     def __init__(self, share: float):
         super().__init__()
@@ -92,11 +89,11 @@ class Progressive(Network):
     """Remove haze by steps around an exchangeable network, the backbone.
 
     PRM gives a first result J₀. Then the backbone restores a gated mix of the hazy image and J₀ in T rounds, with the
-    same weights, from coarse to fine: the last round is at full size, and each one before it on a copy of half the size
-    of the next, where the backbone sees twice as far. Each round's result is accepted by a gate of its own, place by
-    place; where it is not, the result before stays. At first the mix is the hazy image nearly alone, nearly all of the
-    first round is accepted and half of each other: with two rounds the framework starts as the mean of the backbone at
-    both sizes. `progressive` makes the class for a backbone.
+    same weights, from coarse to fine: the last round at full size, each earlier one on a copy of half the size of the
+    next, where the backbone sees twice as far. A gate of each round mixes its result with the one before. Before
+    training, the mix is nearly the hazy image, and the gates accept nearly all of the first round and half of each
+    other: with two rounds the framework starts as the mean of the backbone at both sizes. `progressive` makes the class
+    for a backbone.
     """
 
     backbone_class: ClassVar[type[Network]]

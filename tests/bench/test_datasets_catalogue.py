@@ -163,7 +163,7 @@ def test_what_is_not_found_names_what_was_looked_for(tmp_path):
         DatasetError, match=r"rtts has no copy on the Hub .* give --data-root, the folder that holds RTTS/"
     ):
         datasets.load("rtts")
-    with pytest.raises(DatasetError, match="no data set is called 'sots-indor'; did you mean sots-indoor"):
+    with pytest.raises(DatasetError, match=r"No data set is called 'sots-indor'\. Did you mean sots-indoor"):
         datasets.load("sots-indor", data_root=tmp_path)
 
 

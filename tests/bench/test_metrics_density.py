@@ -30,9 +30,9 @@ def test_it_is_the_mean_of_the_map(clip):
 def test_without_a_model_it_says_what_to_give(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "SHIPPED", tmp_path)
     assert metrics.lacking("density") == "--clip DIR"
-    with pytest.raises(MetricError, match=r"no CLIP model ships .*--clip DIR"):
+    with pytest.raises(MetricError, match=r"No CLIP model ships .*--clip DIR"):
         metrics.get("density")
-    with pytest.raises(MetricError, match="no CLIP model can be had"):
+    with pytest.raises(MetricError, match="is neither a folder of a CLIP model nor a Hub id"):
         metrics.get("density", clip=tmp_path / "nowhere")
 
 

@@ -58,7 +58,7 @@ def stored(dtype: Any, shape: tuple[int, ...] | None = SHAPE) -> Case:
     """Put an array of another data type or shape there, with room in the file for all its values."""
     early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    message = f"{KERNEL} has the shape .*: this is not a file of DRACO's Keras weights"
+    message = rf"{KERNEL} has the shape .*\. This is not a file of DRACO's Keras weights"
     return instead(KERNEL, message, lambda keras: keras.create_dataset(KERNEL, shape, dtype, dcpl=early))
 
 
@@ -68,7 +68,7 @@ def linked(path: str, link: Any) -> Case:
         del keras[path]
         keras[path] = link
 
-    return inside("lies behind a link, and links are not followed", change)
+    return inside("lies behind a link, which is not followed", change)
 
 
 def put(keras: Any, path: str, from_path: str) -> None:
@@ -96,12 +96,12 @@ def cut(size: int) -> Case:
 
 
 def replaced(by: Callable[[Path], object]) -> Case:
-    return Case(lambda file: (file.unlink(), by(file)), "there is no such file")
+    return Case(lambda file: (file.unlink(), by(file)), "does not exist")
 
 
 ELSEWHERE = f"{KERNEL} is in chunks or another file"
 CLAIMS = f"{KERNEL} claims more values than the file holds"
-MISSING = f"there is no {KERNEL}"
+MISSING = f"There is no {KERNEL}"
 NO_ARRAY = f"{KERNEL} is not an array"
 HUGE = (277, 277, 1000, 1000)  # 286 GiB
 DATA_TYPES = {

@@ -206,7 +206,7 @@ def test_bfloat16_is_near_float32():
 
 
 def test_wrong_choices_are_explained():
-    with pytest.raises(UnknownModelError, match="did you mean dcp"):
+    with pytest.raises(UnknownModelError, match="Did you mean dcp"):
         dehaze.load("dcpp")
     with pytest.raises(ValueError, match="cannot be used here"):
         dehaze.load("identity", device="cuda:99")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dehaze import density, hub
-from dehaze.density import CLEAR, HAZY, HazeDensity, encode_images, load_density
+from dehaze.density import CLEAR_PROMPTS, HAZY_PROMPTS, HazeDensity, encode_images, load_density
 from dehaze.errors import WeightsError
 from dehaze.haze.scattering import scatter, transmission
 from dehaze.io.photo import read_photo
@@ -63,7 +63,7 @@ def test_the_score_is_clips_own_zero_shot_answer(haze, images):
     tokens = haze_tokens(haze, ["a hazy photo", "a photo on a sunny day"])
     alone = HazeDensity(haze.model, tokenizer(), ["a hazy photo"], ["a photo on a sunny day"])
     logits = haze.model(pixel_values=normalised(images), **tokens).logits_per_image
-    torch.testing.assert_close(alone.score(images), logits.softmax(1)[:, 0])
+    torch.testing.assert_close(alone(images).score, logits.softmax(1)[:, 0])
     embedding = haze.model.get_image_features(normalised(images)).pooler_output
     torch.testing.assert_close(encode_images(haze.model, images)[1], F.normalize(embedding, dim=1))
 
@@ -109,7 +109,7 @@ def test_prompts_are_means_of_their_sets(haze):
         features = haze.model.get_text_features(**haze_tokens(haze, texts)).pooler_output
         return F.normalize(F.normalize(features, dim=1).mean(0), dim=0)
 
-    torch.testing.assert_close(haze.prompts, torch.stack([mean(HAZY), mean(CLEAR)]))
+    torch.testing.assert_close(haze.prompts, torch.stack([mean(HAZY_PROMPTS), mean(CLEAR_PROMPTS)]))
 
 
 def test_the_map_is_the_answer_around_each_patch_brought_to_the_images_size(haze, images):
@@ -127,7 +127,7 @@ def test_the_map_is_the_answer_around_each_patch_brought_to_the_images_size(haze
 
 
 def test_the_embedding_has_no_direction_of_haze(haze, images):
-    embedding = haze.embedding(images)
+    embedding = haze(images).embedding
     direction = haze.prompts[0] - haze.prompts[1]
     torch.testing.assert_close(embedding @ direction, torch.zeros(2), atol=1e-5, rtol=0)
     torch.testing.assert_close(embedding.norm(dim=1), torch.ones(2))
@@ -205,13 +205,13 @@ class TestLoading:
         impatient(monkeypatch)
         with HubServer() as server:
             server.connect(monkeypatch, tmp_path)
-        with pytest.raises(WeightsError, match=r"'openai/clip-vit-base-patch16' .*check the connection") as caught:
+        with pytest.raises(WeightsError, match=r"openai/clip-vit-base-patch16 .*Check the connection") as caught:
             load_density("openai/clip-vit-base-patch16")
         assert "\n" not in str(caught.value)
 
     def test_where_none_ships_the_message_says_so(self, tmp_path, monkeypatch):
         monkeypatch.setattr(hub, "SHIPPED", tmp_path)
-        with pytest.raises(WeightsError, match="give a folder or a Hub id"):
+        with pytest.raises(WeightsError, match="Give a folder or a Hub id"):
             load_density()
 
     def test_no_other_file_is_read(self, clip, images, tmp_path, monkeypatch):
@@ -285,8 +285,16 @@ class TestLoading:
             ("tokenizer.json", None, "tokenizer.json does not exist"),
             ("tokenizer.json", b"{}", "model: field required"),
             ("tokenizer.json", b'{"model": {"vocab": {"a": "b"}, "merges": []}}', "vocab.a: input should be"),
-            ("tokenizer.json", b'{"model": {"vocab": {"a": 0}, "merges": ["b c"]}}', "no CLIP model can be had"),
-            ("tokenizer.json", b'{"model": {"vocab": {"a": 0}, "merges": ["bc"]}}', "no CLIP model can be had"),
+            (
+                "tokenizer.json",
+                b'{"model": {"vocab": {"a": 0}, "merges": ["b c"]}}',
+                "holds no CLIP model that can be loaded",
+            ),
+            (
+                "tokenizer.json",
+                b'{"model": {"vocab": {"a": 0}, "merges": ["bc"]}}',
+                "holds no CLIP model that can be loaded",
+            ),
         ],
     )
     def test_damaged_files_are_refused(self, clip, tmp_path, name, content, message):
@@ -307,7 +315,7 @@ class TestLoading:
             load_density(folder)
 
     def test_what_is_nowhere_is_refused(self, tmp_path):
-        with pytest.raises(WeightsError, match="no CLIP model can be had"):
+        with pytest.raises(WeightsError, match="is neither a folder of a CLIP model nor a Hub id"):
             load_density(tmp_path / "nowhere")
 
 
@@ -334,7 +342,7 @@ class TestShipped:
         betas = torch.linspace(0, 3, 7)
         for clear, depth in scenes:
             graded = [scatter(clear, transmission(beta * (0.2 + 0.8 * depth[None])), AIRLIGHT) for beta in betas]
-            scores = haze.score(torch.stack(graded))
+            scores = haze(torch.stack(graded)).score
             assert spearman(scores[None], betas[None]) >= 0.95
 
     def test_the_map_shows_where_haze_lies(self, haze, scenes):
@@ -346,6 +354,6 @@ class TestShipped:
         assert spearman(density, truth).mean() >= 0.6
 
     def test_real_haze_scores_above_clear_scenes(self, haze, scenes):
-        clear = haze.score(torch.stack([scene for scene, _ in scenes]))
-        real = torch.cat([haze.score(read_photo(photo).tensor()) for photo in sorted((SAMPLE / "real").iterdir())])
+        clear = haze(torch.stack([scene for scene, _ in scenes])).score
+        real = torch.cat([haze(read_photo(photo).tensor()).score for photo in sorted((SAMPLE / "real").iterdir())])
         assert (real[:, None] > clear).double().mean() >= 0.95

@@ -98,14 +98,14 @@ def test_the_caller_alone_chooses_another_clip(name, tmp_path):
     network_class = NETWORKS.get(name)
     saved = network_class(config if name == "cliphaze_t" else ProgressiveConfig(backbone=config))
     save_weights(saved, tmp_path)
-    with pytest.raises(WeightsError, match="other than the shipped one: name one yourself"):
+    with pytest.raises(WeightsError, match=r"other than the shipped one\. Name one yourself"):
         load_network(name, tmp_path)
     network, _ = load_network(name, tmp_path, clip="org/mine")
     assert getattr(network, "backbone", network).config.clip == "org/mine"
 
 
 def test_what_is_missing_is_named(folder, tmp_path):
-    with pytest.raises(WeightsError, match="there are no weights at nowhere"):
+    with pytest.raises(WeightsError, match="There are no weights at nowhere"):
         find_weights("api", "nowhere")
     with pytest.raises(WeightsError, match=r"gone\.safetensors does not exist"):
         find_weights("api", folder / "gone.safetensors")

@@ -108,7 +108,7 @@ def dangling(name: str) -> Case:
     return Case(lambda folder: ((folder / name).unlink(), (folder / name).symlink_to("gone")), f"{name} does not exist")
 
 
-NAMED = "names a CLIP model other than the shipped one: name one yourself, by the argument clip"
+NAMED = "names a CLIP model other than the shipped one. Name one yourself, by the argument clip"
 FOUR = ("F32", [4], [0, 16])
 LESS, MORE = "input should be less than or equal to", "input should be greater than or equal to"
 WHOLE = r"widths\.0: input should be a valid integer"

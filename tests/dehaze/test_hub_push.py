@@ -66,7 +66,7 @@ def test_the_shipped_model_can_be_pushed():
 
 
 def test_what_cannot_be_pushed_is_explained(folder):
-    with pytest.raises(WeightsError, match="'dcp' has no weights to push"):
+    with pytest.raises(WeightsError, match="dcp has no weights to push"):
         repository("dcp")
     with pytest.raises(WeightsError, match="names no license"):
         repository("api", folder, "# A card\n")
@@ -107,4 +107,4 @@ def test_a_push_that_fails_is_one_clear_error(hub, folder, monkeypatch, fault):
     hub.fail("/commit/", **fault)
     failed = invoke("--weights", folder)
     assert failed.exit_code == 1
-    assert "org/tiny could not be written" in failed.output and "may write" in failed.output
+    assert "org/tiny cannot be written" in failed.output and "may write" in failed.output

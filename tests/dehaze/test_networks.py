@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dehaze.density import Haze, instruct
 from dehaze.networks import NETWORKS
-from dehaze.networks.api.network import API, APIConfig, ResidualBlock, _unshuffle, faded
+from dehaze.networks.api.network import API, APIConfig, ResidualBlock, _unshuffle, enlarge_with_soft_borders
 from dehaze.networks.base import EstimatesDensity, Network
 from dehaze.networks.dcp import DCP, minimum_filter
 
@@ -184,15 +184,15 @@ class TestAPI:
         changed = changed.view(2, 8, 3, 8).amax((1, 3)) > 0
         assert changed.tolist() == [[True, False, False], [False, True, False]]
 
-    def test_borders_between_the_two_ways_are_faded(self):
+    def test_borders_between_the_two_ways_are_enlarge_with_soft_borders(self):
         """Between neighbouring pixels there is never a step, and what is 0 stays 0."""
         mask = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1]]).view(1, 1, 3, 3).float()
-        share = faded(mask, 8)[0, 0]
+        share = enlarge_with_soft_borders(mask, 8)[0, 0]
         assert share[4, 4] > 0.8 and share[0, 0] == 1 and (share[:8, 16:] == 0).all() and (share[8:16, 8:] == 0).all()
         assert share[2, 0] == share[2, 5]  # towards another patch of 1 nothing fades
         steps = torch.cat([share.diff(dim=0).flatten(), share.diff(dim=1).flatten()])
         assert steps.abs().max() <= 0.25 + 1e-6
-        assert (faded(torch.ones(1, 1, 2, 2), 8) == 1).all()
+        assert (enlarge_with_soft_borders(torch.ones(1, 1, 2, 2), 8) == 1).all()
 
     @pytest.mark.slow
     def test_training_moves_the_threshold_to_the_median(self):

@@ -35,7 +35,7 @@ def test_an_unknown_name_suggests_the_nearest():
     registry = Registry("model")
     registry.register_lazy("cliphaze", "x:y")
     registry.register_lazy("draco", "x:y")
-    with pytest.raises(UnknownModelError, match="did you mean cliphaze"):
+    with pytest.raises(UnknownModelError, match="Did you mean cliphaze"):
         registry.get("cliphase")
-    with pytest.raises(UnknownModelError, match="known: cliphaze, draco"):
+    with pytest.raises(UnknownModelError, match="Known: cliphaze, draco"):
         registry.get("zzz")

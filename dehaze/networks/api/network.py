@@ -1,7 +1,6 @@
 """API: the density-aware haze removal network (arXiv 2601.01992).
 
-The paper says that regions of different haze density are treated by the importance of their patches; every layer here
-is ours.
+The paper's idea is to treat regions of different haze density by the importance of their patches; every layer is ours.
 """
 
 from dataclasses import dataclass
@@ -18,15 +17,15 @@ from dehaze.networks.api.refinement import refine
 from dehaze.networks.base import PredictsMaps, RoutesPatches
 from dehaze.networks.limits import Count, Width
 
-PATCH = 32  # px at full resolution
+PATCH_SIZE = 32  # px at full resolution
 
 
 @dataclass(frozen=True)
 class APIConfig:
     """Widths at 1/4, 1/8 and 1/16 of the resolution, residual blocks on the way down and up, and dense experts.
 
-    `importance=False` is the plain backbone: every patch passes through the dense experts, and counts alike.
-    The maps of `refined` networks are set right by `blocks.refinement`, except while they train.
+    `importance=False` is the plain backbone: every patch passes through the dense experts, with the same weight.
+    With `refined`, the maps are post-processed (`api.refinement`), except in training.
     """
 
     widths: tuple[Width, Width, Width] = (64, 96, 112)
@@ -50,7 +49,7 @@ class Prediction(NamedTuple):
 
 
 class ResidualBlock(nn.Module):
-    """Add two dense 3×3 convolutions, gated per channel by the mean of their output, to the input."""
+    """Add two 3×3 convolutions, gated per channel by the mean of their output, to the input."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -62,7 +61,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.relu(self.conv1(x), inplace=True))
-        # The mean, in two steps: in one, bfloat16 is copied to float32 first.
+        # The mean in two steps: in one, torch copies bfloat16 to float32 first.
         return torch.addcmul(x, y, self.gate(F.avg_pool2d(y, 2).mean((2, 3), keepdim=True)))
 
 
@@ -78,7 +77,7 @@ def residual_blocks(count: int, channels: int) -> nn.Sequential:
 
 
 class DenseExpert(nn.Module):
-    """Attend within patches and apply an MLP: tokens [N,T,C] of N patches in, their change out."""
+    """Return the change of tokens [N,T,C] of N patches by attention within patches and an MLP."""
 
     def __init__(self, channels: int, heads: int):
         super().__init__()
@@ -102,10 +101,10 @@ class DenseExpert(nn.Module):
 
 
 class PatchImportance(nn.Module):
-    """Estimate how much each patch needs: importance in (0,1) from density, contrast and features.
+    """Estimate the importance of each patch, in (0,1), from density, contrast and features.
 
-    A small MLP sees the mean and the spread of the density, the local contrast of the image and the pooled features of
-    each patch; the mean density also enters directly, so that importance starts out as density.
+    A small MLP sees the mean and the deviation of the density, the contrast of the image and the pooled features of the
+    patch. The mean density is also added directly, so that importance starts out as density.
     """
 
     def __init__(self, channels: int):
@@ -116,22 +115,22 @@ class PatchImportance(nn.Module):
         nn.init.zeros_(self.mlp[-1].bias)
 
     def forward(self, hazy: Tensor, features: Tensor, density: Tensor) -> Tensor:
-        patch = PATCH // 4
+        patch = PATCH_SIZE // 4
         mean = F.avg_pool2d(density, patch)
         spread = _deviation(density, mean, patch)
         luminance = hazy.mean(1, keepdim=True)
-        contrast = _deviation(luminance, F.avg_pool2d(luminance, PATCH), PATCH)
+        contrast = _deviation(luminance, F.avg_pool2d(luminance, PATCH_SIZE), PATCH_SIZE)
         seen = torch.cat([mean, spread, contrast, F.avg_pool2d(features, patch)], 1)
         return torch.sigmoid(self.mlp(seen).tanh() + self.slope * (mean - 0.5))
 
 
-def faded(mask: Tensor, side: int) -> Tensor:
-    """Bring a mask of patches [B,1,r,c] of 0 and 1 to full size [B,1,r·side,c·side], `side` being even.
+def enlarge_with_soft_borders(mask: Tensor, side: int) -> Tensor:
+    """Enlarge a mask of patches [B,1,r,c] of 0 and 1 to [B,1,r·side,c·side], `side` being even.
 
-    It stays 0 where it is 0, and falls from 1 in the middle of a patch to 0 at its border with a patch of 0.
+    A patch of 0 stays 0; a patch of 1 falls from 1 in its middle to 0 at the border with a patch of 0.
     """
     halves = F.pad(F.interpolate(mask, scale_factor=2.0, mode="nearest"), (1, 1, 1, 1), mode="replicate")
-    nodes = -F.max_pool2d(-halves, 2, stride=1)  # at middles, borders and corners the least of the patches that meet
+    nodes = -F.max_pool2d(-halves, 2, stride=1)  # minimum of the patches that meet at a middle, border or corner
     size = [2 * side * length + 1 for length in mask.shape[-2:]]
     return F.interpolate(nodes, size=size, mode="bilinear", align_corners=True)[..., 1::2, 1::2]
 
@@ -139,14 +138,14 @@ def faded(mask: Tensor, side: int) -> Tensor:
 def _patches(x: Tensor) -> Tensor:
     """Cut [B,C,h,w] into patches, tokens [N,T,C]."""
     batch, channels, height, width = x.shape
-    side = PATCH // 4
+    side = PATCH_SIZE // 4
     tokens = x.permute(0, 2, 3, 1).reshape(batch, height // side, side, width // side, side, channels)
     return tokens.transpose(2, 3).reshape(-1, side * side, channels)
 
 
 def _image(tokens: Tensor, batch: int, height: int, width: int) -> Tensor:
     """Put tokens [N,T,C] of patches together to [B,C,h,w]."""
-    side = PATCH // 4
+    side = PATCH_SIZE // 4
     x = tokens.view(batch, height // side, width // side, side, side, -1).transpose(2, 3)
     return x.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
 
@@ -158,25 +157,24 @@ def _deviation(x: Tensor, mean: Tensor, patch: int) -> Tensor:
 class API(PredictsMaps[ColourMaps], RoutesPatches):
     """Remove haze by a map of the colours that follows the haze, with most effort where it is dense.
 
-    `J = I + K·(I − ½) − B`, where K (3×3) and B (3) change slowly over the image and with the pixel's dark channel
-    (`blocks.colour_maps`), so that a dark branch before a white sky gets its own map although both share their
-    surroundings. The maps are predicted at 1/4 of the resolution and brought up bilinearly: they are smooth, as haze
-    is, and cannot draw a grid or wash out texture. With K a multiple of the identity, and equal for dark and bright,
-    this is the soft reconstruction of DehazeFormer and gUNet; the full matrix can also give back the saturation that
-    haze took. Around ½, K changes the contrast and B the brightness, which are learned apart (ours).
+    `J = I + K·(I − ½) − B`: K (3×3) and B (3) change slowly over the image and with the pixel's dark channel
+    (`api.colour_maps`), so that a dark branch gets other values than the white sky behind it. The network predicts them
+    at 1/4 of the resolution, and they are enlarged bilinearly: they are smooth, as haze is, and cannot blur texture.
+    With K a multiple of the identity, and equal for dark and bright pixels, this is the soft reconstruction of
+    DehazeFormer and gUNet; the full matrix can also restore saturation. K changes the contrast around ½ and B the
+    brightness, so both are learned separately (ours).
 
-    A U-Net of plain residual blocks at 1/4, 1/8 and 1/16 of the resolution sees the image (pixel unshuffle). A density
-    head estimates 1 − t, and from it each patch of 32 px gets an importance, which modulates the features and routes
-    the patch through the dense experts (attention within the patch, and an MLP) or through one light layer: in training
-    the more important half of the batch's patches, afterwards those above the threshold that training arrived at.
+    A U-Net of residual blocks at 1/4, 1/8 and 1/16 of the resolution sees the image (pixel unshuffle). A density head
+    estimates 1 − t. From the density each patch of 32 px gets an importance, which scales the features and routes the
+    patch through the dense experts (attention within the patch, and an MLP) or through one light layer. In training the
+    more important half of the patches takes the experts, afterwards those above the threshold that training found.
 
-    Outside training the maps are refined, at their own small size, where they can only be guessed
-    (`blocks.refinement`).
+    Outside training the maps are post-processed at their own resolution (`api.refinement`).
     """
 
     config_class = APIConfig
-    multiple_of = PATCH
-    min_size = PATCH
+    multiple_of = PATCH_SIZE
+    min_size = PATCH_SIZE
     margin = 16
     tile_size = 1536
     maps_scale = 4
@@ -216,7 +214,7 @@ class API(PredictsMaps[ColourMaps], RoutesPatches):
         density = self.density_head(x)
         importance = None
         if self.config.importance:
-            # Importance judges the features and the density, and must not bend them to be judged well.
+            # Detached: importance must not change the features and the density that it is estimated from.
             importance = self.importance_head(hazy, x.detach(), density.detach().sigmoid())
             x = x * (1 + F.interpolate(importance, size=x.shape[-2:], mode="bilinear", align_corners=False))
         x = self.decoders[0](self._route(x, importance))
@@ -230,9 +228,9 @@ class API(PredictsMaps[ColourMaps], RoutesPatches):
             return _image(self._experts(tokens), batch, height, width)
         weight = importance.flatten()
         dense = self._choose(weight)
-        # Without this fading, patches that take different ways would show their borders. Autocast pads in float32.
-        share = _patches(faded(dense.view_as(importance).to(x.dtype), PATCH // 4).to(x.dtype))
-        # Straight through: nothing in the forward pass, and in the backward one the importance learns.
+        # Hard borders between light and dense patches would show. Autocast pads in float32.
+        share = _patches(enlarge_with_soft_borders(dense.view_as(importance).to(x.dtype), PATCH_SIZE // 4).to(x.dtype))
+        # Straight through: 0 in the forward pass, and in the backward pass the importance learns.
         share = share + (weight - weight.detach())[:, None, None].to(x.dtype)
         routed = torch.addcmul(tokens, self.light(tokens), 1 - share)
         hard, chosen = tokens[dense], share[dense]
@@ -245,7 +243,7 @@ class API(PredictsMaps[ColourMaps], RoutesPatches):
         return tokens
 
     def _choose(self, weight: Tensor) -> Tensor:
-        """Tell which patches are for the dense experts, a mask like `weight` [N]."""
+        """Return the mask of the patches that the dense experts see, like `weight` [N]."""
         if not self.training:
             return weight > self.threshold
         order = weight.detach().argsort(descending=True)
@@ -266,4 +264,4 @@ class API(PredictsMaps[ColourMaps], RoutesPatches):
         """Return the importance of each patch of 32 px, [B,1,H/32,W/32] in (0,1); all 1 in the plain backbone."""
         importance = self.predict(hazy).importance
         batch, _, height, width = hazy.shape
-        return hazy.new_ones(batch, 1, height // PATCH, width // PATCH) if importance is None else importance
+        return hazy.new_ones(batch, 1, height // PATCH_SIZE, width // PATCH_SIZE) if importance is None else importance

@@ -1,23 +1,23 @@
-"""Work on some rows of an image at a time: what lies between fits the processor's cache, and memory stays small."""
+"""Process an image in parts of some rows, so that intermediate results fit the processor's cache."""
 
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
-TOKENS = 4096  # in a part, of all images together; with fewer the calls themselves take longer than what they do
+PART_TOKENS = 4096  # of all images together; with fewer, the overhead of the calls exceeds their work
 
 
 def in_parts(x: Tensor) -> tuple[Tensor, ...]:
-    """Split [B,R,…,C] into parts of some rows, one at least."""
+    """Split [B,R,…,C] into parts of at least one row."""
     tokens_of_a_row = x.numel() // (x.shape[1] * x.shape[-1])
-    return x.split(max(1, TOKENS // tokens_of_a_row), 1)
+    return x.split(max(1, PART_TOKENS // tokens_of_a_row), 1)
 
 
 def joined(parts: Iterable[Tensor], rows: int) -> Tensor:
-    """Join parts [B,r,…] of `rows` rows together, as `torch.cat` does.
+    """Join parts [B,r,…] to [B,rows,…], as `torch.cat` does.
 
-    Without a gradient to follow, each is put in its place while the cache still holds it.
+    Without gradients, each part is copied to its place while the cache still holds it.
     """
     if torch.is_grad_enabled():
         return torch.cat(list(parts), 1)
@@ -31,5 +31,5 @@ def joined(parts: Iterable[Tensor], rows: int) -> Tensor:
 
 
 def by_rows(function: Callable[..., Tensor], *images: Tensor) -> Tensor:
-    """Apply `function`, which looks at each token by itself, to images [B,H,W,…] of the same size, part by part."""
+    """Apply a function that treats each token separately to images [B,H,W,…] of the same size, part by part."""
     return joined((function(*parts) for parts in zip(*map(in_parts, images), strict=True)), images[0].shape[1])

@@ -11,29 +11,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dehaze.networks.blocks.rows import TOKENS, by_rows, in_parts, joined
+from dehaze.networks.blocks.rows import PART_TOKENS, by_rows, in_parts, joined
 
-CHUNK = 32  # on CPUs a step of training takes half as long again with 64, and more than twice as long with 16
+CHUNK_TOKENS = 32  # on CPUs a training step takes 1.5 times as long with 64, and more than twice as long with 16
 
-# On CPUs exp takes up to twenty times as long where its result is near 0, as it is after strong decay; exp2 does not.
+# On CPUs exp is up to twenty times slower where its result is near 0, as after strong decay; exp2 is not.
 LOG2_E = 1 / math.log(2)
 
 
-def scan(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, chunk: int = CHUNK) -> Tensor:
+def scan(x: Tensor, log_decay: Tensor, b: Tensor, c: Tensor, chunk: int = CHUNK_TOKENS) -> Tensor:
     """Return y_t = c_t·h_t of the recurrence h_t = exp(log_decay_t)·h_{t−1} + b_t ⊗ x_t, with h_0 = 0.
 
     `x` [B,L,H,P] holds H heads of P values, each head with its own `log_decay` [B,L,H] ≤ 0; `b` and `c` [B,L,N] are
     shared by the heads. Any L ≥ 1. Returns [B,L,H,P].
     """
-    tokens = chunk * max(chunk, TOKENS // (len(x) * chunk))
+    tokens = chunk * max(chunk, PART_TOKENS // (len(x) * chunk))
     parts = zip(*(value.split(tokens, 1) for value in (x, log_decay, b, c)), strict=True)
     return joined(_scan_parts(parts, chunk), x.shape[1])
 
 
-def _scan_parts(parts: Iterable[Sequence[Tensor]], chunk: int = CHUNK) -> Iterator[Tensor]:
-    """Scan a sequence part by part, each being what `scan` takes; yield their results.
+def _scan_parts(parts: Iterable[Sequence[Tensor]], chunk: int = CHUNK_TOKENS) -> Iterator[Tensor]:
+    """Scan a sequence part by part, each a tuple of `scan`'s arguments; yield the results.
 
-    What lies between fits the processor's cache, and memory does not grow with the length.
+    Intermediate results fit the processor's cache, and memory does not grow with the length.
     """
     state = None
     for x, log_decay, b, c in parts:
@@ -52,7 +52,7 @@ def _scan_chunks(
     b, c = b[:, :, None], c[:, :, None]
     each = x.shape[:3]
 
-    # What each chunk adds to the state, and the states before all of them and after the last.
+    # The addition of each chunk to the state, and the states before each chunk and after the last.
     left = (decayed[..., -1:] - decayed).exp2()
     added = ((b * left[..., None]).transpose(-1, -2) @ x).flatten(3).transpose(1, 2)  # [B,H,K,N·P]
     kept = _decay_matrix(F.pad(decayed[..., -1].transpose(1, 2).cumsum(2), (1, 0)))
@@ -70,7 +70,7 @@ def _scan_chunks(
 
 
 def _in_chunks(x: Tensor, chunk: int) -> Tensor:
-    """Split [B,L,…] into [B,K,T,…]; what the last chunk lacks is 0, which changes nothing before it."""
+    """Split [B,L,…] into [B,K,T,…]; zeros fill the last chunk, which changes nothing before them."""
     length = x.shape[1]
     chunk = min(chunk, length)
     missing = -length % chunk
@@ -89,8 +89,8 @@ def _decay_matrix(decayed: Tensor) -> Tensor:
 class SS2D(nn.Module):
     """Carry information over the whole image, [B,H,W,C] to the same: by rows, by columns, and both backwards.
 
-    In each direction a state of `state` values for each channel decays and takes up the tokens that it passes, both as
-    the tokens say, with one decay for each head of C/`heads` channels; the four results are added and gated.
+    In each direction a state of `state` values per channel decays and takes in the tokens that it passes; the tokens
+    control both, with one decay for each head of C/`heads` channels. The four results are added and gated.
     """
 
     def __init__(self, channels: int, heads: int, state: int = 16):
@@ -119,7 +119,7 @@ class SS2D(nn.Module):
     def _both_ways(self, lines: Tensor, direction: int) -> Tensor:
         """Scan [B,R,S,C] line by line, forwards in this direction and backwards in the one two further; add both.
 
-        Both are one scan, the way back being the second half of its batch: half as many calls do.
+        Both are one scan, with the way back as the second half of its batch, which halves the number of calls.
         """
         tokens, returned = lines.flatten(1, 2), []
 
@@ -134,9 +134,9 @@ class SS2D(nn.Module):
         return result.to(lines.dtype).view(lines.shape)
 
     def _controlled(self, tokens: Tensor, direction: int) -> Iterator[tuple[Tensor, ...]]:
-        """Yield what `scan` takes, part by part: of B sequences the way through tokens [B,L,C], of B more the way back.
+        """Yield the arguments of `scan`, part by part: B sequences of tokens [B,L,C] forwards, B more backwards.
 
-        What is taken and how all decays is as the tokens say.
+        The tokens control input, output and decay of the state.
         """
         weight = torch.stack([control.weight.T for control in self.controls[direction::2]])
         bias, rate = (value[direction::2, None, None] for value in (self.step, self.log_rate.exp()))
@@ -146,8 +146,8 @@ class SS2D(nn.Module):
             value = torch.stack([forward, tokens[:, start:end].flip(1)])  # [2,B,l,C]
             end = start
             # Steps and decays multiply up over thousands of tokens: in float32 whatever the precision around them.
-            said = (value.flatten(1, 2) @ weight).float().view(*value.shape[:3], -1)
-            b, c, step = said.split([self.state, self.state, self.heads], -1)
+            controls = (value.flatten(1, 2) @ weight).float().view(*value.shape[:3], -1)
+            b, c, step = controls.split([self.state, self.state, self.heads], -1)
             step = F.softplus(step + bias)
             taken = value.float().unflatten(-1, (self.heads, -1)) * step[..., None]
             yield tuple(part.flatten(0, 1) for part in (taken, -step * rate, b, c))

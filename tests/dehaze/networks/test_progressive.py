@@ -123,7 +123,7 @@ def test_names_are_composed():
     assert wrapped is NETWORKS.get("progressive:draco")
     assert wrapped.backbone_class is DRACO
     assert isinstance(wrapped().backbone, DRACO)
-    with pytest.raises(UnknownModelError, match="did you mean progressive:draco"):
+    with pytest.raises(UnknownModelError, match="Did you mean progressive:draco"):
         dehaze.load("progressive:drako")
     assert shipped_folder("progressive:draco").name == "progressive_draco"
 

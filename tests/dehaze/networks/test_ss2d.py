@@ -53,7 +53,7 @@ def test_the_chunk_changes_nothing(chunk):
 @torch.no_grad()
 def test_directions_are_rows_columns_and_both_backwards(tokens, monkeypatch):
     """Against the recurrence in four orders written out, whether few tokens or many are worked on at a time."""
-    monkeypatch.setattr("dehaze.networks.blocks.rows.TOKENS", tokens)
+    monkeypatch.setattr("dehaze.networks.blocks.rows.PART_TOKENS", tokens)
     torch.manual_seed(0)
     block, x = SS2D(8, heads=2, state=4), torch.rand(2, 5, 7, 8)
     rows = torch.arange(35)

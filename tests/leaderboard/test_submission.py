@@ -41,7 +41,7 @@ def test_the_projects_own_records_are_accepted(name):
         ({"dataset__name": "my-photos"}, "data set", "my-photos is not listed"),
         ({"dataset__fingerprint": "ab" * 32}, "data set", "not the bytes of sample (fingerprint abababababab"),
         ({"dataset__pairs": 9}, "data set", "sample with 9 pairs, not 10"),
-        ({"protocol": "native-v9"}, "protocol", "did you mean native-v1"),
+        ({"protocol": "native-v9"}, "protocol", "Did you mean native-v1"),
         ({"contaminated": ("RESIDE",), "method__trained_on": ("SUN",)}, "training data", "nothing of it overlaps"),
         ({"method__name": "d.c p"}, "method", None),
         ({"created": f"{datetime.now(UTC) + timedelta(days=3):%Y-%m-%dT%H:%M:%SZ}"}, "plausibility", "not yet"),

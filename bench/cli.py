@@ -16,7 +16,7 @@ from rich.table import Table
 
 import dehaze
 from bench import datasets, metrics, protocol, runner, speed
-from bench.errors import BenchError, RunError
+from bench.errors import BenchError, UsageError
 from bench.methods.archive import unpacked
 from bench.methods.predictions import Predictions
 from bench.methods.shipped import Model
@@ -95,16 +95,16 @@ def run(
     with _clean_errors():
         models = _once(models or dehaze.list_models())
         if len(models) > 1 and (method or weights != "shipped"):
-            raise RunError("--weights and --method are of one model: give it with --model, and no other")
+            raise UsageError("--weights and --method are of one model.", "Give one --model.")
         for model in models:  # a misspelt last one is told now, not after hours
             NETWORKS.get(model)
         if name is not None and len(sets or []) > 1:
-            raise RunError("--name names one data set and several are given: run them one by one")
+            raise UsageError("--name names one data set, and several are given.", "Run them one by one.")
         loaded = [
             _dataset(spec, name=name, limit=limit, data_root=data_root) for spec in datasets.expand(sets or ["sample"])
         ]
         if len({dataset.name for dataset in loaded}) < len(loaded):
-            raise RunError("two data sets have the same name: run them one by one, each with its --name")
+            raise UsageError("Two data sets have the same name.", "Run them one by one, each with its --name.")
         rules = protocol.get(protocol_name)
         scores, options, missing = _metrics(metric, fade_stats, lpips_weights, clip)
         processes = join()
@@ -119,10 +119,10 @@ def run(
 
 @app.command()
 def score(
-    output: Output,
-    predictions: Annotated[
-        Path, typer.Option(help="Folder of restored images, named as the hazy ones; or a zip archive of it.")
+    restored: Annotated[
+        Path, typer.Argument(help="Folder of restored images, named as the hazy ones; or a zip archive of it.")
     ],
+    output: Output,
     method: Annotated[str, typer.Option(help="Name of the method that made them.")],
     dataset: Annotated[str, typer.Option(help="A name from list, folder:PATH or hub:….")],
     data_root: DataRoot = None,
@@ -141,14 +141,14 @@ def score(
     """Score restored images that were made elsewhere, exactly as run scores its own."""
     with _clean_errors():
         if not method.strip():
-            raise RunError("the method has no name: give one with --method")
+            raise UsageError("The method has no name.", "Give one with --method.")
         samples = _dataset(dataset, name=name, data_root=data_root)
         rules = protocol.get(protocol_name)
         scores, options, missing = _metrics(metric, fade_stats, lpips_weights, clip)
         about = Method(
             name=method, parameters=parameters, license=license, paper=paper, trained_on=tuple(trained_on or ())
         )
-        with unpacked(predictions, samples) as folder:
+        with unpacked(restored, samples) as folder:
             restorer = Predictions(folder, samples, rules, about)
             processes = join()
             record = _run(restorer, samples, rules, scores, output, options=options, resume=resume, processes=processes)
@@ -211,7 +211,7 @@ def list_(
     """List models, data sets, metrics and protocols; of a metric, whether it is ready or what it needs first."""
     with _clean_errors():
         if kind not in (None, "models", "datasets", "metrics", "protocols"):
-            raise RunError(f"there is no list of {kind!r}: models, datasets, metrics, protocols")
+            raise UsageError(f"There is no list of {kind!r}; there are models, datasets, metrics, protocols.")
     table = Table("", "name", "", "needs", "what it is", box=None, padding=(0, 2, 0, 0))
     if kind in (None, "models"):
         for name in dehaze.list_models():
@@ -253,7 +253,7 @@ def prepare_(
     output = output or Path(name)
     with _clean_errors():
         if source is None:
-            raise RunError(f"{name} is checked and copied from a download: name its folder with --from")
+            raise UsageError(f"{name} is copied from a download.", "Name its folder with --from.")
         made = prepare(name, source, output)
     for note in made.notes:
         err.print(escape(note))
@@ -266,13 +266,16 @@ def prepare_(
 
 @contextmanager
 def _clean_errors() -> Iterator[None]:
-    """Turn errors raised on purpose into one line and exit code 2; Ctrl-C into a word on how to go on."""
+    """Turn errors raised on purpose into one line, and Ctrl-C into a word on how to go on.
+
+    Exit with 2 for wrong usage, with 130 for Ctrl-C, else with 1.
+    """
     try:
         yield
     except (BenchError, DehazeError, MetricError, ValidationError) as error:
         text = complaints(error) if isinstance(error, ValidationError) else str(error)  # of what a record would say
         err.print(f"[red]error:[/red] {escape(text)}")
-        raise typer.Exit(2) from None
+        raise typer.Exit(2 if isinstance(error, UsageError | ValidationError) else 1) from None
     except KeyboardInterrupt:
         err.print("Stopped. What is done is kept: the same command continues where it was.")
         raise typer.Exit(130) from None
@@ -293,7 +296,7 @@ def _load(model: str, weights: str, device: str | None, method: str | None) -> M
     try:
         dehazer = dehaze.load(model, weights, device)
     except ValueError as error:  # a device that is not there
-        raise RunError(str(error)) from None
+        raise UsageError(str(error)) from None
     return Model(dehazer, method)
 
 
@@ -312,9 +315,9 @@ def _metrics(
     for name, (option, path) in zip(("fade", "lpips", "density"), given.items(), strict=True):
         if path is not None:
             if name not in names:
-                raise RunError(f"--{option.replace('_', '-')} is for the metric {name}: add --metric {name}")
+                raise UsageError(f"--{option.replace('_', '-')} is for the metric {name}.", f"Add --metric {name}.")
             if not path.exists():
-                raise RunError(f"{path}, given by --{option.replace('_', '-')}, does not exist")
+                raise UsageError(f"does not exist; --{option.replace('_', '-')} names it.", subject=path)
             options[option] = _hash(path)
     scores, missing = {}, []
     for name in names:

@@ -1,15 +1,38 @@
-"""Exceptions of the harness: what happened and what to do about it."""
+"""Errors that say what happened and what to do, in fields that each interface words for its reader."""
 
 from pathlib import Path
 
 
 class BenchError(Exception):
-    """Base of every error that the harness raises on purpose."""
+    """Base of every error that the harness and the leaderboard raise on purpose.
 
-    @property
-    def brief(self) -> str:
-        """Return the message for readers elsewhere, as on a web page: without folders of this computer."""
-        return str(self)
+    The fields are those of `dehaze.errors.DehazeError`, which importing would load torch: `subject` is a file or a
+    name, `reason` reads on from it, `advice` says what to do, `setting` adds what only whoever runs the program can
+    change.
+    """
+
+    def __init__(self, reason: str, advice: str = "", *, subject: object = None, setting: str = ""):
+        super().__init__(reason)
+        self.subject, self.reason, self.advice, self.setting = subject, reason, advice, setting
+
+    def __str__(self) -> str:
+        return self._sentence(self.subject, self.setting)
+
+    def for_visitors(self, name: str | None = None) -> str:
+        """Word the error for somebody who sees neither folders nor settings.
+
+        `name` stands for the subject; by default a file is called by its name alone.
+        """
+        subject = self.subject.name if isinstance(self.subject, Path) else self.subject
+        return self._sentence(subject if name is None or subject is None else name, "")
+
+    def _sentence(self, subject: object, setting: str) -> str:
+        start = [] if subject is None else [str(subject)]
+        return " ".join(filter(None, [*start, self.reason, self.advice, setting]))
+
+
+class UsageError(BenchError):
+    """The options of a command do not fit together, or name what does not exist."""
 
 
 class DatasetError(BenchError):
@@ -21,15 +44,7 @@ class ProtocolError(BenchError):
 
 
 class RecordError(BenchError):
-    """The result record cannot be read or written; `text` continues the name of the file at `path`, if it is of one."""
-
-    def __init__(self, text: str, path: Path | None = None):
-        super().__init__(text if path is None else f"{path} {text}")
-        self.text, self.path = text, path
-
-    @property
-    def brief(self) -> str:
-        return self.text if self.path is None else f"{self.path.name} {self.text}"
+    """The result record cannot be read, written or compared."""
 
 
 class RunError(BenchError):

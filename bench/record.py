@@ -23,6 +23,7 @@ from bench import parquet
 from bench.errors import RecordError
 
 SCHEMA = 3
+_FETCH, _FETCH_BOTH = "Fetch it again, or score again.", "Fetch both again, or score again."
 RESULTS = Path(__file__).resolve().parent.parent / "leaderboard" / "results"  # the project's own records
 
 # More than any record needs, and little enough to be read in seconds, whatever the bytes are.
@@ -221,17 +222,17 @@ def read(path: str | Path) -> Record:
         text = json.dumps(_migrated(content))
     except (ValueError, KeyError, TypeError, RecursionError):
         why = "no JSON object with a whole number 'schema' and each field once"
-        raise RecordError(f"is not a result record: {why}", path) from None
+        raise RecordError(f"is not a result record: {why}.", subject=path) from None
     if schema > SCHEMA:
         raise RecordError(
-            f"has schema {_shown(schema)} and this version reads up to {SCHEMA}: update the project", path
+            f"has schema {_shown(schema)}, and this version reads up to {SCHEMA}.", "Update the project.", subject=path
         )
     try:
         found = _RECORD.validate_json(text, strict=True)  # a number in quotes, or true for 1, is no number
     except ValidationError as error:
-        raise RecordError(f"does not fit the schema: {complaints(error)}", path) from None
+        raise RecordError(f"does not fit the schema: {complaints(error)}.", subject=path) from None
     if not intact:
-        raise RecordError("was changed after it was written: fetch it again, or score again", path)
+        raise RecordError("was changed after it was written.", _FETCH, subject=path)
     return found
 
 
@@ -256,7 +257,9 @@ def read_folder(folder: str | Path) -> tuple[dict[Path, Record], list[RecordErro
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise RecordError(f"is no folder: make records with 'python -m bench run --output {folder}'", folder)
+        raise RecordError(
+            "is not a folder.", setting=f"Make records with 'python -m bench run --output {folder}'.", subject=folder
+        )
     records, broken = {}, []
     for path in sorted(folder.glob("*.json")):
         try:
@@ -282,11 +285,13 @@ def select(
     if not found:
         unread = f" ({broken[0]})" if broken else ""
         raise RecordError(
-            f"{folder} holds no record that can be read{unread}: 'python -m bench run --output {folder}' makes some"
+            "holds no record that can be read.",
+            setting=f"'python -m bench run --output {folder}' makes some.{unread}",
+            subject=Path(folder),
         )
     if not fitting:
         there = sorted({f"{record.dataset.name} under {record.protocol}" for record in found.values()})
-        raise RecordError(f"no record fits; there are records of {', '.join(there)}")
+        raise RecordError("No record fits.", f"There are records of {', '.join(there)}.")
     return fitting, broken
 
 
@@ -301,7 +306,9 @@ def earlier(folder: str | Path, method: str, dataset: str, protocol: str) -> Rec
     found = read(path)
     there = (found.method.name, found.dataset.name, found.protocol)
     if there != (method, dataset, protocol):
-        raise RecordError(f"holds the record of {' on '.join(there[:2])}: take another folder or another name", path)
+        raise RecordError(
+            f"holds the record of {' on '.join(there[:2])}.", "Take another folder or another name.", subject=path
+        )
     return found
 
 
@@ -349,9 +356,9 @@ def read_values(path: str | Path, record: Record) -> dict[str, Row]:
     rows = {row.id: row for row in read}
     failed = {row.id for row in read if row.failures}
     if metadata["key"] != record.key or not len(rows) == len(read) == record.dataset.samples:
-        raise RecordError("does not belong to the record beside it: fetch both again, or score again", path)
+        raise RecordError("does not belong to the record beside it.", _FETCH_BOTH, subject=path)
     if failed != {failure.id for failure in record.failures}:
-        raise RecordError("and the record beside it disagree on what failed: fetch both again, or score again", path)
+        raise RecordError("and the record beside it disagree on what failed.", _FETCH_BOTH, subject=path)
     for name, summary in record.metrics.items():
         values = [row.values[name] for row in read if name in row.values]
         finite = [value for value in values if math.isfinite(value)]
@@ -359,7 +366,7 @@ def read_values(path: str | Path, record: Record) -> dict[str, Row]:
         if agrees and finite and "sha256" not in metadata:  # schema 1: the means are all there is to check against
             agrees = math.isclose(math.fsum(finite) / len(finite), summary.mean, rel_tol=1e-9, abs_tol=1e-12)
         if not agrees:
-            raise RecordError(f"and the record beside it disagree on {name}: fetch both again, or score again", path)
+            raise RecordError(f"and the record beside it disagree on {name}.", _FETCH_BOTH, subject=path)
     return rows
 
 
@@ -385,9 +392,9 @@ def write_atomic(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)
     except OutputError as error:
-        raise RecordError(f"cannot be written: {error.reason}", path) from error
+        raise RecordError(error.reason, error.advice, subject=path) from error
     except OSError as error:
-        raise RecordError(f"cannot be written: {error.strerror}", path) from error
+        raise RecordError(f"cannot be written: {error.strerror}.", subject=path) from error
 
 
 def _migrated(content: dict[str, Any]) -> dict[str, Any]:
@@ -419,13 +426,13 @@ def _read_bytes(path: Path, most: int) -> bytes:
     """Read a file. Raises RecordError if that would wait or never end, or if there are more than `most` bytes."""
     try:
         if path.exists() and not path.is_file():
-            raise RecordError("is a folder, a pipe or a device: a file is needed", path)
+            raise RecordError("is a folder, a pipe or a device.", "Give a file.", subject=path)
         with path.open("rb") as file:
             data = file.read(most + 1)
     except OSError as error:
-        raise RecordError(f"cannot be read: {error.strerror}", path) from None
+        raise RecordError(f"cannot be read: {error.strerror}.", subject=path) from None
     if len(data) > most:
-        raise RecordError(f"has more than {most / 1e6:g} MB, which no record needs: score again", path)
+        raise RecordError(f"has more than {most / 1e6:g} MB, which no record needs.", "Score again.", subject=path)
     return data
 
 
@@ -436,7 +443,9 @@ def _read_parquet(path: Path, images: int) -> tuple[list[Row], dict[str, str]]:
     values of any record.
     """
     if not path.exists():
-        raise RecordError("is missing: it belongs beside the record, and holds the values of each image", path)
+        raise RecordError(
+            "is missing.", "It holds the values of each image and belongs beside the record.", subject=path
+        )
     data = _read_bytes(path, MOST_BYTES[".parquet"] * images // MOST_IMAGES)
     try:
         table = parquet.read(data, _COLUMNS, MOST_METRICS, images)
@@ -448,9 +457,9 @@ def _read_parquet(path: Path, images: int) -> tuple[list[Row], dict[str, str]]:
         numbers = (number for row in rows for number in row.values.values() if math.isfinite(number))
         sound = sound and all(abs(number) <= _LARGEST for number in numbers)
     except Exception as error:  # damaged bytes raise many kinds
-        raise RecordError(f"is damaged ({type(error).__name__}): fetch it again, or score again", path) from None
+        raise RecordError(f"is damaged ({type(error).__name__}).", _FETCH, subject=path) from None
     if not sound:
-        raise RecordError("is damaged or was not written by this project: fetch it again, or score again", path)
+        raise RecordError("is damaged, or was not written by this project.", _FETCH, subject=path)
     return rows, metadata
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 import dehaze
 from bench import environment
 from bench.datasets import SAMPLE
-from bench.errors import RunError
+from bench.errors import UsageError
 from bench.record import write_atomic
 from dehaze.cost import multiply_adds
 from dehaze.io.photo import read_photo
@@ -130,7 +130,7 @@ def measure(job: Job) -> Cost:
 def check_name(path: Path) -> None:
     """Raise RunError if `write` has no format for this name."""
     if path.suffix not in (".json", ".csv"):
-        raise RunError(f"{path} has a suffix that is not known here: end it in .json or .csv")
+        raise UsageError("has an unknown suffix.", "End it in .json or .csv.", subject=path)
 
 
 def write(path: Path, costs: Sequence[Cost]) -> None:

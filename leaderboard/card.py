@@ -28,13 +28,15 @@ def with_figures(name: str, records: Sequence[Record], folder: Path | None = Non
     card, weights = folder / "README.md", folder / "model.safetensors"
     for path in (card, weights):
         if not path.is_file():
-            raise RecordError("does not exist: give the folder of a model's weights and card", path)
+            raise RecordError("does not exist.", "Give the folder of a model's weights and card.", subject=path)
     own = [record for record in records if figures.is_model(record, name)]
     if not own:
-        raise RecordError(f"there is no record of the model {name}: 'python -m bench run --model {name}' makes some")
+        raise RecordError(
+            f"There is no record of the model {name}.", f"'python -m bench run --model {name}' makes one."
+        )
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     if other := [record.stem for record in own if record.method.weights_sha256 != digest]:
-        raise RecordError(f"{', '.join(other)}: of other weights than {weights}; run the benchmark again")
+        raise RecordError(f"holds other weights than {', '.join(other)}.", "Run the benchmark again.", subject=weights)
     made = ModelCard(card.read_text(encoding="utf-8"))
     made.data.model_name = name
     made.data.eval_results = [

@@ -2,42 +2,28 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, NoReturn
 
 import typer
 
-from bench.errors import BenchError, RecordError
+from bench.errors import BenchError, RecordError, UsageError
 from bench.record import RESULTS, select, write_atomic
 from bench.report import figures as drawings
+from bench.report.cli import report
 from bench.report.escape import visible
-from bench.report.render import FORMATS
 from bench.report.table import Table, tables
 from leaderboard import figures, hub, scoring, submission
 from leaderboard.card import with_figures
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+app.command("table")(report)
 
-Format = StrEnum("Format", list(FORMATS))
 Results = Annotated[Path, typer.Option(help="Folder of records.", show_default="the project's own")]
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Only this data set.")]
 ProtocolName = Annotated[str | None, typer.Option("--protocol", help="Only this protocol.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")]
-
-
-@app.command()
-def table(
-    results: Results = RESULTS,
-    dataset: DatasetName = None,
-    protocol: ProtocolName = None,
-    format: Annotated[Format, typer.Option(help="How to print.")] = Format("md"),
-) -> None:
-    """Print a table for each data set under each protocol."""
-    chosen, broken = _choose(results, dataset, protocol)
-    typer.echo(FORMATS[format](chosen))
-    _finish(broken)
 
 
 @app.command()
@@ -52,11 +38,11 @@ def figure(
     chosen, broken = _choose(results, dataset, protocol)
     if len(chosen) > 1:
         titles = "; ".join(found.title for found in chosen)
-        _fail(f"{len(chosen)} tables fit ({titles}): choose one with --protocol, or a folder of records of one set")
+        _fail(f"{len(chosen)} tables fit ({titles}). Choose one with --protocol, or a folder of records of one set.", 2)
     try:
         drawings.quality_against_speed(chosen[0], metric).savefig(output, dpi=160)
     except (ValueError, OSError) as error:
-        _fail(f"no figure: {error}")
+        _fail(f"There is no figure: {error}.")
     _finish(broken)
 
 
@@ -137,11 +123,11 @@ def submit(
 ) -> None:
     """Check a record, or score and check predictions, and propose them to the results data set as a pull request."""
     if to is None and not dry_run:
-        _fail("nobody is named to submit to: give --to ORG/NAME, or --dry-run")
+        _fail("Nobody is named to submit to. Give --to ORG/NAME, or --dry-run.", 2)
     with _clean_errors(), TemporaryDirectory() as folder:
         if what.suffix.lower() != ".json":
             if not (dataset and method):
-                _fail("predictions are scored first: say with --dataset what they are of, and with --method whose")
+                _fail("Predictions are scored first. Say with --dataset what they are of, and with --method whose.", 2)
             about = scoring.describe(
                 name=method, paper=paper, license=license, trained_on=tuple(trained_on or ()), parameters=parameters
             )
@@ -150,7 +136,7 @@ def submit(
         for finding in found.findings:
             typer.echo(f"{finding.verdict:>5}  {finding.subject}: {visible(finding.text)}")
         if not found.accepted:
-            _fail("nothing was sent: put right what is wrong")
+            _fail("Nothing was sent. Correct what is wrong.")
         if dry_run:
             for path, data in hub.files(what, found.record).items():
                 typer.echo(f"{len(data):>12,}  {path}")
@@ -179,7 +165,7 @@ def publish(
         for text in model or ():
             name, _, repo = text.partition("=")
             if not repo:
-                _fail(f"--model {text} is not NAME=ORG/NAME, such as api=org/dehaze-api")
+                _fail(f"--model {text} is not NAME=ORG/NAME, such as api=org/dehaze-api.", 2)
             content = hub.evaluations(name, list(records.values()), to)
             sent.append((repo, "model", content, "Evaluation results"))
         for repo, kind, content, message in sent:
@@ -194,18 +180,17 @@ def publish(
 
 @contextmanager
 def _clean_errors() -> Iterator[None]:
+    """Turn errors raised on purpose into one line; exit with 2 for wrong usage, else with 1."""
     try:
         yield
     except BenchError as error:
-        _fail(str(error))
+        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
 
 
 def _choose(results: Path, dataset: str | None, protocol: str | None) -> tuple[list[Table], list[RecordError]]:
     """Return the tables asked for and what cannot be read; end the command if there is no table."""
-    try:
+    with _clean_errors():
         records, broken = select(results, dataset, protocol)
-    except RecordError as error:
-        _fail(str(error))
     return tables(records.values()), broken
 
 
@@ -216,6 +201,6 @@ def _finish(broken: list[RecordError]) -> None:
         raise typer.Exit(1)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = 1) -> NoReturn:
     typer.echo(visible(f"error: {message}"), err=True)
-    raise typer.Exit(2)
+    raise typer.Exit(code)

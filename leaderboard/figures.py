@@ -48,7 +48,7 @@ def stale(paths: Iterable[Path], records: Sequence[Record]) -> dict[Path, str]:
         try:
             after = rewrite(before, records)
         except RecordError as error:
-            raise RecordError(f"holds a table that cannot be written: {error}", path) from None
+            raise RecordError(f"holds a table that cannot be written: {error}", subject=path) from None
         if after != before:
             changed[path] = after
     return changed
@@ -57,7 +57,7 @@ def stale(paths: Iterable[Path], records: Sequence[Record]) -> dict[Path, str]:
 def rewrite(text: str, records: Sequence[Record]) -> str:
     """Return a document with all its tables written anew. Raises RecordError if a marker is malformed."""
     if len(_START.findall(text)) != len(_BLOCK.findall(text)):
-        raise RecordError("a marker '<!-- figures: NAME -->' has no '<!-- /figures -->' on a line of its own")
+        raise RecordError("A marker '<!-- figures: NAME -->' has no '<!-- /figures -->' on a line of its own.")
     return _BLOCK.sub(lambda found: f"{found[1]}{table(found[2], records)}\n{found[3]}", text)
 
 
@@ -67,9 +67,9 @@ def table(name: str, records: Sequence[Record]) -> str:
     if kind == "card" and model:
         if own := [record for record in records if is_model(record, model)]:
             return card_table(own)
-        raise RecordError(f"there is no record of the model {model}")
+        raise RecordError(f"There is no record of the model {model}.")
     if name not in TABLES:
-        raise RecordError(f"there is no table {name!r}; there are {', '.join(TABLES)}, card MODEL")
+        raise RecordError(f"There is no table {name!r}; there are {', '.join(TABLES)}, card MODEL.")
     return TABLES[name](records)
 
 

@@ -47,13 +47,13 @@ def pull(repo: str, folder: Path, revision: str | None = None) -> dict[str, tupl
     """
     from huggingface_hub import HfApi, RepoFile, snapshot_download
 
-    with _explained(f"{repo} cannot be had"):
+    with _explained(repo, "cannot be fetched."):
         # What is looked at is what is fetched, whatever is committed meanwhile.
         commit = HfApi().repo_info(repo, repo_type="dataset", revision=revision, expand=["sha"]).sha
         listed = HfApi().list_repo_tree(repo, recursive=True, repo_type="dataset", revision=commit)
         entries = list(islice(listed, MOST_FILES + 1))
     if len(entries) > MOST_FILES:
-        raise HubError(f"{repo} holds more than {MOST_FILES:,} files, which is no results data set")
+        raise HubError(f"holds more than {MOST_FILES:,} files, which no results data set does.", subject=repo)
     files = {PurePosixPath(entry.path): entry for entry in entries if isinstance(entry, RepoFile)}
     sizes = {
         path: file.size for path, file in files.items() if str(path.parent) == FOLDER and path.suffix in MOST_BYTES
@@ -61,10 +61,10 @@ def pull(repo: str, folder: Path, revision: str | None = None) -> dict[str, tupl
     refusals = {path: _refusal(path, sizes) for path in sorted(sizes) if path.suffix == ".json"}
     wanted = [str(part) for path, why in refusals.items() if not why for part in _parts(path) if part in sizes]
     if sum(sizes[PurePosixPath(path)] for path in wanted) > ALL_BYTES:
-        raise HubError(f"{repo} holds records of more than {ALL_BYTES / 1e6:,.0f} MB together")
+        raise HubError(f"holds records of more than {ALL_BYTES / 1e6:,.0f} MB together.", subject=repo)
     snapshot = ""
     if wanted:
-        with _explained(f"{repo} cannot be had"):
+        with _explained(repo, "cannot be fetched."):
             snapshot = snapshot_download(repo, repo_type="dataset", revision=commit, allow_patterns=wanted)
     return {
         path.name: ("refused", why) if why else _take(Path(snapshot, path), folder) for path, why in refusals.items()
@@ -92,9 +92,9 @@ def _take(path: Path, folder: Path) -> tuple[Change, str]:
         record = read(path)
         read_values(path, record)
         if path.stem != record.stem:
-            raise RecordError(f"its name should be {record.stem}.json")
+            raise RecordError(f"should have the name {record.stem}.json.", subject=path)
     except RecordError as error:
-        return "refused", error.brief
+        return "refused", error.for_visitors()
     before = None
     if own.exists():
         try:
@@ -127,7 +127,7 @@ def propose(path: Path, record: Record, repo: str, description: str = "") -> str
     title = visible(f"{record.method.name} on {record.dataset.name}, {record.protocol}")
     done = _commit(repo, "dataset", files(path, record), title, description, pull_request=True)
     if done.pr_url is None:
-        raise HubError(f"{repo} holds this very record of {title}: there is nothing to propose")
+        raise HubError(f"holds this very record of {title}.", "There is nothing to propose.", subject=repo)
     return done.pr_url
 
 
@@ -178,7 +178,7 @@ def evaluations(name: str, records: Sequence[Record], repo: str) -> dict[str, by
         found[f".eval_results/{record.stem}.yaml"] = text.encode()
     if not found:
         there = ", ".join(sorted({record.method.name for record in records}))
-        raise RecordError(f"there is no record of {name}; there are records of {there}")
+        raise RecordError(f"There is no record of {name}; there are records of {there}.")
     return found
 
 
@@ -208,7 +208,7 @@ def _commit(
     from huggingface_hub import CommitOperationAdd, HfApi
 
     steps = [CommitOperationAdd(path, data) for path, data in content.items()]
-    with _explained(f"{repo} did not take the files"):
+    with _explained(repo, "did not take the files."):
         api = HfApi()
         if not pull_request:
             api.create_repo(repo, repo_type=kind, exist_ok=True)
@@ -218,10 +218,10 @@ def _commit(
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _explained(repo: str, failed: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the client's own kinds, and those of its HTTP library where a transfer breaks off
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        advice = "check the name, the connection, and the login ('hf auth login')"
-        raise HubError(what, reason, advice) from error
+        why = str(error).strip().partition("\n")[0] or type(error).__name__
+        setting = f"Check the name, the connection and the login ('hf auth login'): {why}"
+        raise HubError(failed, "Try again later.", subject=repo, setting=setting) from error

@@ -30,7 +30,7 @@ def describe(**about: Any) -> Method:
     try:
         return Method(**about)
     except ValidationError as error:
-        raise SubmissionError(f"the method cannot be described like this: {complaints(error)}") from None
+        raise SubmissionError(f"The method cannot be described like this: {complaints(error)}.") from None
 
 
 def score(
@@ -48,7 +48,6 @@ def score(
     the harness's own words, if there is no record then, and after `seconds`.
     """
     options = {
-        "predictions": predictions.absolute(),
         "dataset": dataset,
         "protocol": protocol,
         "output": output.absolute(),
@@ -61,14 +60,14 @@ def score(
     # With "=", a method may be called --help.
     given = [f"--{name}={value}" for name, value in options.items() if value is not None]
     given += [f"--trained-on={name}" for name in method.trained_on]
-    command = [sys.executable, "-m", "bench", "score", *given]
+    command = [sys.executable, "-m", "bench", "score", *given, "--", str(predictions.absolute())]
     try:
         done = subprocess.run(
             command, cwd=_ROOT, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds
         )
     except subprocess.TimeoutExpired:
         raise SubmissionError(
-            f"scoring took more than {seconds:g} seconds: run 'python -m bench score', and hand in the record"
+            f"Scoring took more than {seconds:g} seconds.", "Run 'python -m bench score', and hand in the record."
         ) from None
     records = list(output.glob("*.json"))
     if not records:
@@ -79,7 +78,9 @@ def score(
         folders = [output, data_root, _ROOT, Path(tempfile.gettempdir())]
         full = any(words in told for words in ("the disk is full", os.strerror(errno.ENOSPC)))
         cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if full else None
-        raise SubmissionError(told[:_LONGEST], _without(folders, told)[:_LONGEST]) from cause
+        shown = _without(folders, told)[:_LONGEST]
+        whole = told[:_LONGEST] if told != shown else ""
+        raise SubmissionError(shown, setting=whole and f"In full: {whole}") from cause
     return records[0]
 
 

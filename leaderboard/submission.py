@@ -63,7 +63,7 @@ def check(path: Path, results: Path = RESULTS) -> Submission:
         record = read(path)
         rows = read_values(path, record)
     except RecordError as error:
-        return Submission(path, None, (Finding("files", "wrong", error.brief),))
+        return Submission(path, None, (Finding("files", "wrong", error.for_visitors()),))
     peers = {
         other_path: other
         for other_path, other in read_folder(results)[0].items()

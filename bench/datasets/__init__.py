@@ -39,6 +39,7 @@ __all__ = [
     "names",
     "pair",
     "read_entry",
+    "record_name",
     "some",
     "summaries",
     "upright_size",
@@ -95,6 +96,12 @@ def summaries() -> dict[str, str]:
     }
 
 
+def record_name(spec: str) -> str:
+    """Return what records call the data set `spec` by default: of a folder its own name, else `spec`."""
+    folder = spec.removeprefix("folder:")
+    return spec if folder == spec else f"folder:{Path(folder).expanduser().resolve().name}"
+
+
 def expand(specs: Iterable[str]) -> list[str]:
     """Replace the names of suites by their data sets, and name none twice."""
     return list(dict.fromkeys(name for spec in specs for name in catalogue.suites().get(spec, (spec,))))
@@ -115,7 +122,7 @@ def load(
         dataset = Dataset(_own_name(name) or spec, *hub.load(**match.groupdict(), limit=_one_more(limit)))
     elif spec.startswith("folder:"):
         root = Path(spec.removeprefix("folder:")).expanduser().resolve()
-        dataset = Dataset(_own_name(name) or f"folder:{root.name}", tuple(_read(root, PLAIN)))
+        dataset = Dataset(_own_name(name) or record_name(spec), tuple(_read(root, PLAIN)))
     elif name is not None:
         raise DatasetError(f"the data set {spec!r} keeps its name: leave --name out")
     elif spec == "sample":

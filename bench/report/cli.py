@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from bench import compare as comparison
-from bench import datasets
 from bench.compare import Difference, Scored
-from bench.errors import BenchError, RecordError
+from bench.errors import BenchError, RecordError, UsageError
 from bench.record import RESULTS, Record, read, read_values, select, stem, write_atomic
 from bench.report import figures, page
 from bench.report.escape import terminal_text
@@ -29,13 +28,16 @@ err = Console(highlight=False, stderr=True, soft_wrap=True)
 
 Format = StrEnum("Format", [*FORMATS, "html"])
 Results = Annotated[Path, typer.Option(help="Folder of records.", show_default="the project's own")]
-DatasetName = Annotated[str | None, typer.Option("--dataset", help="Only records of this data set.")]
-ProtocolName = Annotated[str | None, typer.Option("--protocol", help="Only records under this protocol.")]
-Source = Annotated[
+DatasetName = Annotated[
     str | None,
-    typer.Option(help="The data set as run takes it, to show hazy and clear images beside the restored ones."),
+    typer.Option(
+        "--dataset",
+        help="Only records of this data set, named as for run. Its hazy and clear images are shown beside the restored "
+        "ones if it is sample, folder:PATH, hub:… or lies under --data-root.",
+    ),
 ]
-DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds data sets of the catalogue, for --source.")]
+ProtocolName = Annotated[str | None, typer.Option("--protocol", help="Only records under this protocol.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder that holds data sets of the catalogue.")]
 
 _SHOWN = 3  # images at either end of a contact sheet
 _SIDE = 640  # pixels of the long side of a picture on it
@@ -63,11 +65,10 @@ def compare(
     sheet: Annotated[
         Path | None, typer.Option(help="Contact sheet to write: where B loses and gains most by the first metric.")
     ] = None,
-    pictures_a: Annotated[
-        Path | None, typer.Option(help="A's restored images: the folder given to run --save-images, or to score.")
+    save_images: Annotated[
+        list[Path] | None,
+        typer.Option(help="Restored images for --sheet, as run saved them: A's folder, then B's; once if equal."),
     ] = None,
-    pictures_b: Annotated[Path | None, typer.Option(help="B's restored images, likewise.")] = None,
-    source: Source = None,
     data_root: DataRoot = None,
 ) -> None:
     """Compare two methods image by image; exit with 1 if B is a step back from A.
@@ -77,32 +78,33 @@ def compare(
     worse; with a tolerance for it, one whose mean is worse by more than that, shown or not; and any image for which A
     has a value and B has none.
     """
-    with _clean_errors():
+    with clean_errors():
         allowed = _tolerances(tolerance)
         sides = [
-            [comparison.load(path) for path in comparison.find(side, results, dataset, protocol)] for side in (a, b)
+            [comparison.load(path) for path in comparison.find(side, results, _record_name(dataset), protocol)]
+            for side in (a, b)
         ]
         pairs = comparison.pairs(*sides)
         found = [(before, after, comparison.compare(before, after, metric)) for before, after in pairs]
         if unknown := allowed.keys() - {one.metric for _, _, differences in found for one in differences}:
-            raise RecordError(f"--tolerance names {', '.join(sorted(unknown))}, which is not compared")
+            raise UsageError(f"--tolerance names {', '.join(sorted(unknown))}, which is not compared.")
         for pair in found:
             _show(*pair)
         if scatter or sheet:
             if len(found) > 1:
                 titles = "; ".join(f"{before.record.dataset.name}, {before.record.protocol}" for before, _, _ in found)
-                raise RecordError(f"a figure is of one data set: choose with --dataset and --protocol from {titles}")
+                raise UsageError("A figure is of one data set.", f"Choose with --dataset and --protocol from {titles}.")
             [(before, after, [first, *_])] = found
             if scatter:
                 _save(_scatter(before, after, first), scatter)
             if sheet:
-                if not (pictures_a and pictures_b):
-                    raise RecordError("--sheet shows images: say with --pictures-a and --pictures-b where they are")
+                if len(save_images or ()) not in (1, 2):
+                    raise UsageError("--sheet shows images.", "Name A's folder and B's with --save-images.")
                 shown = {
-                    f"{before.record.method.name} (A)": _restored(pictures_a, before),
-                    f"{after.record.method.name} (B)": _restored(pictures_b, after),
+                    f"{before.record.method.name} (A)": _restored(save_images[0], before),
+                    f"{after.record.method.name} (B)": _restored(save_images[-1], after),
                 }
-                _save(_sheet(before, after, first, _between(shown, after.record, source, data_root)), sheet)
+                _save(_sheet(before, after, first, _between(shown, after.record, dataset, data_root)), sheet)
         regressions = [
             f"{after.record.dataset.name}, {after.record.protocol}: {reason}"
             for _, after, differences in found
@@ -133,25 +135,24 @@ def report(
     ] = None,
     restored: Annotated[
         Path | None,
-        typer.Option("--pictures", help="Restored images: the folder given to run --save-images, or to score."),
+        typer.Option("--save-images", help="Restored images to show: the folder given to run, or to score."),
     ] = None,
-    source: Source = None,
     data_root: DataRoot = None,
     images: Annotated[int, typer.Option(min=0, help="Images on the page of one record, the worst ones.")] = 200,
 ) -> None:
     """Report records as tables, as figures, or as a page in one file that opens offline."""
-    with _clean_errors():
+    with clean_errors():
         if records:
             chosen, broken = {path: read(path) for path in records}, []
         else:
-            chosen, broken = select(results, dataset, protocol)
+            chosen, broken = select(results, _record_name(dataset), protocol)
         one = len(chosen) == 1 and format == "html"
-        if (restored or source) and not one:
-            raise RecordError("--pictures and --source are for --format html of one record: name its file")
+        if restored and not one:
+            raise UsageError("--save-images is for --format html of one record.", "Name its file.")
         found = tables(chosen.values())
         for table in found:
             if len({record.stem for record in table.records}) < len(table.records):
-                raise RecordError(f"two of the records are of one method on {table.title}: leave one out")
+                raise RecordError(f"Two of the records are of one method on {table.title}.", "Leave one out.")
         rows = {}
         for path, record in chosen.items() if format == "html" or draw else ():
             try:
@@ -165,7 +166,7 @@ def report(
                 [record] = chosen.values()
                 run = Scored(record, rows[page.address(record)])
                 shown = {"restored": _restored(restored, run)} if restored else {}
-                shown = _between(shown, record, source, data_root)
+                shown = _between(shown, record, dataset, data_root)
                 text = page.of_run(record, run.rows, shown, metric=metric, limit=images)
             elif format == "html":
                 text = page.of_tables(found, rows, metric)
@@ -177,7 +178,7 @@ def report(
                         name = stem(title(table, found), table.column(metric).name, what)
                         _save(figure, draw / f"{name}.{suffix}")
         except ValueError as error:  # a metric that is not there
-            raise RecordError(str(error)) from None
+            raise UsageError(str(error)) from None
         if output:
             write_atomic(output, text.encode() + b"\n")
         else:
@@ -189,12 +190,22 @@ def report(
 
 
 @contextmanager
-def _clean_errors() -> Iterator[None]:
+def clean_errors() -> Iterator[None]:
+    """Turn errors raised on purpose into one line; exit with 2 for wrong usage, else with 1."""
     try:
         yield
     except BenchError as error:
         err.print(f"[red]error:[/red] {terminal_text(str(error))}")
-        raise typer.Exit(2) from None
+        raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+
+
+def _record_name(dataset: str | None) -> str | None:
+    """Return what records call a data set that is named as for run."""
+    if dataset is None or not dataset.startswith("folder:"):
+        return dataset
+    from bench.datasets import record_name  # loads torch, which tables do without
+
+    return record_name(dataset)
 
 
 def _tolerances(given: Sequence[str] | None) -> dict[str, float]:
@@ -204,9 +215,9 @@ def _tolerances(given: Sequence[str] | None) -> dict[str, float]:
         try:
             allowed[name] = float(units)
         except ValueError:
-            raise RecordError(f"--tolerance {text} is not METRIC=UNITS, such as psnr=0.1") from None
+            raise UsageError(f"--tolerance {text} is not METRIC=UNITS, such as psnr=0.1.") from None
         if not allowed[name] >= 0:
-            raise RecordError(f"--tolerance {text} is not zero or more")
+            raise UsageError(f"--tolerance {text} is not zero or more.")
     return allowed
 
 
@@ -273,24 +284,26 @@ def _restored(folder: Path, run: Scored) -> dict[str, Path]:
     """Find a run's restored images: in its own folder, as run --save-images keeps them, or directly in this one."""
     found = find(own if (own := folder / run.record.stem).is_dir() else folder)
     if not found.keys() & run.rows.keys():
-        raise RecordError(f"{folder} holds no image that is named as one of {run.record.dataset.name}")
+        raise RecordError(f"holds no image that is named as one of {run.record.dataset.name}.", subject=folder)
     return found
 
 
 def _between(
-    shown: dict[str, dict[str, Path]], record: Record, source: str | None, data_root: Path | None
+    shown: dict[str, dict[str, Path]], record: Record, dataset: str | None, data_root: Path | None
 ) -> dict[str, dict[str, Path]]:
-    """Put the restored images between the hazy and the clear ones of the data set `source`, if one is given.
+    """Put the restored images between the hazy and the clear ones of the data set, if it is here.
 
     Raises RecordError if it is not the record's.
     """
-    if source is None:
+    from bench import datasets
+
+    if dataset is None or (data_root is None and dataset in datasets.catalogue.names()):
         return shown
-    dataset = datasets.load(source, data_root=data_root)
-    if dataset.fingerprint != record.dataset.fingerprint:
-        raise RecordError(f"{source} does not hold the images of {record.dataset.name} that were scored")
-    hazy = {sample.id: sample.hazy for sample in dataset.samples}
-    clear = {sample.id: sample.clear for sample in dataset.samples if sample.clear}
+    found = datasets.load(dataset, data_root=data_root)
+    if found.fingerprint != record.dataset.fingerprint:
+        raise RecordError(f"does not hold the images of {record.dataset.name} that were scored.", subject=dataset)
+    hazy = {sample.id: sample.hazy for sample in found.samples}
+    clear = {sample.id: sample.clear for sample in found.samples if sample.clear}
     return {"hazy": hazy} | shown | ({"clear": clear} if clear else {})
 
 
@@ -299,4 +312,4 @@ def _save(figure: "Figure", path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=160)
     except (ValueError, OSError) as error:  # matplotlib knows no such suffix, or the disk is full
-        raise RecordError(f"{path} cannot be written: {error}") from None
+        raise RecordError(f"cannot be written: {error}.", subject=path) from None

@@ -106,7 +106,7 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
             found, rows = explorer.side_by_side(*pair, metric)
             text = explorer.verdict(found, a, b)
         except RecordError as error:
-            return markdown_text(error.brief), _rows([]), None, gr.update(choices=[], value=None)
+            return markdown_text(error.for_visitors()), _rows([]), None, gr.update(choices=[], value=None)
         try:
             values = [side.values(metric) for side in pair]
             drawn = picture(figures.scatter(*values, (f"{a} (A)", f"{b} (B)"), metric, found.direction))

@@ -119,7 +119,7 @@ def form(results: Path = RESULTS, repo: str | None = None, data_root: str | Path
                 address = html_text(hub.propose(found.path, found.record, repo, found.markdown()))
         except BenchError as error:
             logging.getLogger(__name__).warning("A record was not proposed: %s", error)
-            return f"<p role=status>{html_text(error.brief)}.</p>", gr.skip()
+            return f"<p role=status>{html_text(error.for_visitors())}</p>", gr.skip()
         link = f"<a href='{address}' target='_blank' rel='noopener'>{address}</a>"
         return f"<p role=status>Proposed: {link}. It shows on the board once somebody has read and merged it.</p>", wait
 
@@ -239,7 +239,7 @@ def _scored(
     except BenchError as error:
         if disk_is_full(error):
             raise
-        return _wrong(error.brief)
+        return _wrong(error.for_visitors())
 
 
 def _text(field: str, value: Any) -> str:

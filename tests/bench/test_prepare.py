@@ -156,11 +156,11 @@ def test_the_command(source, tmp_path):
     """RTTS is not 2 images; NH-HAZE's 51 to 55 are five pairs."""
     out = tmp_path / "out"
     result = CliRunner().invoke(cli.app, ["prepare", "rtts", "--from", str(source), "--output", str(out)])
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "but rtts has 4322" in result.stderr
     result = CliRunner().invoke(cli.app, ["prepare", "nh-hase", "--from", str(source), "--output", str(out)])
-    assert result.exit_code == 2
-    assert "did you mean nh-haze" in result.stderr
+    assert result.exit_code == 1
+    assert "Did you mean nh-haze" in result.stderr
 
 
 def test_the_command_prepares(put, tmp_path):

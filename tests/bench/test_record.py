@@ -139,7 +139,7 @@ def test_another_record_is_not_overwritten(tmp_path):
 def test_a_newer_schema_is_refused(tmp_path):
     path = make().write(tmp_path)
     path.write_text(path.read_text().replace('"schema": 3', '"schema": 4'))
-    with pytest.raises(RecordError, match=r"api__sample__native-v1\.json has schema 4 .* update"):
+    with pytest.raises(RecordError, match=r"api__sample__native-v1\.json has schema 4, .* Update"):
         record.read(path)
 
 
@@ -463,7 +463,7 @@ def test_what_strangers_may_write_is_refused_in_a_sentence(tmp_path, text, words
         record.read(path)
     assert words in str(caught.value) and time.process_time() - before < 5
     assert str(caught.value).isprintable() and len(str(caught.value)) < 400 + len(str(tmp_path))
-    assert caught.value.brief == str(caught.value).replace(f"{tmp_path}/", "")
+    assert caught.value.for_visitors() == str(caught.value).replace(f"{tmp_path}/", "")
 
 
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
@@ -481,7 +481,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path):
             assert not record.read_rows(values, "k") or at != values
             at.rmdir() if at.is_dir() and not at.is_symlink() else at.unlink()
     os.mkfifo(tmp_path / "pipe.json")
-    assert [error.path.name for error in record.read_folder(tmp_path)[1]] == ["pipe.json"]
+    assert [error.subject.name for error in record.read_folder(tmp_path)[1]] == ["pipe.json"]
 
 
 def test_a_file_that_never_ends_is_read_no_further_than_its_bound(tmp_path):

@@ -60,39 +60,43 @@ def test_compare_prints_a_verdict_and_the_exit_code_is_that_of_the_regression(be
 
 
 def test_compare_draws(bench, results, tmp_path):
-    folders = ["--pictures-a", results / "pictures", "--pictures-b", results / "pictures/dcp__folder-set__native-v1"]
+    folders = ["--save-images", results / "pictures", "--save-images", results / "pictures/dcp__folder-set__native-v1"]
     what = ["identity", "dcp", "--results", results / "out", "--tolerance", "psnr=100", "--tolerance", "ssim=1"]
     drawn = ["--scatter", tmp_path / "deep/scatter.pdf", "--sheet", tmp_path / "sheet.png"]
-    result = bench("compare", *what, *drawn, *folders, "--source", f"folder:{results / 'set'}")
+    result = bench("compare", *what, *drawn, *folders, "--dataset", f"folder:{results / 'set'}")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "deep/scatter.pdf").read_bytes().startswith(b"%PDF")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == pytest.approx(4 * 2.6 * 160, abs=2)  # hazy, A, B, clear
     result = bench("compare", *what, *drawn, *folders[:3], results / "set")
-    assert (result.exit_code, "set holds no image that is named as one of folder:set" in result.stderr) == (2, True)
-    result = bench("compare", *what, *drawn, *folders, "--source", "sample")
-    assert (result.exit_code, "sample does not hold the images of folder:set" in result.stderr) == (2, True)
+    assert (result.exit_code, "set holds no image that is named as one of folder:set" in result.stderr) == (1, True)
+    result = bench("compare", *what, *drawn, *folders, "--dataset", "sample")
+    assert (result.exit_code, "No record fits" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "message"),
     [
-        (["identity", "nobody"], "no record is of 'nobody'; there are records of dcp, identity"),
-        (["identity", "dcp", "--metric", "lpips"], "lpips is not in both records; both have psnr, ssim"),
-        (["identity", "dcp", "--tolerance", "0.1"], "--tolerance 0.1 is not METRIC=UNITS, such as psnr=0.1"),
-        (["identity", "dcp", "--tolerance", "psnr=-1"], "--tolerance psnr=-1 is not zero or more"),
-        (["identity", "dcp", "--tolerance", "psnr=nan"], "--tolerance psnr=nan is not zero or more"),
-        (["identity", "dcp", "--tolerance", "niqe=1"], "--tolerance names niqe, which is not compared"),
-        (["identity", "dcp", "--sheet", "x.png"], "say with --pictures-a and --pictures-b where they are"),
-        (["identity", "dcp", "--scatter", "x.nothing"], "x.nothing cannot be written"),
-        (["identity", "dcp", "--dataset", "other"], "no record fits; there are records of folder:set under native-v1"),
-        (["identity", "missing.json"], "missing.json cannot be read: No such file"),
+        (["identity", "nobody"], 1, "no record is of 'nobody'; there are records of dcp, identity"),
+        (["identity", "dcp", "--metric", "lpips"], 1, "lpips is not in both records; both have psnr, ssim"),
+        (["identity", "dcp", "--tolerance", "0.1"], 2, "--tolerance 0.1 is not METRIC=UNITS, such as psnr=0.1"),
+        (["identity", "dcp", "--tolerance", "psnr=-1"], 2, "--tolerance psnr=-1 is not zero or more"),
+        (["identity", "dcp", "--tolerance", "psnr=nan"], 2, "--tolerance psnr=nan is not zero or more"),
+        (["identity", "dcp", "--tolerance", "niqe=1"], 2, "--tolerance names niqe, which is not compared"),
+        (["identity", "dcp", "--sheet", "x.png"], 2, "Name A's folder and B's with --save-images"),
+        (["identity", "dcp", "--scatter", "x.nothing"], 1, "x.nothing cannot be written"),
+        (
+            ["identity", "dcp", "--dataset", "other"],
+            1,
+            "There are records of folder:set under native-v1",
+        ),
+        (["identity", "missing.json"], 1, "missing.json cannot be read: No such file"),
     ],
 )
-def test_mistakes_in_compare_are_one_line(bench, results, tmp_path, monkeypatch, arguments, message):
+def test_mistakes_in_compare_are_one_line(bench, results, tmp_path, monkeypatch, arguments, code, message):
     monkeypatch.chdir(tmp_path)
     result = bench("compare", *arguments, "--results", results / "out")
-    assert result.exit_code == 2, result.output
+    assert result.exit_code == code, result.output
     assert message in result.stderr
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
@@ -103,7 +107,7 @@ def test_a_damaged_file_stops_a_comparison(bench, results, tmp_path):
     values = tmp_path / "dcp__folder-set__native-v1.parquet"
     values.write_bytes(values.read_bytes()[:-9])
     result = bench("compare", "identity", "dcp", "--results", tmp_path)
-    assert (result.exit_code, "parquet is damaged" in result.stderr) == (2, True)
+    assert (result.exit_code, "parquet is damaged" in result.stderr) == (1, True)
     report = bench("report", "--results", tmp_path, "--format", "html", "--output", tmp_path / "page.html")
     assert (report.exit_code, "left out: " in report.stderr) == (1, True)
     assert "dcp" in (tmp_path / "page.html").read_text()
@@ -127,17 +131,17 @@ def test_report_prints_or_writes_tables(bench, results, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "message"),
     [
-        (["--format", "html", "--metric", "lpips"], "has no lpips; it has psnr, ssim"),
-        (["--pictures", "."], "are for --format html of one record"),
-        (["--protocol", "long800-v1"], "no record fits"),
-        (["missing.json"], "missing.json cannot be read"),
+        (["--format", "html", "--metric", "lpips"], 2, "has no lpips; it has psnr, ssim"),
+        (["--save-images", "."], 2, "is for --format html of one record"),
+        (["--protocol", "long800-v1"], 1, "No record fits"),
+        (["missing.json"], 1, "missing.json cannot be read"),
     ],
 )
-def test_mistakes_in_report_are_one_line(bench, results, arguments, message):
+def test_mistakes_in_report_are_one_line(bench, results, arguments, code, message):
     result = bench("report", *arguments, "--results", results / "out")
-    assert result.exit_code == 2, result.output
+    assert result.exit_code == code, result.output
     assert message in result.stderr
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
@@ -145,7 +149,7 @@ def test_mistakes_in_report_are_one_line(bench, results, arguments, message):
 def test_the_page_of_a_run_is_one_file_with_its_images_worst_first(bench, results, tmp_path):
     path = results / "out/dcp__folder-set__native-v1.json"
     output = tmp_path / "run.html"
-    what = ["--pictures", results / "pictures", "--source", f"folder:{results / 'set'}", "--output", output]
+    what = ["--save-images", results / "pictures", "--dataset", f"folder:{results / 'set'}", "--output", output]
     result = bench("report", path, "--format", "html", "--images", 3, *what)
     assert result.exit_code == 0, result.output
     text = output.read_text()
@@ -175,7 +179,7 @@ def test_failures_come_first_and_images_without_a_value_last(make):
 
 def test_pages_open_offline_on_a_phone_and_a_desk(bench, browser, tmp_path):
     board = ["--dataset", "o-haze-3", "--output", tmp_path / "tables.html"]
-    run = [RESULTS / "dcp__sample__native-v1.json", "--source", "sample", "--output", tmp_path / "run.html"]
+    run = [RESULTS / "dcp__sample__native-v1.json", "--dataset", "sample", "--output", tmp_path / "run.html"]
     for arguments in (board, run):
         assert bench("report", *arguments, "--format", "html").exit_code == 0
         for width, scheme, background in ((390, "dark", "rgb(25, 25, 25)"), (1280, "light", "rgb(255, 255, 255)")):

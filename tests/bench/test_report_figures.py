@@ -59,9 +59,9 @@ def test_the_command_writes_a_file(make, speeds, tmp_path):
     assert result.exit_code == 0, result.output
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     result = CliRunner().invoke(cli.app, [*what, "--output", str(tmp_path / "plot.xyz")])
-    assert result.exit_code == 2
-    assert "error: no figure" in result.stderr
+    assert result.exit_code == 1
+    assert "error: There is no figure" in result.stderr
     make("a", {"psnr": 1.0}, protocol="long800-v1").write(tmp_path)
     result = CliRunner().invoke(cli.app, [*what, "--output", str(tmp_path / "plot.png")])
     assert result.exit_code == 2
-    assert "choose one with --protocol" in result.stderr
+    assert "Choose one with --protocol" in result.stderr

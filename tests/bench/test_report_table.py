@@ -164,16 +164,16 @@ def test_a_broken_record_among_many(make, board, tmp_path):
 
 def test_what_is_not_there(make, board, tmp_path):
     result = board("table", "--results", tmp_path / "missing")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "is no folder" in result.stderr
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "is not a folder" in result.stderr
     result = board("table", "--results", tmp_path)
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "python -m bench run" in result.stderr
     make("a", {"psnr": 10.0}).write(tmp_path)
     result = board("table", "--results", tmp_path, "--dataset", "smple")
-    assert result.exit_code == 2
-    assert "there are records of sample under native-v1" in result.stderr
-    with pytest.raises(RecordError, match="is no folder"):
+    assert result.exit_code == 1
+    assert "There are records of sample under native-v1" in result.stderr
+    with pytest.raises(RecordError, match="is not a folder"):
         select(tmp_path / "missing")
 
 

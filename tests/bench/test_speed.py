@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import dehaze
 from bench import cli, speed
-from bench.errors import RunError
+from bench.errors import UsageError
 from dehaze.networks.identity import Identity
 
 TINY = speed.Job("identity", 0.002, device="cpu", dtype="float32", threads=torch.get_num_threads(), runs=4)
@@ -111,12 +111,12 @@ def test_the_command_writes_what_it_shows(tmp_path, monkeypatch):
 
 def test_mistakes_are_told_before_anything_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "measure_apart", lambda job: pytest.fail("measured"))
-    for arguments, message in (
-        (["--model", "identty"], "did you mean identity"),
-        (["--model", "identity", "--output", str(tmp_path / "cost.txt")], "end it in .json or .csv"),
+    for arguments, code, message in (
+        (["--model", "identty"], 1, "Did you mean identity"),
+        (["--model", "identity", "--output", str(tmp_path / "cost.txt")], 2, "End it in .json or .csv"),
     ):
         result = CliRunner().invoke(cli.app, ["speed", *arguments])
-        assert result.exit_code == 2
+        assert result.exit_code == code
         assert message in result.stderr
-    with pytest.raises(RunError, match=r"\.json or \.csv"):
+    with pytest.raises(UsageError, match=r"\.json or \.csv"):
         speed.write(tmp_path / "cost", [])

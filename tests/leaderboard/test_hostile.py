@@ -28,8 +28,9 @@ from bench.record import DatasetInfo, Failure, Method, Record, Row, Speed, Summa
 from bench.report import figures, page, render
 from bench.report.escape import terminal_text
 from bench.report.table import tables
-from leaderboard import cli, explorer, submission, submit, view
+from leaderboard import cli, submission
 from leaderboard.figures import card_table
+from leaderboard.page import CSS, board, explorer, submit
 
 PLAIN = "harmless"
 TEXTS = {
@@ -186,7 +187,7 @@ def check_terminal(text: str) -> None:
 
 
 def exports(found) -> dict[str, str]:
-    text = view.exports(found)
+    text = board.exports(found)
     assert [tag for tag, *_ in Tags(text).found] == ["p", "span", "a", "a", "a", "a"]
     links = re.findall(r"download='([^']*)' href='data:text/(?:csv|plain);charset=utf-8,([^']*)'", text)
     assert len(links) == 4 and len(re.findall("href=", text)) == 4
@@ -195,15 +196,15 @@ def exports(found) -> dict[str, str]:
 
 def show_everywhere(path: Path, record: Record, folder: Path) -> None:
     """Render a record as the board, the reports, the card and the pull request do, and find nothing alive."""
-    boards = view.Boards(folder)
+    boards = board.Boards(folder)
     assert not boards.broken
     [found] = [table for group in boards.tables.values() for table in group.values() if record in table.records]
     [record] = [entry for entry in found.records if entry == record]
     columns = len(render.headings(found))
 
-    grid = view.grid(found)
+    grid = board.grid(found)
     assert all(cell.isprintable() for row in grid["metadata"]["display_value"] for cell in row)
-    assert all(name.isprintable() for name in (*grid["headers"], *boards.tables, *view.licences(found)))
+    assert all(name.isprintable() for name in (*grid["headers"], *boards.tables, *board.licences(found)))
     files = exports(found)
     check_csv(files["csv"])
     check_latex(files["tex"], columns)
@@ -214,14 +215,14 @@ def show_everywhere(path: Path, record: Record, folder: Path) -> None:
     a = boards.scored(record)
     [metric] = record.metrics
     difference, lines = explorer.side_by_side(a, a, metric)
-    assert all(text[0].isprintable() for text in view._rows(lines)["metadata"]["display_value"])
+    assert all(text[0].isprintable() for text in board._rows(lines)["metadata"]["display_value"])
     verdict = explorer.verdict(difference, *[record.method.name] * 2)
     _, remark = explorer.pictures((record, record), lines[0][0], None)
     checked = submission.check(path, folder)
     parts = structure(files["md"], "heading", "softbreak", "strong", *TABLE)
     best = sum(len(found.best(column)) for column in found.columns)
     assert [parts[name] for name in ("heading", "th", "tr", "strong")] == [1, columns, 1 + len(found.records), best]
-    assert structure(view.notes(found), "strong")["strong"] == 5
+    assert structure(board.notes(found), "strong")["strong"] == 5
     assert structure(verdict, "strong")["strong"] == 3
     assert structure(remark, "code_inline")["code_inline"] == 1
     assert structure(checked.markdown(), "strong", "bullet_list", "list_item")["strong"] == len(checked.findings)
@@ -273,9 +274,9 @@ def test_two_hundred_records_of_strangers_do_no_harm(tmp_path, monkeypatch):
         except RecordError as error:
             refused += 1
             [finding] = submission.check(path, folder).findings
-            assert (finding.subject, finding.verdict, finding.text) == ("files", "wrong", error.brief)
-            assert one_sentence(error.brief, folder), (field, name)
-            assert len(view.Boards(folder).broken) <= 1
+            assert (finding.subject, finding.verdict, finding.text) == ("files", "wrong", error.for_visitors())
+            assert one_sentence(error.for_visitors(), folder), (field, name)
+            assert len(board.Boards(folder).broken) <= 1
         else:
             show_everywhere(path, record, folder)
         slowest = max(slowest, time.process_time() - start)
@@ -345,13 +346,13 @@ def test_a_strangers_record_is_text_on_the_page(browser, tmp_path, monkeypatch):
     said = dict.fromkeys(("license", "trained_on", "cpu", "image"), texts) | {"trained_on": TEXTS["picture"]}
     put(tmp_path / "results", *stranger(TEXTS["picture"] + TEXTS["mathematics"], **said))
     put(tmp_path / "results", *stranger(TEXTS["picture link"], **said))
-    with gr.Blocks(analytics_enabled=False) as board:
-        view.leaderboard(tmp_path / "results")
-    board.queue().launch(prevent_thread_lock=True, quiet=True, css=view.CSS)
+    with gr.Blocks(analytics_enabled=False) as page:
+        board.leaderboard(tmp_path / "results")
+    page.queue().launch(prevent_thread_lock=True, quiet=True, css_paths=CSS)
     shown = browser.new_page()
     asked = []
     shown.on("request", lambda request: asked.append(request.url))
-    shown.goto(board.local_url)
+    shown.goto(page.local_url)
     shown.locator("#methods [role=gridcell]").first.wait_for()
     shown.locator("#images [role=gridcell]").first.click()
     shown.get_by_text("are not ours to show").wait_for()
@@ -362,4 +363,4 @@ def test_a_strangers_record_is_text_on_the_page(browser, tmp_path, monkeypatch):
         "<img src=x" in shown.locator("#notes").inner_text() and "<img src=x" in shown.locator("#methods").inner_text()
     )
     assert shown.title() != "XSS" and not [url for url in asked if "evil" in url or url.endswith("/x")]
-    board.close()
+    page.close()

@@ -12,7 +12,7 @@ from leaderboard.scoring import score
 
 def test_predictions_become_a_record_that_is_checked_against_the_board(dataset, pack, tmp_path):
     results, options = tmp_path / "results", ["--dataset", dataset, "--method"]
-    first = ["score", "--predictions", str(pack(tmp_path / "first.zip", 96)), "--output", str(results)]
+    first = ["score", str(pack(tmp_path / "first.zip", 96)), "--output", str(results)]
     assert CliRunner().invoke(bench.app, [*first, *options, "first"]).exit_code == 0
     second = ["submit", str(pack(tmp_path / "second.zip", 64)), "--dry-run", "--results", str(results)]
     done = CliRunner().invoke(app, [*second, *options, "--help", "--trained-on", "SUN", "--trained-on", "COCO"])

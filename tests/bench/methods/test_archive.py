@@ -129,7 +129,7 @@ def test_score_takes_an_archive_and_gives_the_record_of_its_folder(dataset, pack
     records = []
     for predictions in (path, tmp_path / "out"):
         output = tmp_path / f"records-{predictions.stem}"
-        result = CliRunner().invoke(app, [*common, "--predictions", str(predictions), "--output", str(output)])
+        result = CliRunner().invoke(app, [*common, str(predictions), "--output", str(output)])
         assert result.exit_code == 0, result.output
         records.append(record.read(next(output.glob("*.json"))))
     assert records[0].metrics == records[1].metrics and records[0].method == records[1].method

@@ -29,7 +29,7 @@ def hub(tmp_path_factory):
 def scored(dataset, pack, tmp_path_factory):
     """The folder of a record of the small set."""
     folder = tmp_path_factory.mktemp("scored")
-    options = ["--predictions", str(pack(folder / "first.zip", 96)), "--dataset", dataset, "--method", "First"]
+    options = [str(pack(folder / "first.zip", 96)), "--dataset", dataset, "--method", "First"]
     assert CliRunner().invoke(bench.app, ["score", *options, "--output", str(folder / "results")]).exit_code == 0
     return folder / "results"
 

@@ -25,7 +25,7 @@ from bench.prepare import prepare
 from bench.processes import Processes, join
 from bench.record import Method, Record, Row, Summary, complaints
 from bench.report.cli import compare, report
-from dehaze.errors import DehazeError
+from dehaze.errors import DehazeError, UnknownModelError
 from dehaze.networks import NETWORKS
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -268,14 +268,14 @@ def prepare_(
 def _clean_errors() -> Iterator[None]:
     """Turn errors raised on purpose into one line, and Ctrl-C into a word on how to go on.
 
-    Exit with 2 for wrong usage, with 130 for Ctrl-C, else with 1.
+    Exit with 2 for wrong usage and unknown names, with 130 for Ctrl-C, else with 1.
     """
     try:
         yield
     except (BenchError, DehazeError, MetricError, ValidationError) as error:
         text = complaints(error) if isinstance(error, ValidationError) else str(error)  # of what a record would say
         err.print(f"[red]error:[/red] {escape(text)}")
-        raise typer.Exit(2 if isinstance(error, UsageError | ValidationError) else 1) from None
+        raise typer.Exit(2 if isinstance(error, UsageError | UnknownModelError | ValidationError) else 1) from None
     except KeyboardInterrupt:
         err.print("Stopped. What is done is kept: the same command continues where it was.")
         raise typer.Exit(130) from None
@@ -309,7 +309,10 @@ def _metrics(
     """
     names = _once(names or DEFAULT_METRICS)
     for name in names:
-        metrics.spec(name)  # a misspelt one is not left out but refused
+        try:
+            metrics.spec(name)
+        except MetricError as error:  # a misspelt name is refused; a metric that is not ready is left out
+            raise UsageError(str(error)) from error
     given = {"fade_stats": fade_stats, "lpips_weights": lpips_weights, "clip": clip}
     options = {}
     for name, (option, path) in zip(("fade", "lpips", "density"), given.items(), strict=True):

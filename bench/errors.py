@@ -32,14 +32,18 @@ class BenchError(Exception):
 
 
 class UsageError(BenchError):
-    """The options of a command do not fit together, or name what does not exist."""
+    """The options of a command contradict each other, or name what does not exist."""
 
 
 class DatasetError(BenchError):
     """The data set cannot be scored as it lies."""
 
 
-class ProtocolError(BenchError):
+class UnknownDatasetError(DatasetError, UsageError):
+    """No data set has this name."""
+
+
+class ProtocolError(UsageError):
     """No protocol has this name."""
 
 

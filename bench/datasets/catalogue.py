@@ -16,7 +16,7 @@ from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from bench.datasets.files import PLAIN, Layout
-from bench.errors import DatasetError
+from bench.errors import UnknownDatasetError
 from dehaze.registry import Registry
 
 _STRICT = ConfigDict(extra="forbid")
@@ -91,7 +91,7 @@ def _entries() -> dict[str, Entry]:
 
 @cache
 def _catalogue() -> Registry[Entry]:
-    found: Registry[Entry] = Registry("data set", DatasetError)
+    found: Registry[Entry] = Registry("data set", UnknownDatasetError)
     for name, entry in _entries().items():
         found.register(name)(entry)
     return found

@@ -99,10 +99,10 @@ def test_failures_are_listed_and_the_exit_code_is_1(bench, pairs, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--model", "identty"], 1, "Did you mean identity"),
-        (["--metric", "ssmi"], 1, "ssmi"),
-        (["--protocol", "native"], 1, "Did you mean native-v1"),
-        (["--dataset", "smple"], 1, "No data set is called 'smple'"),
+        (["--model", "identty"], 2, "Did you mean identity"),
+        (["--metric", "ssmi"], 2, "ssmi"),
+        (["--protocol", "native"], 2, "Did you mean native-v1"),
+        (["--dataset", "smple"], 2, "No data set is called 'smple'"),
         (["--dataset", "folder:/nowhere"], 1, "/nowhere is no folder"),
         (["--dataset", "sample", "--name", "x", "--dataset", "folder:."], 2, "--name names one data set"),
         (["--fade-stats", "."], 2, "Add --metric fade"),

@@ -159,7 +159,7 @@ def test_the_command(source, tmp_path):
     assert result.exit_code == 1
     assert "but rtts has 4322" in result.stderr
     result = CliRunner().invoke(cli.app, ["prepare", "nh-hase", "--from", str(source), "--output", str(out)])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "Did you mean nh-haze" in result.stderr
 
 

@@ -112,7 +112,7 @@ def test_the_command_writes_what_it_shows(tmp_path, monkeypatch):
 def test_mistakes_are_told_before_anything_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(speed, "measure_apart", lambda job: pytest.fail("measured"))
     for arguments, code, message in (
-        (["--model", "identty"], 1, "Did you mean identity"),
+        (["--model", "identty"], 2, "Did you mean identity"),
         (["--model", "identity", "--output", str(tmp_path / "cost.txt")], 2, "End it in .json or .csv"),
     ):
         result = CliRunner().invoke(cli.app, ["speed", *arguments])

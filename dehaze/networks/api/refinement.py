@@ -39,7 +39,7 @@ MAX_SHARPENING = 1.2
 SHARPENING_HALF_DEVIATION = 0.04  # at which half as much is sharpened
 SHARPENING_DENSITY, SHARPENING_MEAN_DENSITY = (0.0, 0.5), (0.4, 0.5)
 
-DARK_RADIUS, SHORTFALL_BLUR_RADIUS = 1, 3  # px
+DARK_RADIUS, REMOVAL_BLUR_RADIUS = 1, 3  # px
 SHADOW_FLOOR = 0.03  # display value that the brightest channel of the darkest pixel nearby is to have
 MIN_REMOVAL_CHANGE, MAX_REMOVAL_CHANGE = -0.4, 1.0  # shares of what the maps remove
 STRENGTHENING_DENSITY, STRENGTHENING_MEAN_DENSITY = (0.42, 0.70), (0.49, 0.55)
@@ -59,7 +59,7 @@ def removal_change(hazy: Tensor, restored: Tensor) -> Tensor:
     before = darkest(hazy)
     removed = before - darkest(restored)
     share = ((before - SHADOW_FLOOR) / removed.clamp_min(0.02)).clamp(1 + MIN_REMOVAL_CHANGE, 1 + MAX_REMOVAL_CHANGE)
-    return local_mean((share - 1) * (removed >= 0.02), SHORTFALL_BLUR_RADIUS)
+    return local_mean((share - 1) * (removed >= 0.02), REMOVAL_BLUR_RADIUS)
 
 
 def refine(hazy: Tensor, maps: ColourMaps) -> ColourMaps:

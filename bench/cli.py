@@ -11,20 +11,21 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
 import dehaze
-from bench import datasets, metrics, protocol, runner, speed
+from bench import datasets, metrics, protocol, speed
 from bench.errors import BenchError, UsageError
 from bench.methods.archive import unpacked
 from bench.methods.predictions import Predictions
 from bench.methods.shipped import Model
 from bench.metrics import Metric, MetricError
 from bench.prepare import prepare
-from bench.processes import Processes, join
-from bench.record import Method, Record, Row, Summary, complaints
+from bench.processes import join
+from bench.record import Method, Record, Summary, complaints
 from bench.report.cli import compare, report
+from bench.report.progress import run_shown
 from dehaze.errors import DehazeError, UnknownModelError
 from dehaze.networks import NETWORKS
 
@@ -112,7 +113,7 @@ def run(
         records = []
         for model in models:
             restorer = _load(model, weights, processes.device(device), method)
-            records += [_run(restorer, dataset, rules, scores, output, **how) for dataset in loaded]
+            records += [run_shown(restorer, dataset, rules, scores, output, **how) for dataset in loaded]
     if processes.is_main:
         _finish(records, output, missing)
 
@@ -151,7 +152,9 @@ def score(
         with unpacked(restored, samples) as folder:
             restorer = Predictions(folder, samples, rules, about)
             processes = join()
-            record = _run(restorer, samples, rules, scores, output, options=options, resume=resume, processes=processes)
+            record = run_shown(
+                restorer, samples, rules, scores, output, options=options, resume=resume, processes=processes
+            )
     if processes.is_main:
         _finish([record], output, missing)
 
@@ -340,42 +343,6 @@ def _hash(path: Path) -> str:
         if file.is_file():
             digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def _run(*what: Any, processes: Processes, **how: Any) -> Record | None:
-    """Call `runner.run`; the main process shows how it goes."""
-    if not processes.is_main:
-        return runner.run(*what, processes=processes, **how)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err) as progress:
-        return runner.run(*what, processes=processes, watcher=_Bar(progress), **how)
-
-
-class _Bar(runner.Watcher):
-    """Show a run as a bar: images, rate, time left."""
-
-    def __init__(self, progress: Progress):
-        self._progress = progress
-
-    def start(self, title: str, total: int, done: int) -> None:
-        self._task = self._progress.add_task(escape(title), total=total, completed=done, rate="")
-
-    def image(self, row: Row) -> None:
-        self._progress.advance(self._task)
-        speed = self._progress.tasks[self._task].speed
-        self._progress.update(self._task, rate=f"{speed:.2f} images/s" if speed else "")
-
-    def end(self, text: str) -> None:
-        self.note(text)
-
-    def note(self, text: str) -> None:
-        self._progress.console.print(escape(text))
 
 
 def _finish(records: list[Record], output: Path, missing: list[MetricError]) -> None:

@@ -11,132 +11,41 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
 from bench import parquet
 from bench.errors import RecordError
+from bench.schema import (
+    LARGEST,
+    MOST_BYTES,
+    MOST_IMAGES,
+    MOST_METRICS,
+    STRICT,
+    Count,
+    DatasetInfo,
+    Failure,
+    Id,
+    Identity,
+    Method,
+    Name,
+    Row,
+    Speed,
+    Summary,
+    Text,
+    Texts,
+    Time,
+)
 
 SCHEMA = 3
 _FETCH, _FETCH_BOTH = "Fetch it again, or score again.", "Fetch both again, or score again."
 RESULTS = Path(__file__).resolve().parent.parent / "leaderboard" / "results"  # the project's own records
 
-# More than any record needs, and little enough to be read in seconds, whatever the bytes are.
-MOST_BYTES = {".json": 2_000_000, ".parquet": 8_000_000}
-MOST_IMAGES = 50_000
-MOST_METRICS = 40
-_LARGEST = 1e18  # of finite numbers; sums of them stay finite
 
-# A record holds finite numbers alone; what has no value is None (null), what is infinite is counted.
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
-# A row may hold an infinite PSNR, which JSON has no number for: it becomes the string "Infinity".
-_ROW = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
-
-
-def _check_name(name: str) -> str:
-    if not name.isprintable() or name != name.strip():
-        raise PydanticCustomError("name", "Name should have no characters that cannot be seen, and no spaces around it")
-    return name
-
-
-def _check_time(text: str) -> str:
-    datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
-    return text
-
-
-Count = Annotated[int, Field(ge=0, le=2**53)]
-Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_name)]
-Text = Annotated[str, Field(max_length=1000)]
-Texts = Annotated[tuple[Annotated[str, Field(max_length=100)], ...], Field(max_length=100, fail_fast=True)]
-Id = Annotated[str, Field(max_length=4096)]  # of an image: its path without suffix
-# ISO 8601, UTC
-Time = Annotated[str, Field(pattern=r"^[0-9]{4}(-[0-9]{2}){2}T([0-9]{2}:){2}[0-9]{2}Z$"), AfterValidator(_check_time)]
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Identity:
-    """Which output a model gives: where the hashes of weights, configuration and code are equal, the pixels are.
-
-    `code` is the version of the code that changes numbers. A model without parameters has no weights.
-    """
-
-    weights_sha256: Text | None = None
-    config_sha256: Text | None = None
-    code: Text | None = None
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Method(Identity):
-    """What was scored: a model of this project, with its identity; or a folder of predictions of any method.
-
-    `config_sha256` is None in records of schema 1 and 2.
-    """
-
-    name: Name
-    source: Literal["model", "predictions"] = "model"
-    revision: Text | None = None  # of the model's weights; of predictions, the hash of their bytes
-    parameters: Count | None = None
-    license: Text | None = None
-    paper: Text | None = None
-    trained_on: Texts = ()
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class DatasetInfo:
-    """What it was scored on; `fingerprint` is a hash of the original bytes of every image."""
-
-    name: Name
-    samples: Count
-    pairs: Count
-    fingerprint: Text
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Summary:
-    """One metric over the set.
-
-    `low` and `high` bound the mean (95 % bootstrap interval, fixed seed) and are None for fewer than two values; `mean`
-    is None for none. `count` values are finite and make the mean; `infinite` ones (PSNR of identical images) are
-    counted and left out of it.
-    """
-
-    mean: Number | None
-    low: Number | None
-    high: Number | None
-    count: Count
-    infinite: Count = 0
-    direction: Literal["up", "down"]
-    unit: Annotated[str, Field(max_length=50)] = ""
-    reference: bool
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Failure:
-    """What went wrong with one image: `stage` is read, restore or the name of a metric."""
-
-    id: Id
-    stage: Text
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Speed:
-    """How long the model took for an image of the median size, and on what."""
-
-    seconds_median: Number
-    megapixels_median: Number
-    device: Text
-    dtype: Text
-    threads: Count
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Record:
     """The result of one method on one data set under one protocol.
 
@@ -174,22 +83,6 @@ class Record:
         content["sha256"] = _hash(content)
         write_atomic(path, json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
         return path
-
-
-@dataclass(frozen=True, kw_only=True, config=_ROW)
-class Row:
-    """What one image gave: its size in pixels, the seconds the model took, a value for each metric that has one.
-
-    `tile` is the side of the tiles in pixels if memory did not suffice for restoring it as the model does.
-    """
-
-    id: Id
-    width: Count | None = None
-    height: Count | None = None
-    seconds: Number | None = None
-    tile: Count | None = None
-    failures: tuple[Failure, ...] = ()
-    values: dict[str, float] = Field(default_factory=dict)
 
 
 _RECORD = TypeAdapter(Record)
@@ -455,7 +348,7 @@ def _read_parquet(path: Path, images: int) -> tuple[list[Row], dict[str, str]]:
         rows = [_row(line) for line in lines]
         sound = metadata.keys() in ({"key"}, {"key", "sha256"}) and metadata.get("sha256", digest) == digest
         numbers = (number for row in rows for number in row.values.values() if math.isfinite(number))
-        sound = sound and all(abs(number) <= _LARGEST for number in numbers)
+        sound = sound and all(abs(number) <= LARGEST for number in numbers)
     except Exception as error:  # damaged bytes raise many kinds
         raise RecordError(f"is damaged ({type(error).__name__}).", _FETCH, subject=path) from None
     if not sound:

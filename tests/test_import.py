@@ -25,7 +25,7 @@ sys.addaudithook(guard)
 
 
 LIGHT = ["dehaze", "dehaze.cli", "dehaze.hub", "dehaze.networks.api", "dehaze.haze"]
-LIGHT += ["bench.cli", "bench.metrics", "bench.record", "bench.report.table", "leaderboard.view"]
+LIGHT += ["bench.cli", "bench.metrics", "bench.record", "bench.report.table", "leaderboard.page.board"]
 HEAVY = ["transformers", "pyiqa", "gradio", "matplotlib", "datasets", "accelerate"]
 
 

@@ -261,7 +261,7 @@ def test_the_command_prepares_and_lists(cache, brisque_file):
 
     assert "bench prepare metric:brisque" in bench("list", "metrics").stdout
     failed = bench("prepare", "metric:brisque")
-    assert failed.exit_code == 2
+    assert failed.exit_code == 1
     assert failed.stderr.startswith("error: brisque needs https://") and failed.stderr.count("\n") == 1
     assert bench("prepare", "metric:brisque", "--from", brisque_file).stdout == "brisque is ready\n"
     listed = bench("list", "metrics").stdout

@@ -250,6 +250,7 @@ def prepare_(
     metric = name.removeprefix("metric:")
     if metric != name:
         with _clean_errors():
+            _check_metric(metric)
             metrics.prepare(metric, source)
         out.print(f"{escape(metric)} is ready")
         return
@@ -312,10 +313,7 @@ def _metrics(
     """
     names = _once(names or DEFAULT_METRICS)
     for name in names:
-        try:
-            metrics.spec(name)
-        except MetricError as error:  # a misspelt name is refused; a metric that is not ready is left out
-            raise UsageError(str(error)) from error
+        _check_metric(name)  # a misspelt name is refused; a metric that is not ready is left out
     given = {"fade_stats": fade_stats, "lpips_weights": lpips_weights, "clip": clip}
     options = {}
     for name, (option, path) in zip(("fade", "lpips", "density"), given.items(), strict=True):
@@ -334,6 +332,14 @@ def _metrics(
     if not scores:
         raise missing[0]
     return scores, options, missing
+
+
+def _check_metric(name: str) -> None:
+    """Refuse the name of a metric that does not exist."""
+    try:
+        metrics.spec(name)
+    except MetricError as error:
+        raise UsageError(str(error)) from error
 
 
 def _hash(path: Path) -> str:

@@ -24,7 +24,7 @@ def test_what_is_escaped_is_shown_as_it_was(text):
     [_, inline, _] = MarkdownIt("commonmark").parse(escape.markdown_text(f"a {text} b"))
     assert "".join(part.content for part in inline.children) == escape.visible(f"a {text} b")
     assert html.unescape(escape.html_text(text)) == line
-    assert Text.from_markup(escape.terminal_text(text), emoji=False).plain == line
+    assert Text.from_markup(f"[red]{escape.terminal_text(text)}[/red]", emoji=False).plain == line
 
 
 @pytest.mark.parametrize(

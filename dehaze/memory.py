@@ -23,3 +23,15 @@ def keep_freed_memory() -> bool:
     # No further heaps, each of which would keep as much.
     settings = {_TRIM_THRESHOLD: MAX_FREE_BYTES, _MMAP_THRESHOLD: MAX_HEAP_BLOCK, _ARENA_MAX: 1}
     return all([mallopt(key, value) for key, value in settings.items()])
+
+
+def release_freed_memory() -> bool:
+    """Give memory that was freed back to the system now, and return whether the C library can.
+
+    A page does so between two photographs: what one left free in the heap would add to what the next one takes.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
+        return False
+    return bool(trim(0))

@@ -12,12 +12,13 @@ from dehaze.page.inference import optional
 from dehaze.page.messages import explained, refusal, uploaded
 from dehaze.page.models import chosen_model, model_choices
 from dehaze.page.screen import note, restore_for_screen
-from dehaze.page.workshop import haze_density, mean, saved
+from dehaze.page.workshop import haze_density, mean, saved, visitor
 
 
 def compare(upload: Any, models: Any, request: gr.Request | None) -> Iterator[list]:
     """Restore one photograph by several models; give the table, and a pair to compare for each model on offer."""
     path, offered = uploaded(upload, "photograph"), [name for _, name in model_choices()]
+    who = visitor(request)
     if not models or not isinstance(models, list):
         raise refusal("There is no model yet. Choose one or more.")
     models = list(dict.fromkeys(map(chosen_model, models)))
@@ -28,12 +29,12 @@ def compare(upload: Any, models: Any, request: gr.Request | None) -> Iterator[li
         with explained("This photograph cannot be restored"):
             found = restore_for_screen(path, name, request)
             if not rows:
-                common = mean(optional(haze_density, found.before, name)) if inference.haze_estimator() else None
-                rows.append(scores.Row("photograph", scores.measured(found.before)))
+                common = mean(optional(haze_density, found.before, name, who)) if inference.haze_estimator() else None
+                rows.append(scores.Row("photograph", scores.measured(found.before, who)))
                 before_file = saved(found.before, f"{path.stem}_before.png")
             density = mean(found.density) if common is None else common  # else each model has its own estimate
-            left = None if density is None else mean(optional(haze_density, found.after, name))
-            after = scores.measured(found.after) | {scores.DENSITY: left}
+            left = None if density is None else mean(optional(haze_density, found.after, name, who))
+            after = scores.measured(found.after, who) | {scores.DENSITY: left}
             rows.append(scores.Row(name, after, density, found.seconds))
             pair = before_file, saved(found.after, f"{path.stem}_{name}.png")
         pairs = dict.fromkeys(offered, gr.skip()) | {name: gr.ImageSlider(pair, visible=True)}

@@ -51,11 +51,12 @@ class Result:
     before: Image.Image  # the copies that are scored
     after: Image.Image
     density: float | None
+    visitor: str
     folder: Path = field(default_factory=lambda: in_cache(""))  # of its download: the last replaces the one before
 
     @cached_property
     def scores_before(self) -> scores.Scores:
-        return scores.measured(self.before) | {scores.DENSITY: self.density}
+        return scores.measured(self.before, self.visitor) | {scores.DENSITY: self.density}
 
 
 def run(upload: Any, model: Any, request: gr.Request | None) -> tuple[Result, tuple[Path, Path], Path | None]:
@@ -64,7 +65,11 @@ def run(upload: Any, model: Any, request: gr.Request | None) -> tuple[Result, tu
     with explained("This photograph cannot be restored"):
         found = restore_for_screen(path, model, request)
         pair = saved(found.before, f"{path.stem}_before.png"), saved(found.after, f"{path.stem}_after.png")
-        density = optional(haze_density, found.before, model) if inference.haze_estimator() else found.density
+        density = (
+            optional(haze_density, found.before, model, visitor(request))
+            if inference.haze_estimator()
+            else found.density
+        )
         result = Result(
             name=path.name,
             model=model,
@@ -73,6 +78,7 @@ def run(upload: Any, model: Any, request: gr.Request | None) -> tuple[Result, tu
             before=scores.reduced(found.before),
             after=scores.reduced(found.after),
             density=mean(density),
+            visitor=visitor(request),
         )
     map_ = optional(saved_density, density, found.before, f"{path.stem}_haze_density.png")
     return result, pair, map_
@@ -87,8 +93,8 @@ def score(result: Result | None, strength: Any) -> str:
     if result is None or strength is None:  # the number was deleted, and another is being typed
         return gr.skip()
     after = Image.blend(result.before, result.after, chosen_strength(strength))
-    left = None if result.density is None else mean(optional(haze_density, after, result.model))
-    measures = scores.measured(after) | {scores.DENSITY: left}
+    left = None if result.density is None else mean(optional(haze_density, after, result.model, result.visitor))
+    measures = scores.measured(after, result.visitor) | {scores.DENSITY: left}
     words = ""
     if left is not None:
         old, new = scores.in_words(result.density), scores.in_words(left)

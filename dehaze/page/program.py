@@ -13,8 +13,8 @@ from dehaze.io.photo import Photo
 from dehaze.page.messages import chosen_strength, explained, uploaded
 from dehaze.page.models import chosen_model
 from dehaze.page.preview import preview
-from dehaze.page.scores import measured
-from dehaze.page.workshop import PREVIEW_SIDE, in_cache, megapixels, restored, saved
+from dehaze.page.scores import measured_all
+from dehaze.page.workshop import PREVIEW_SIDE, in_cache, megapixels, restored, saved, visitor
 
 
 def remove_haze(photo: dict | None, model: str, strength: float, request: gr.Request) -> tuple[str, str | None, dict]:
@@ -32,8 +32,8 @@ def remove_haze(photo: dict | None, model: str, strength: float, request: gr.Req
     path, model, strength = uploaded(photo, "photograph"), chosen_model(model), chosen_strength(strength)
     with explained("This photograph cannot be restored"):
         file, density, facts, pair = restore_for_program(path, model, strength, request)
-    scores = {when: measured(picture) for when, picture in zip(("before", "after"), pair, strict=True)}
-    return str(file), density and str(density), facts | scores
+    scores = zip(("before", "after"), measured_all(pair, visitor(request)), strict=True)
+    return str(file), density and str(density), facts | dict(scores)
 
 
 def restore_for_program(

@@ -5,13 +5,13 @@ The page imports no metrics: `provide` is given something that measures.
 
 import html
 import re
-from collections.abc import Mapping
-from threading import Lock
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from PIL import Image
 
 from dehaze.page.inference import optional
+from dehaze.page.visitors import scoring
 
 SIDE = 800  # px; photographs are scored on copies of at most this long side
 DENSITY = "density"  # among the scores: the mean of the haze density that a model estimates, in [0,1]
@@ -53,7 +53,6 @@ class _NoScorer:
 
 
 _scorer: Scorer = _NoScorer()
-turn = Lock()  # small copies are scored beside the photograph at work, one at a time
 
 
 def provide(scorer: Scorer) -> None:
@@ -67,10 +66,16 @@ def speeds() -> dict[str, float]:
     return _scorer.seconds_per_megapixel()
 
 
-def measured(picture: Image.Image) -> Scores:
-    """Score a picture, one at a time; without scores where that fails."""
-    with turn:
-        return optional(_scorer.measure, reduced(picture)) or dict.fromkeys(_scorer.METRICS)
+def measured(picture: Image.Image, visitor: str = "") -> Scores:
+    """Score a picture when its visitor's turn comes; without scores where that fails."""
+    return measured_all([picture], visitor)[0]
+
+
+def measured_all(pictures: Sequence[Image.Image], visitor: str = "") -> list[Scores]:
+    """Score pictures in one turn of their visitor, as `measured` does."""
+    with scoring(visitor):
+        nothing = dict.fromkeys(_scorer.METRICS)
+        return [optional(_scorer.measure, reduced(picture)) or dict(nothing) for picture in pictures]
 
 
 def reduced(picture: Image.Image) -> Image.Image:

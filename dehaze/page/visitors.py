@@ -90,6 +90,10 @@ class Turns:
         return next(iter(self._waiting.values()))[0]
 
 
+turns = Turns()  # of this process: its memory holds one photograph at work,
+scoring = Turns()  # and beside it one small copy that is scored
+
+
 class Stop:
     """Requests to end a run of a page after the photograph or frame at hand.
 

@@ -14,10 +14,11 @@ from PIL import Image
 import dehaze
 from dehaze.errors import DehazeError
 from dehaze.io.photo import Photo, read_photo, read_photo_header
+from dehaze.memory import release_freed_memory
 from dehaze.page import inference, scores
 from dehaze.page.inference import infer
 from dehaze.page.kept import Shelf
-from dehaze.page.visitors import Allowance, Turns, address
+from dehaze.page.visitors import Allowance, address, scoring, turns
 
 MAX_MEGAPIXELS = 60
 MAX_JPEG2000 = 12  # megapixels; their decoder lets no other request be answered meanwhile
@@ -34,7 +35,6 @@ OTHER_SECONDS = 0.2  # per megapixel: to decode, to apply what the network found
 PROXIES = int(os.environ.get("DEHAZE_PROXIES", bool(get_space())))
 
 allowance = Allowance(ALLOWED, ALLOWED_SECONDS)
-turns = Turns()  # one photograph at work at a time, however many wait
 shelf = Shelf(KEPT_BYTES)
 
 
@@ -74,7 +74,10 @@ def restored(
         return finish(photo, infer(model, photo, strength))
 
     with turns(who):
-        return work()
+        try:
+            return work()
+        finally:
+            release_freed_memory()
 
 
 def seconds(model: str, megapixels: float) -> float:
@@ -99,10 +102,10 @@ def saved(picture: Image.Image, name: str) -> Path:
     return path
 
 
-def haze_density(picture: Image.Image, model: str) -> np.ndarray | None:
-    """Estimate the haze density [H,W] of a small copy: by CLIP where one ships, else by the model, if it can."""
+def haze_density(picture: Image.Image, model: str, visitor: str = "") -> np.ndarray | None:
+    """Estimate the haze density [H,W] of a small copy, by CLIP, else by the model, when its visitor's turn comes."""
     photo = read_photo(scores.reduced(picture))
-    with scores.turn:
+    with scoring(visitor):
         if teller := inference.haze_estimator():
             return teller.map(photo.tensor())[0, 0].numpy()
         return infer(model, photo).density

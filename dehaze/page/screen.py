@@ -53,7 +53,6 @@ def reduced_density(density: np.ndarray | None) -> np.ndarray | None:
 
 
 def note() -> str:
-    told = (
-        "told by a CLIP model, whichever model restored" if inference.haze_estimator() else "the model's own estimate"
-    )
-    return scores.note(told)
+    """Say of what the scores are, and whose estimate the haze density is."""
+    by_clip = "estimated by CLIP, independently of the model you chose"
+    return scores.note(by_clip if inference.haze_estimator() else "the model's own estimate")

@@ -10,10 +10,10 @@ import numpy as np
 
 from bench.compare import Scored
 from bench.errors import RecordError
-from bench.record import RESULTS, Record, Summary, read_folder, read_values
+from bench.record import RESULTS, Record, read_folder, read_values
 from bench.report import figures, render
 from bench.report.escape import html_text, markdown_text, visible
-from bench.report.table import Column, Table, marked, tables
+from bench.report.table import Table, marked, tables
 from leaderboard import citation, rank
 from leaderboard.page import explorer
 
@@ -233,7 +233,7 @@ def grid(table: Table, metrics: Sequence[str] | None = None) -> dict[str, Any]:
         texts.append([
             name_with_marks(record),
             f"{standing.place} ({standing.share:.0%})",
-            *("–" if summary is None else score_text(summary, column) for column, summary in scores),
+            *("–" if summary is None else render.score_text(summary, column) for column, summary in scores),
             "–" if seconds is None else f"{seconds:.2g}",
             "–" if megapixels is None else f"{megapixels:.2g}",
             "–" if parameters is None else f"{parameters:,}",
@@ -258,18 +258,6 @@ def licence_of(record: Record) -> str:
 def licences(table: Table) -> list[str]:
     """List the licences of a table's methods."""
     return sorted({licence_of(record) for record in table.records})
-
-
-def score_text(summary: Summary, column: Column) -> str:
-    """Return the mean with its 95 % interval, and the count where images are missing."""
-    if summary.mean is None:
-        return "∞" if summary.infinite else "–"
-    text = f"{summary.mean:.4g}"
-    if summary.low is not None:
-        text += f" [{summary.low:.3g}, {summary.high:.3g}]"
-    if summary.infinite:
-        text += f" and {summary.infinite} × ∞"
-    return text if column.complete(summary) else f"{text}, n = {summary.count + summary.infinite}"
 
 
 def notes(table: Table) -> str:

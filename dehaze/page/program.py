@@ -13,7 +13,7 @@ from dehaze.io.photo import Photo
 from dehaze.page.messages import chosen_strength, explained, uploaded
 from dehaze.page.models import chosen_model
 from dehaze.page.preview import preview
-from dehaze.page.scores import measured_all
+from dehaze.page.scores import measured
 from dehaze.page.workshop import PREVIEW_SIDE, in_cache, megapixels, restored, saved, visitor
 
 
@@ -30,24 +30,17 @@ def remove_haze(photo: dict | None, model: str, strength: float, request: gr.Req
         strength: From 0, which keeps the photograph, to 1, which restores it in full.
     """
     path, model, strength = uploaded(photo, "photograph"), chosen_model(model), chosen_strength(strength)
-    with explained("This photograph cannot be restored"):
-        file, density, facts, pair = restore_for_program(path, model, strength, request)
-    scores = zip(("before", "after"), measured_all(pair, visitor(request)), strict=True)
-    return str(file), density and str(density), facts | dict(scores)
 
-
-def restore_for_program(
-    path: Path, model: str, strength: float, request: gr.Request | None
-) -> tuple[Path, Path | None, dict[str, Any], tuple[Image.Image, Image.Image]]:
-    """Restore a photograph to a file; return it, the haze density, facts, and copies before and after to be scored."""
-
-    def written(photo: Photo, restoration: dehaze.Restoration) -> tuple:
+    def written(photo: Photo, restoration: dehaze.Restoration) -> tuple[str, str | None, dict]:
         file = restoration.save(in_cache(output_name(path.name, photo)))
         density = None
         if restoration.density is not None:
             pixels = (restoration.density * 255).round().astype(np.uint8)
-            density = saved(Image.fromarray(pixels), f"{path.stem}_haze_density.png")
+            density = str(saved(Image.fromarray(pixels), f"{path.stem}_haze_density.png"))
         facts = {"model": model, "strength": strength, "seconds": restoration.seconds, "megapixels": megapixels(photo)}
-        return file, density, facts, (preview(photo, PREVIEW_SIDE), preview(restoration.photo, PREVIEW_SIDE))
+        # Within the turn: beside the next photograph, both would take twice as long.
+        before, after = (measured(preview(each, PREVIEW_SIDE), visitor(request)) for each in (photo, restoration.photo))
+        return str(file), density, facts | {"before": before, "after": after}
 
-    return restored(model, lambda: path, strength, request, written)
+    with explained("This photograph cannot be restored"):
+        return restored(model, lambda: path, strength, request, written)

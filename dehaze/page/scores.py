@@ -5,7 +5,7 @@ The page imports no metrics: `provide` is given something that measures.
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from PIL import Image
@@ -68,14 +68,8 @@ def speeds() -> dict[str, float]:
 
 def measured(picture: Image.Image, visitor: str = "") -> Scores:
     """Score a picture when its visitor's turn comes; without scores where that fails."""
-    return measured_all([picture], visitor)[0]
-
-
-def measured_all(pictures: Sequence[Image.Image], visitor: str = "") -> list[Scores]:
-    """Score pictures in one turn of their visitor, as `measured` does."""
     with scoring(visitor):
-        nothing = dict.fromkeys(_scorer.METRICS)
-        return [optional(_scorer.measure, reduced(picture)) or dict(nothing) for picture in pictures]
+        return optional(_scorer.measure, reduced(picture)) or dict.fromkeys(_scorer.METRICS)
 
 
 def reduced(picture: Image.Image) -> Image.Image:

@@ -58,11 +58,11 @@ class Allowance:
 
 
 class Turns:
-    """Let one request work at a time: visitors by turns, the requests of each in their order."""
+    """Let one request work at a time: first the visitor who was served longest ago, and each visitor's in their order."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[object]] = {}  # tickets by visitor; the first visitor is the next
-        self._busy = False
+        self._working: object | None = None  # the ticket whose turn it is; it stays in the line until its turn ends
         self._changed = Condition()
 
     @contextmanager
@@ -72,19 +72,24 @@ class Turns:
         with self._changed:
             self._waiting.setdefault(visitor, deque()).append(ticket)
             try:
-                self._changed.wait_for(lambda: not self._busy and self._next() is ticket)
-                self._busy = True
-            finally:
-                tickets = self._waiting.pop(visitor)
-                tickets.remove(ticket)
-                if tickets:
-                    self._waiting[visitor] = tickets  # behind the other visitors
+                self._changed.wait_for(lambda: self._working is None and self._next() is ticket)
+            except BaseException:
+                self._leave(visitor, ticket)
+                raise
+            self._working = ticket
         try:
             yield
         finally:
             with self._changed:
-                self._busy = False
-                self._changed.notify_all()
+                self._working = None
+                self._leave(visitor, ticket)
+
+    def _leave(self, visitor: str, ticket: object) -> None:
+        tickets = self._waiting.pop(visitor)
+        tickets.remove(ticket)
+        if tickets:
+            self._waiting[visitor] = tickets  # behind the other visitors, also those who came meanwhile
+        self._changed.notify_all()
 
     def _next(self) -> object:
         return next(iter(self._waiting.values()))[0]

@@ -62,7 +62,7 @@ def test_visitors_of_the_past_are_forgotten():
     assert list(allowance._taken) == ["new"]
 
 
-def test_visitors_take_turns_and_one_works_at_a_time():
+def test_one_works_at_a_time_and_who_was_served_longest_ago_is_next():
     turns, order, at_work = Turns(), [], []
     begun, all_wait = threading.Event(), threading.Event()
 
@@ -82,12 +82,12 @@ def test_visitors_take_turns_and_one_works_at_a_time():
         others = []
         for visitor in "aaaabbc":
             others.append(pool.submit(work, visitor))
-            while sum(map(len, turns._waiting.values())) < len(others):
+            while sum(map(len, turns._waiting.values())) <= len(others):  # the first is at work, and in the line
                 time.sleep(0.001)
         all_wait.set()
         for one in (first, *others):
             one.result(10)
-    assert order == ["a", *"abc", *"ab", *"aa"]
+    assert order == ["a", *"bca", *"ba", *"aa"]  # "b" came after four of "a", who had just been served
 
 
 def test_a_turn_that_fails_ends():

@@ -1,8 +1,5 @@
 """The page for programs: one documented function."""
 
-from pathlib import Path
-from typing import Any
-
 import gradio as gr
 import numpy as np
 from PIL import Image

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from dehaze.dehazer import Dehazer
 from dehaze.errors import VideoError
-from dehaze.io.clip import Clip, clip_writer, read_frames
+from dehaze.io.clip import Clip, check_written, clip_writer, read_frames
 from dehaze.networks.base import PredictsMaps, change_fields
 
 _COPY_PIXELS = 500_000  # of the reduced copy that the maps are predicted on
@@ -77,6 +77,7 @@ def restore_clip(
             done += 1
             yield done
         writer.release()
+        check_written(target, done)
     except BaseException:  # a caller that stops iterating, too
         if writer is not None:
             writer.release()

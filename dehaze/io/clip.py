@@ -134,6 +134,14 @@ def clip_writer(target: Path, rate: float, width: int, height: int) -> "cv2.Vide
     return writer
 
 
+def check_written(target: Path, count: int) -> None:
+    """Raise VideoError if a file that a writer released holds fewer than `count` frames: OpenCV hides a full disk."""
+    held, _ = _count_frames(target, count)
+    if held < count:
+        reason = f"could not be written whole: it holds {held} of {count} frames."
+        raise VideoError(reason, setting="Make room on the disk and try again.", subject=target)
+
+
 def _opencv() -> Any:
     try:
         import cv2

@@ -1,3 +1,4 @@
+import resource
 import sys
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -248,6 +249,18 @@ def test_a_clip_that_is_broken_off_leaves_no_file(tmp_path):
     running = restore_clip(source, tmp_path / "b.webm", gain())
     assert next(running) == 1
     running.close()
+    assert not (tmp_path / "b.webm").exists()
+
+
+def test_a_clip_that_the_disk_has_no_room_for_is_named_and_leaves_no_file(tmp_path):
+    source = probe_clip(clip(tmp_path / "a.webm", [scene(i) for i in range(8)]))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # bytes of a file
+    try:
+        with pytest.raises(VideoError, match=r"b\.webm could not be written whole: it holds \d of 8 frames.*Make room"):
+            list(restore_clip(source, tmp_path / "b.webm", gain()))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not (tmp_path / "b.webm").exists()
 
 

@@ -4,6 +4,7 @@ A table stands between the lines `<!-- figures: NAME -->` and `<!-- /figures -->
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -90,19 +91,35 @@ def no_reference_table(records: Sequence[Record]) -> str:
 
 def speed_table(records: Sequence[Record]) -> str:
     """Return parameters and seconds for a megapixel of every model that was timed on a CPU."""
-    timed = [record for record in records if record.speed and record.speed.device == "cpu"]
+    speeds = seconds_per_megapixel(records)
     lines = [
         table_row(["model", "parameters", "seconds for a megapixel", "measured on"]),
         table_row(["---", "---:", "---:", "---"]),
     ]
+    timed = [record for record in records if _cpu_speed(record) is not None]
     for name in _ordered(timed):
-        own = [record for record in timed if is_model(record, name) and record.speed.megapixels_median]
-        seconds = [record.speed.seconds_median / record.speed.megapixels_median for record in own]
-        if seconds:
-            machines = sorted({record.environment.get("cpu", "unknown CPU") for record in own})
-            cells = name, parameters_text(own[0].method.parameters), f"{median(seconds):#.2g}", "; ".join(machines)
-            lines.append(table_row([markdown_text(cell) for cell in cells]))
+        own = [record for record in timed if record.method.name == name]
+        machines = sorted({record.environment.get("cpu", "unknown CPU") for record in own})
+        cells = name, parameters_text(own[0].method.parameters), f"{speeds[name]:#.2g}", "; ".join(machines)
+        lines.append(table_row([markdown_text(cell) for cell in cells]))
     return "\n".join(lines)
+
+
+def seconds_per_megapixel(records: Iterable[Record]) -> dict[str, float]:
+    """Return the median speed of each model over those of its records that were timed on a CPU."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        if (speed := _cpu_speed(record)) is not None:
+            found[record.method.name].append(speed)
+    return {name: median(speeds) for name, speeds in found.items()}
+
+
+def _cpu_speed(record: Record) -> float | None:
+    """Return the seconds per megapixel of a model on a CPU, None if the record does not tell."""
+    speed = record.speed
+    if record.method.source != "model" or speed is None or speed.device != "cpu" or not speed.megapixels_median:
+        return None
+    return speed.seconds_median / speed.megapixels_median
 
 
 def card_table(records: Sequence[Record]) -> str:

@@ -1,7 +1,7 @@
 """What the benchmark says of one photograph without its clear scene, and of a model's speed: for the page."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
@@ -9,9 +9,13 @@ from PIL import Image
 
 from bench import metrics
 from bench.record import RESULTS, read_folder
+from leaderboard import figures
 
 # Lower is better in both.
-METRICS = {"niqe": ("NIQE", "how unnatural it looks"), "fade_refit": ("FADE, refitted", "how foggy it looks")}
+METRICS: Mapping[str, tuple[str, str]] = {
+    "niqe": ("NIQE", "how unnatural it looks"),
+    "fade_refit": ("FADE, refitted", "how foggy it looks"),
+}
 
 
 def measure(picture: Image.Image) -> dict[str, float | None]:
@@ -28,14 +32,9 @@ def measure(picture: Image.Image) -> dict[str, float | None]:
 
 def lacking(name: str) -> str | None:
     """Say what a metric lacks to be computed here, None if nothing."""
-    return metrics.lacking(name) or None
+    return metrics.lacking(name)
 
 
 def seconds_per_megapixel(results: Path = RESULTS) -> dict[str, float]:
-    """Return the median speed of each method on a CPU, over the records in `results` that were timed."""
-    found: dict[str, list[float]] = {}
-    for record in read_folder(results)[0].values() if results.is_dir() else ():
-        if record.speed and record.speed.device == "cpu" and record.speed.megapixels_median:
-            speed = record.speed.seconds_median / record.speed.megapixels_median
-            found.setdefault(record.method.name, []).append(speed)
-    return {name: median(speeds) for name, speeds in found.items()}
+    """Return the speed of each model on a CPU by the records in `results`, nothing if there is no such folder."""
+    return figures.seconds_per_megapixel(read_folder(results)[0].values()) if results.is_dir() else {}

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 with contextlib.suppress(ImportError):
-    import spaces  # noqa: F401  there on a ZeroGPU Space, where it must come before torch
+    # There on a ZeroGPU Space alone, where it must come before torch.
+    import spaces  # noqa: F401  # pyright: ignore[reportMissingImports]
 
 import gradio as gr
 from PIL import Image

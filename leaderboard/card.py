@@ -22,7 +22,7 @@ def with_figures(name: str, records: Sequence[Record], folder: Path | None = Non
     without the table `card NAME` gets it at its end. Raises RecordError if there is no record of the model, or one is
     of other weights.
     """
-    from huggingface_hub import EvalResult, ModelCard
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
     folder = folder or SHIPPED / name.replace(":", "_")
     card, weights = folder / "README.md", folder / "model.safetensors"
@@ -38,6 +38,7 @@ def with_figures(name: str, records: Sequence[Record], folder: Path | None = Non
     if other := [record.stem for record in own if record.method.weights_sha256 != digest]:
         raise RecordError(f"holds other weights than {', '.join(other)}.", "Run the benchmark again.", subject=weights)
     made = ModelCard(card.read_text(encoding="utf-8"))
+    assert isinstance(made.data, ModelCardData)  # the stubs know the class of any card alone
     made.data.model_name = name
     made.data.eval_results = [
         EvalResult(

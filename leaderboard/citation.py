@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 
-from bench.record import Method
 from bench.report.escape import bibtex_text
 from bench.report.table import Table
 
@@ -18,8 +17,8 @@ def bibtex(table: Table) -> str:
 
     Records hold no titles and authors: an arXiv number stands for them, and reference managers complete it.
     """
-    stated = [record.method for record in table.records if record.method.paper]
-    entries = list(_rendered([_comparison(table), *map(_paper, stated)]))
+    papers = [_paper(record.method.name, record.method.paper) for record in table.records if record.method.paper]
+    entries = list(_rendered([_comparison(table), *papers]))
     if silent := [record.method.name for record in table.records if not record.method.paper]:
         # A comment ends at an @.
         entries.append(f"% no paper stated: {bibtex_text(', '.join(silent)).replace('@', '(at)')}")
@@ -37,12 +36,12 @@ def _comparison(table: Table) -> Entry:
     }
 
 
-def _paper(method: Method) -> Entry:
-    fields = {"title": bibtex_text(method.name)}
-    if arxiv := _ARXIV.search(method.paper):
+def _paper(method: str, paper: str) -> Entry:
+    fields = {"title": bibtex_text(method)}
+    if arxiv := _ARXIV.search(paper):
         fields |= {"eprint": arxiv["id"], "archiveprefix": "arXiv"}
-    plain = _ADDRESS.fullmatch(method.paper)
-    return method.name, fields | {"howpublished": rf"\url{{{method.paper}}}" if plain else bibtex_text(method.paper)}
+    plain = _ADDRESS.fullmatch(paper)
+    return method, fields | {"howpublished": rf"\url{{{paper}}}" if plain else bibtex_text(paper)}
 
 
 def _rendered(entries: list[Entry]) -> Iterator[str]:

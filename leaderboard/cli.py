@@ -135,14 +135,15 @@ def submit(
         found = submission.check(what, results)
         for finding in found.findings:
             typer.echo(f"{finding.verdict:>5}  {finding.subject}: {visible(finding.text)}")
-        if not found.accepted:
+        record = found.accepted
+        if record is None:
             _fail("Nothing was sent. Correct what is wrong.")
-        if dry_run:
-            for path, data in hub.files(what, found.record).items():
+        if dry_run or to is None:  # None was refused above, unless this is a dry run
+            for path, data in hub.files(what, record).items():
                 typer.echo(f"{len(data):>12,}  {path}")
             typer.echo("Nothing was sent.")
         else:
-            typer.echo(hub.propose(what, found.record, to, found.markdown()))
+            typer.echo(hub.propose(what, record, to, found.markdown()))
 
 
 @app.command()

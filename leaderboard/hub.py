@@ -49,7 +49,7 @@ def pull(repo: str, folder: Path, revision: str | None = None) -> dict[str, tupl
 
     with _explained(repo, "cannot be fetched."):
         # What is looked at is what is fetched, whatever is committed meanwhile.
-        commit = HfApi().repo_info(repo, repo_type="dataset", revision=revision, expand=["sha"]).sha
+        commit = HfApi().dataset_info(repo, revision=revision, expand=["sha"]).sha
         listed = HfApi().list_repo_tree(repo, recursive=True, repo_type="dataset", revision=commit)
         entries = list(islice(listed, MOST_FILES + 1))
     if len(entries) > MOST_FILES:

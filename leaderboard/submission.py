@@ -44,9 +44,9 @@ class Submission:
     findings: tuple[Finding, ...]
 
     @property
-    def accepted(self) -> bool:
-        """Tell whether it may be proposed: nothing is wrong with it."""
-        return self.record is not None and all(finding.verdict != "wrong" for finding in self.findings)
+    def accepted(self) -> Record | None:
+        """Return the record if it may be proposed, as nothing is wrong with it; else None."""
+        return None if any(finding.verdict == "wrong" for finding in self.findings) else self.record
 
     def markdown(self) -> str:
         """Return the findings as a list."""

@@ -15,7 +15,7 @@ from bench.report import figures, render
 from bench.report.escape import html_text, markdown_text, visible
 from bench.report.table import Table, marked, tables
 from leaderboard import citation, rank
-from leaderboard.page import explorer
+from leaderboard.page import PRIVATE, Listening, explorer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
         """Return a table (by default a data set's first) and the records of methods in it."""
         try:
             protocols = boards.tables[dataset]
-            table = protocols.get(protocol) or next(iter(protocols.values()))
+            table = protocols[protocol] if protocol in protocols else next(iter(protocols.values()))
             by_name = {record.method.name: record for record in table.records}
             return table, [by_name[name] for name in methods]
         except (KeyError, TypeError):  # a page from before a restart, or a client with choices of its own
@@ -100,16 +100,20 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
 
     def compare(dataset: str, protocol: str, a: str, b: str, metric: str | None) -> tuple:
         """Set two methods side by side, where B loses most first."""
-        _, records = find(dataset, protocol, a, b)
+        _, (record_a, record_b) = find(dataset, protocol, a, b)
         try:
-            pair = [boards.scored(record) for record in records]
-            found, rows = explorer.side_by_side(*pair, metric)
+            if metric is None:
+                raise RecordError("The table has no metric to compare by.")
+            before, after = boards.scored(record_a), boards.scored(record_b)
+            found, rows = explorer.side_by_side(before, after, metric)
             text = explorer.verdict(found, a, b)
         except RecordError as error:
             return markdown_text(error.for_visitors()), _rows([]), None, gr.update(choices=[], value=None)
         try:
-            values = [side.values(metric) for side in pair]
-            drawn = picture(figures.scatter(*values, (f"{a} (A)", f"{b} (B)"), metric, found.direction))
+            names = f"{a} (A)", f"{b} (B)"
+            drawn = picture(
+                figures.scatter(before.values(metric), after.values(metric), names, metric, found.direction)
+            )
         except ValueError:  # no finite value by both
             drawn = None
         return text, _rows(rows), drawn, gr.update(choices=[(visible(row[0]), row[0]) for row in rows], value=None)
@@ -118,8 +122,8 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
         """Show an image by both methods, as far as there are pictures."""
         if image is None:
             return gr.Gallery([], visible=False), ""
-        _, records = find(dataset, protocol, a, b)
-        found, remark = explorer.pictures(tuple(records), image, restore)
+        _, (record_a, record_b) = find(dataset, protocol, a, b)
+        found, remark = explorer.pictures((record_a, record_b), image, restore)
         return gr.Gallery(found, visible=bool(found)), remark
 
     def pick(event: gr.SelectData) -> str:
@@ -185,8 +189,8 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
     )  # fmt: skip
     remark = gr.Markdown(elem_id="remark")
 
-    private = {"api_visibility": "private", "trigger_mode": "always_last"}  # what is chosen last counts
-    at_once = private | {"queue": False}  # light: nobody waits for photographs that others have restored
+    queued: Listening = {**PRIVATE, "trigger_mode": "always_last"}  # what is chosen last counts
+    at_once: Listening = {**queued, "queue": False}  # light: nobody waits for photographs that others have restored
     shown, filters = [dataset, protocol], [metrics, licence, without]
     outputs = [protocol, metrics, licence, without, quality, methods, about, links, figure, a, b, by]
     outputs += [conclusion, images, scatter, image]
@@ -199,7 +203,7 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
     for control in (a, b, by):
         control.input(compare, [*sides, by], outputs[-4:], **at_once)
     images.select(pick, None, image, **at_once)
-    image.change(look, [*sides, image], [seen, remark], concurrency_limit=1, **private)
+    image.change(look, [*sides, image], [seen, remark], concurrency_limit=1, **queued)
 
 
 def narrowed(table: Table, metrics: Sequence[str], chosen: Sequence[str], without: Sequence[str]) -> Table:
@@ -302,9 +306,12 @@ def exports(table: Table) -> str:
 
 def picture(figure: "Figure") -> np.ndarray:
     """Return a figure as pixels [H,W,3] for gr.Image."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     figure.set_dpi(160)
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def _metrics(table: Table) -> list[str]:
@@ -321,7 +328,8 @@ def _rivals(table: Table) -> tuple[str, str, str | None]:
     return methods[min(1, len(methods) - 1)], methods[0], names[0] if names else None
 
 
-def _rows(rows: list[list[str | float | None]]) -> dict[str, Any]:
+def _rows(rows: list[explorer.Row]) -> dict[str, Any]:
     """Return rows of the explorer for gr.Dataframe."""
-    texts = [[visible(row[0]), *("–" if value is None else f"{value:.4g}" for value in row[1:])] for row in rows]
-    return {"headers": list(explorer.HEADERS), "data": rows, "metadata": {"display_value": texts}}
+    texts = [[visible(id_), *("–" if value is None else f"{value:.4g}" for value in values)] for id_, *values in rows]
+    data = [list(row) for row in rows]
+    return {"headers": list(explorer.HEADERS), "data": data, "metadata": {"display_value": texts}}

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 Restore = Callable[[Record, Path], "Image.Image | None"]
 
 HEADERS = ("image", "A", "B", "B − A")
+Row = tuple[str, float | None, float | None, float | None]
 
 
-def side_by_side(a: Scored, b: Scored, metric: str) -> tuple[Difference, list[list[str | float | None]]]:
+def side_by_side(a: Scored, b: Scored, metric: str) -> tuple[Difference, list[Row]]:
     """Compare B with A by `metric`; return the difference, and rows of image, A, B and B − A.
 
     Where B loses most comes first, and images that only one of the two has a value for come last. Raises RecordError if
@@ -32,9 +33,9 @@ def side_by_side(a: Scored, b: Scored, metric: str) -> tuple[Difference, list[li
     before, after = a.values(metric), b.values(metric)
     sign = 1 if found.direction == "up" else -1
     both = sorted(found.differences, key=lambda id_: (sign * found.differences[id_], id_))
-    rows = [[id_, before[id_], after[id_], found.differences[id_]] for id_ in both]
+    rows: list[Row] = [(id_, before[id_], after[id_], found.differences[id_]) for id_ in both]
     one_only = sorted(before.keys() ^ after.keys())
-    return found, rows + [[id_, before.get(id_), after.get(id_), None] for id_ in one_only]
+    return found, rows + [(id_, before.get(id_), after.get(id_), None) for id_ in one_only]
 
 
 def verdict(found: Difference, a: str, b: str) -> str:

@@ -13,12 +13,13 @@ from typing import Any
 from uuid import uuid4
 
 from bench.errors import BenchError
-from bench.record import MOST_BYTES, RESULTS
+from bench.record import MOST_BYTES, RESULTS, Record
 from bench.report.escape import html_text
 from dehaze.errors import DehazeError
 from dehaze.page.folder import disk_is_full, full_disk_explained
 from leaderboard import hub, scoring
 from leaderboard.errors import SubmissionError
+from leaderboard.page import PRIVATE, Listening
 from leaderboard.submission import Finding, Submission, check
 
 REQUESTS, REQUEST_SECONDS = 10, 3600  # pull requests that the page opens for all its visitors within this time
@@ -77,10 +78,10 @@ def form(results: Path = RESULTS, repo: str | None = None, data_root: str | Path
     def outcome(found: Submission) -> tuple:
         """Show what was found, and let it be sent if it is in order."""
         files = None
-        if found.accepted:
-            found = _named(found)
+        if record := found.accepted:
+            found = _named(found, record)
             files = [str(found.path.with_suffix(suffix)) for suffix in (".json", ".parquet")]
-        ready = gr.Button(interactive=found.accepted and repo is not None)
+        ready = gr.Button(interactive=record is not None and repo is not None)
         return render(found, repo), gr.File(files, visible=files is not None), ready, found
 
     @contextmanager
@@ -109,14 +110,15 @@ def form(results: Path = RESULTS, repo: str | None = None, data_root: str | Path
             return gr.skip(), wait
         with room():
             found = check(found.path, results)
-        if not found.accepted:
+        record = found.accepted
+        if record is None:
             return render(found, repo), wait
         if not quota.take():
             words = "Enough was proposed through this page for now. Come back in an hour, or use the shell."
             return f"<p role=status>{words}</p>", gr.skip()
         try:
             with room():
-                address = html_text(hub.propose(found.path, found.record, repo, found.markdown()))
+                address = html_text(hub.propose(found.path, record, repo, found.markdown()))
         except BenchError as error:
             logging.getLogger(__name__).warning("A record was not proposed: %s", error)
             return f"<p role=status>{html_text(error.for_visitors())}</p>", gr.skip()
@@ -157,21 +159,23 @@ def form(results: Path = RESULTS, repo: str | None = None, data_root: str | Path
             answer = gr.HTML(elem_id="answer", padding=False)
 
     handed_in = gr.State(time_to_live=KEPT_SECONDS)
-    private = {"api_visibility": "private"}
     outputs = [findings, take_home, sent, handed_in]
     about = [dataset, rules, name, paper, licence, parameters, trained_on]
-    checked.click(check_record, files, outputs, concurrency_limit=2, **private)
-    scored.click(check_predictions, [archive, *about], outputs, concurrency_limit=1, **private)
-    sent.click(send, handed_in, [answer, sent], concurrency_limit=1, **private)
+    checked.click(check_record, files, outputs, concurrency_limit=2, **PRIVATE)
+    scored.click(check_predictions, [archive, *about], outputs, concurrency_limit=1, **PRIVATE)
+    sent.click(send, handed_in, [answer, sent], concurrency_limit=1, **PRIVATE)
+    at_once: Listening = {**PRIVATE, "queue": False}
     for start in (checked.click, scored.click):
-        start(lambda: "", None, answer, queue=False, **private)
+        start(lambda: "", None, answer, **at_once)
 
 
 def available(data_root: Path | None) -> list[str]:
     """List the data sets that can be scored here: the sample set, and those of the catalogue in `data_root`."""
     from bench.datasets import catalogue
 
-    entries = map(catalogue.get, catalogue.names()) if data_root else ()
+    if data_root is None:
+        return ["sample"]
+    entries = map(catalogue.get, catalogue.names())
     lying = [entry.name for entry in entries if any((data_root / folder).is_dir() for folder in entry.folders)]
     return ["sample", *lying]
 
@@ -183,8 +187,8 @@ def render(found: Submission, repo: str | None) -> str:
         f"<td>{html_text(one.text)}</td></tr>"
         for one in found.findings
     )
-    if found.accepted:
-        names = " and ".join(f"<code>{html_text(path)}</code>" for path in hub.files(found.path, found.record))
+    if record := found.accepted:
+        names = " and ".join(f"<code>{html_text(path)}</code>" for path in hub.files(found.path, record))
         where = html_text(repo) if repo else "a results data set, but this page is connected to none: use the shell"
         words = f"In order. {names} would be sent to {where}"
     else:
@@ -251,9 +255,9 @@ def _text(field: str, value: Any) -> str:
     return (value or "").strip()
 
 
-def _named(found: Submission) -> Submission:
-    """Give the files the names that they have on the board."""
-    path = found.path.with_name(f"{found.record.stem}.json")
+def _named(found: Submission, record: Record) -> Submission:
+    """Give the files of the record the names that they have on the board."""
+    path = found.path.with_name(f"{record.stem}.json")
     for suffix in (".json", ".parquet"):
         found.path.with_suffix(suffix).rename(path.with_suffix(suffix))
     return replace(found, path=path)

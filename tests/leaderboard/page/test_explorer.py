@@ -21,11 +21,11 @@ def pair(make):
 def test_images_on_which_b_loses_most_come_first(pair):
     found, rows = explorer.side_by_side(*pair, "ciede2000")
     assert rows == [
-        ["x", 4.0, 7.0, 3.0],  # lower is better
-        ["z", 5.0, 5.5, 0.5],
-        ["y", 6.0, 2.0, -4.0],
-        ["only-a", 1.0, None, None],
-        ["only-b", None, 9.0, None],
+        ("x", 4.0, 7.0, 3.0),  # lower is better
+        ("z", 5.0, 5.5, 0.5),
+        ("y", 6.0, 2.0, -4.0),
+        ("only-a", 1.0, None, None),
+        ("only-b", None, 9.0, None),
     ]
     text = explorer.verdict(found, "old", "new")
     assert "B (**new**) is better than A (**old**) on 1 of 3 images" in text

@@ -34,7 +34,7 @@ def test_an_upload_is_checked_under_any_name(enter, results, uploaded):
     renamed = [path.with_suffix(".parquet").rename(uploaded / "values.PARQUET"), path.rename(uploaded / "a (1).json")]
     found = submit._received([str(one) for one in renamed], results)
     assert found.accepted
-    named = submit._named(found)
+    named = submit._named(found, found.accepted)
     assert named.path.name == "mine__sample__native-v1.json" and read(named.path).method.name == "mine"
     assert named.path.with_suffix(".parquet").is_file()
     text = submit.render(named, "org/results")
@@ -56,7 +56,7 @@ def test_uploads_that_are_no_record_are_told(enter, results, uploaded):
 def test_what_comes_from_strangers_is_text_on_the_page(enter, results, uploaded):
     path = enter(uploaded, "<img src=x onerror=alert(1)>", trained_on=("<b>",))
     found = submit._received([str(path), str(path.with_suffix(".parquet"))], results)
-    text = submit.render(submit._named(found), None)
+    text = submit.render(submit._named(found, found.accepted), None)
     assert found.accepted and "<img" not in text and "<b>" not in text
 
 

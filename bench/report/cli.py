@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,8 +16,8 @@ from bench.record import RESULTS, Record, read, read_values, select, stem, write
 from bench.report import figures, page
 from bench.report.escape import terminal_text
 from bench.report.pictures import find, small
-from bench.report.render import FORMATS, title
-from bench.report.table import ARROWS, tables
+from bench.report.render import FORMATS, Format, title
+from bench.report.table import ARROWS, Table, tables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 out = Console(highlight=False)
 err = Console(highlight=False, stderr=True, soft_wrap=True)
 
-Format = StrEnum("Format", [*FORMATS, "html"])
 Results = Annotated[Path, typer.Option(help="Folder of records.", show_default="the project's own")]
 DatasetName = Annotated[
     str | None,
@@ -98,11 +96,12 @@ def compare(
             if scatter:
                 _save(_scatter(before, after, first), scatter)
             if sheet:
-                if len(save_images or ()) not in (1, 2):
+                folders = save_images or []
+                if len(folders) not in (1, 2):
                     raise UsageError("--sheet shows images.", "Name A's folder and B's with --save-images.")
                 shown = {
-                    f"{before.record.method.name} (A)": _restored(save_images[0], before),
-                    f"{after.record.method.name} (B)": _restored(save_images[-1], after),
+                    f"{before.record.method.name} (A)": _restored(folders[0], before),
+                    f"{after.record.method.name} (B)": _restored(folders[-1], after),
                 }
                 _save(_sheet(before, after, first, _between(shown, after.record, dataset, data_root)), sheet)
         regressions = [
@@ -123,7 +122,7 @@ def report(
     dataset: DatasetName = None,
     protocol: ProtocolName = None,
     format: Annotated[Format, typer.Option(help="html of one record shows its images; of many, their tables.")] = (
-        Format("md")
+        Format.MD
     ),
     output: Annotated[Path | None, typer.Option(help="File to write; default: print.", dir_okay=False)] = None,
     metric: Annotated[
@@ -146,7 +145,7 @@ def report(
             chosen, broken = {path: read(path) for path in records}, []
         else:
             chosen, broken = select(results, _record_name(dataset), protocol)
-        one = len(chosen) == 1 and format == "html"
+        one = len(chosen) == 1 and format == Format.HTML
         if restored and not one:
             raise UsageError("--save-images is for --format html of one record.", "Name its file.")
         found = tables(chosen.values())
@@ -154,7 +153,7 @@ def report(
             if len({record.stem for record in table.records}) < len(table.records):
                 raise RecordError(f"Two of the records are of one method on {table.title}.", "Leave one out.")
         rows = {}
-        for path, record in chosen.items() if format == "html" or draw else ():
+        for path, record in chosen.items() if format == Format.HTML or draw else ():
             try:
                 rows[page.address(record)] = read_values(path, record)
             except RecordError as error:
@@ -168,15 +167,12 @@ def report(
                 shown = {"restored": _restored(restored, run)} if restored else {}
                 shown = _between(shown, record, dataset, data_root)
                 text = page.of_run(record, run.rows, shown, metric=metric, limit=images)
-            elif format == "html":
+            elif format == Format.HTML:
                 text = page.of_tables(found, rows, metric)
             else:
                 text = FORMATS[format](found)
-            for table in found if draw else ():
-                for what, figure in page.drawings(table, rows, metric).items():
-                    for suffix in ("png", "pdf"):
-                        name = stem(title(table, found), table.column(metric).name, what)
-                        _save(figure, draw / f"{name}.{suffix}")
+            if draw:
+                _draw(found, rows, metric, draw)
         except ValueError as error:  # a metric that is not there
             raise UsageError(str(error)) from None
         if output:
@@ -305,6 +301,15 @@ def _between(
     hazy = {sample.id: sample.hazy for sample in found.samples}
     clear = {sample.id: sample.clear for sample in found.samples if sample.clear}
     return {"hazy": hazy} | shown | ({"clear": clear} if clear else {})
+
+
+def _draw(found: Sequence[Table], rows: page.Rows, metric: str | None, folder: Path) -> None:
+    """Write the figures of every table. Raises ValueError if a table has no such metric."""
+    for table in found:
+        for what, figure in page.drawings(table, rows, metric).items():
+            for suffix in ("png", "pdf"):
+                name = stem(title(table, found), table.column(metric).name, what)
+                _save(figure, folder / f"{name}.{suffix}")
 
 
 def _save(figure: "Figure", path: Path) -> None:

@@ -42,7 +42,7 @@ def markdown_text(text: str) -> str:
     return _START.sub(r"\1\\\2", _INLINE.sub(r"\\\g<0>", visible(text)))
 
 
-_LATEX = {
+_LATEX_MARKS: dict[str, str] = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -55,8 +55,8 @@ _LATEX = {
     "†": r"$^\dagger$",
 } | {mark: f"\\{mark}" for mark in "&%$#_{}"}
 # BibTeX counts braces, whatever stands before them.
-_BIBTEX = str.maketrans(_LATEX | {"{": r"\textbraceleft{}", "}": r"\textbraceright{}"})
-_LATEX = str.maketrans(_LATEX)
+_BIBTEX = str.maketrans(_LATEX_MARKS | {"{": r"\textbraceleft{}", "}": r"\textbraceright{}"})
+_LATEX = str.maketrans(_LATEX_MARKS)
 
 
 def latex_text(text: str) -> str:

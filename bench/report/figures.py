@@ -1,12 +1,12 @@
 """Figures from tables and per-image values, as matplotlib Figures without global state."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bench.record import Record
+from bench.record import Summary
 from bench.report.escape import visible
 from bench.report.table import ARROWS, Column, Table
 
@@ -30,6 +30,16 @@ _PLACES = (
 )
 
 
+class Point(NamedTuple):
+    """A method that was timed and scored: its median seconds for an image of so many megapixels, and its mean."""
+
+    method: str
+    seconds: float  # at least 1e-6, as the axis is logarithmic
+    megapixels: float
+    mean: float
+    summary: Summary
+
+
 def quality_against_speed(table: Table, metric: str | None = None) -> "Figure":
     """Draw each method's mean of `metric` (default: the table's first) against its seconds for an image.
 
@@ -37,21 +47,19 @@ def quality_against_speed(table: Table, metric: str | None = None) -> "Figure":
     and better than. Methods without a time are named below the plot. Raises ValueError if there is nothing to draw.
     """
     column = table.column(metric)
-    scored = [record for record in table.records if _mean(record, column) is not None]
-    timed = [record for record in scored if record.speed]
+    timed, untimed = points(table, column)
     if not timed:
         raise ValueError(f"no method has both seconds and {column.name} on {table.title}")
 
     figure = _figure(7, 4.5)
     axes = figure.add_subplot()
-    seconds = [_seconds(record) for record in timed]
-    means = [_mean(record, column) for record in timed]
+    seconds, means = [point.seconds for point in timed], [point.mean for point in timed]
     axes.set_xscale("log")
-    axes.errorbar(seconds, means, yerr=_bars(timed, column), fmt="o", color=_INK, ecolor=_FAINT, capsize=3, zorder=3)
+    axes.errorbar(seconds, means, yerr=_bars(timed), fmt="o", color=_INK, ecolor=_FAINT, capsize=3, zorder=3)
     front = pareto_front(timed, column)
-    points = [_seconds(record) for record in front], [_mean(record, column) for record in front]
-    axes.plot(*points, color=_ACCENT, linewidth=1.5, zorder=2)
-    axes.plot(*points, "o", color=_ACCENT, zorder=4)
+    line = [point.seconds for point in front], [point.mean for point in front]
+    axes.plot(*line, color=_ACCENT, linewidth=1.5, zorder=2)
+    axes.plot(*line, "o", color=_ACCENT, zorder=4)
     if column.direction == "down":
         axes.invert_yaxis()
     # Room for the labels, and some width where every method takes the same time.
@@ -60,20 +68,34 @@ def quality_against_speed(table: Table, metric: str | None = None) -> "Figure":
     axes.margins(y=0.15)
     _plain(axes)
     axes.set_ylabel(_short(column.label), **_PLAIN)
-    untimed = [_short(record.method.name) for record in scored if not record.speed]
-    without = f"\nwithout a time: {', '.join(untimed)}" if untimed else ""
-    axes.set_xlabel(f"seconds for an image of {timed[0].speed.megapixels_median:.2g} megapixels{without}", **_PLAIN)
+    without = f"\nwithout a time: {', '.join(map(_short, untimed))}" if untimed else ""
+    axes.set_xlabel(f"seconds for an image of {timed[0].megapixels:.2g} megapixels{without}", **_PLAIN)
     axes.set_title(_short(table.title), **_TITLE)
-    _label(figure, axes, [record.method.name for record in timed], seconds, means)
+    _label(figure, axes, [point.method for point in timed], seconds, means)
     return figure
 
 
-def pareto_front(records: list[Record], column: Column) -> list[Record]:
-    """Return the records that no other is both faster and better than, the fastest first; all have speed and a mean."""
-    front: list[Record] = []
-    for record in sorted(records, key=lambda record: (_seconds(record), column.rank(record.metrics[column.name]))):
-        if not front or column.rank(record.metrics[column.name]) < column.rank(front[-1].metrics[column.name]):
-            front.append(record)
+def points(table: Table, column: Column) -> tuple[list[Point], list[str]]:
+    """Return the methods of a table that have seconds and a mean, and the names of those that have a mean alone."""
+    timed, untimed = [], []
+    for record in table.records:
+        summary, speed = record.metrics.get(column.name), record.speed
+        if summary is None or summary.mean is None:
+            continue
+        if speed is None:
+            untimed.append(record.method.name)
+        else:
+            seconds = max(speed.seconds_median, 1e-6)
+            timed.append(Point(record.method.name, seconds, speed.megapixels_median, summary.mean, summary))
+    return timed, untimed
+
+
+def pareto_front(timed: Iterable[Point], column: Column) -> list[Point]:
+    """Return the methods that no other is both faster and better than, the fastest first."""
+    front: list[Point] = []
+    for point in sorted(timed, key=lambda point: (point.seconds, column.rank(point.summary))):
+        if not front or column.rank(point.summary) < column.rank(front[-1].summary):
+            front.append(point)
     return front
 
 
@@ -198,25 +220,16 @@ def _short(text: str) -> str:
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
 
-def _mean(record: Record, column: Column) -> float | None:
-    summary = record.metrics.get(column.name)
-    return summary.mean if summary else None
-
-
-def _seconds(record: Record) -> float:
-    return max(record.speed.seconds_median, 1e-6)  # the axis is logarithmic
-
-
-def _bars(records: list[Record], column: Column) -> list[list[float]]:
+def _bars(timed: Iterable[Point]) -> list[list[float]]:
     """Return how far the intervals reach below and above the means; a single image has none."""
-    summaries = [record.metrics[column.name] for record in records]
-    below = [max(0.0, s.mean - s.low) if s.low is not None else 0.0 for s in summaries]
-    above = [max(0.0, s.high - s.mean) if s.high is not None else 0.0 for s in summaries]
+    bounds = [(point.mean, point.summary.low, point.summary.high) for point in timed]
+    below = [0.0 if low is None else max(0.0, mean - low) for mean, low, _ in bounds]
+    above = [0.0 if high is None else max(0.0, high - mean) for mean, _, high in bounds]
     return [below, above]
 
 
 def _label(
-    figure: "Figure", axes: "Axes", names: Sequence[str], xs: Sequence[float], ys: Sequence[float], around: Any = ()
+    figure: "Figure", axes: "Axes", names: Sequence[str], xs: Iterable[float], ys: Iterable[float], around: Any = ()
 ) -> None:
     """Write each name beside its point where it covers no other name, and no point of `around`."""
     from matplotlib.transforms import Bbox

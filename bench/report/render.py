@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from math import floor, log10
 
 from bench.record import Summary
@@ -56,11 +57,21 @@ def as_json(tables: Sequence[Table]) -> str:
     return json_text(json.dumps([_plain(table) for table in tables], indent=2, ensure_ascii=False))
 
 
-FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
-    "md": markdown,
-    "latex": latex,
-    "csv": as_csv,
-    "json": as_json,
+class Format(StrEnum):
+    """What tables are written as; HTML is made by `page`, the others by FORMATS."""
+
+    MD = "md"
+    LATEX = "latex"
+    CSV = "csv"
+    JSON = "json"
+    HTML = "html"
+
+
+FORMATS: dict[Format, Callable[[Sequence[Table]], str]] = {
+    Format.MD: markdown,
+    Format.LATEX: latex,
+    Format.CSV: as_csv,
+    Format.JSON: as_json,
 }
 
 

@@ -20,8 +20,9 @@ def speeds(make):
 def test_pareto_front(speeds, metric):
     [found] = table.tables(speeds)
     [column] = [column for column in found.columns if column.name == metric]
-    timed = [record for record in found.records if record.speed]
-    assert [record.method.name for record in figures.pareto_front(timed, column)] == ["fast", "slow"]
+    timed, untimed = figures.points(found, column)
+    assert untimed == ["untimed"]
+    assert [point.method for point in figures.pareto_front(timed, column)] == ["fast", "slow"]
 
 
 @pytest.mark.parametrize(("metric", "inverted"), [(None, False), ("ciede2000", True)])

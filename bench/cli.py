@@ -155,7 +155,7 @@ def score(
             record = run_shown(
                 restorer, samples, rules, scores, output, options=options, resume=resume, processes=processes
             )
-    if processes.is_main:
+    if processes.is_main and record is not None:
         _finish([record], output, missing)
 
 

@@ -58,7 +58,7 @@ class Difference:
     @property
     def verdict(self) -> Literal["better", "worse", "no difference shown"]:
         """Say what is shown of B: p < 0.05, and the interval of the mean difference lies on the same side of zero."""
-        agrees = self.low is None or min(self.low * self.effect, self.high * self.effect) > 0
+        agrees = self.low is None or self.high is None or min(self.low * self.effect, self.high * self.effect) > 0
         if self.p >= ALPHA or not agrees:
             return "no difference shown"
         return "better" if (self.effect > 0) == (self.direction == "up") else "worse"

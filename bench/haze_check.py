@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ def compare(generated: Iterable[Tensor], real: Iterable[Tensor], statistics: Sta
 
 def _distance(a: np.ndarray, b: np.ndarray) -> Distance:
     a, b = a[np.isfinite(a)], b[np.isfinite(b)]
-    result = stats.ks_2samp(a, b)
+    result: Any = stats.ks_2samp(a, b)  # scipy states no types
     return Distance(float(a.mean()), float(b.mean()), float(result.statistic), float(result.pvalue))
 
 
@@ -86,7 +86,8 @@ def agreement(density: Tensor, image: Tensor, statistics: Statistics) -> float:
     fade = fog_density(image, statistics).map
     pooled = F.avg_pool2d(density[None], PATCH)[0].numpy()
     defined = np.isfinite(fade)
-    return float(stats.spearmanr(pooled[defined], fade[defined]).statistic)
+    result: Any = stats.spearmanr(pooled[defined], fade[defined])
+    return float(result.statistic)
 
 
 def read_folder(folder: Path) -> list[Tensor]:
@@ -100,8 +101,8 @@ def read_folder(folder: Path) -> list[Tensor]:
 def _read(path: Path) -> Tensor:
     with Image.open(path) as photo:
         scale = min(1.0, LONG_SIDE / max(photo.size))
-        size = tuple(max(16, round(side * scale / 16) * 16) for side in photo.size)
-        pixels = np.array(photo.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+        width, height = (max(16, round(side * scale / 16) * 16) for side in photo.size)
+        pixels = np.array(photo.convert("RGB").resize((width, height), Image.Resampling.LANCZOS))
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 

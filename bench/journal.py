@@ -119,8 +119,8 @@ def _digest(text: bytes) -> bytes:
 def _different(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """Name the fields, of inner dictionaries too, that differ between two dictionaries."""
     for name in one.keys() | other.keys():
-        values = one.get(name), other.get(name)
-        if all(isinstance(value, dict) for value in values):
-            yield from _different(*values, prefix=f"{prefix}{name}.")
-        elif values[0] != values[1]:
+        before, after = one.get(name), other.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _different(before, after, prefix=f"{prefix}{name}.")
+        elif before != after:
             yield prefix + name

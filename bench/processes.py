@@ -27,9 +27,10 @@ class Processes:
 
     def device(self, asked: str | None) -> str | None:
         """Return the device to work on where `asked` is what the user named: to each process a GPU of its own."""
-        if self.count == 1 or not torch.accelerator.is_available():
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        if self.count == 1 or accelerator is None:
             return asked
-        kind = torch.accelerator.current_accelerator().type
+        kind = accelerator.type
         return f"{kind}:{self.local_index % torch.accelerator.device_count()}" if asked in (None, kind) else asked
 
     def wait(self) -> None:

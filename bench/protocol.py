@@ -84,9 +84,9 @@ def _pooled(decibels: np.ndarray) -> tuple[float | None, float | None, float | N
     errors = 10 ** (-decibels / 10)
     if not errors.any():
         return None, None, None, 0
-    low, high = bootstrap_mean(errors) if errors.size > 1 else (None, None)
-    bounds = (_decibels(high), _decibels(low)) if low else (None, None)
-    return _decibels(errors.mean()), *bounds, errors.size
+    low, high = bootstrap_mean(errors) if errors.size > 1 else (0.0, 0.0)
+    worst, best = (_decibels(high), _decibels(low)) if low else (None, None)
+    return _decibels(errors.mean()), worst, best, errors.size
 
 
 def _decibels(error: float) -> float:

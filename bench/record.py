@@ -257,7 +257,8 @@ def read_values(path: str | Path, record: Record) -> dict[str, Row]:
         finite = [value for value in values if math.isfinite(value)]
         agrees = len(values) == summary.count + summary.infinite
         if agrees and finite and "sha256" not in metadata:  # schema 1: the means are all there is to check against
-            agrees = math.isclose(math.fsum(finite) / len(finite), summary.mean, rel_tol=1e-9, abs_tol=1e-12)
+            mean = math.fsum(finite) / len(finite)
+            agrees = summary.mean is not None and math.isclose(mean, summary.mean, rel_tol=1e-9, abs_tol=1e-12)
         if not agrees:
             raise RecordError(f"and the record beside it disagree on {name}.", _FETCH_BOTH, subject=path)
     return rows

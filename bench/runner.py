@@ -190,12 +190,13 @@ class _Reader:
 
     def take(self) -> tuple[Image.Image, Image.Image | None]:
         """Return the hazy and the clear image that were read, or raise what reading them raised."""
+        assert self._coming is not None  # taken once for each sample
         return self._coming.result()
 
 
 def _read(sample: Sample, protocol: Protocol) -> tuple[Image.Image, Image.Image | None]:
     hazy = protocol.prepare(_decode(sample.hazy, sample.hazy_sha256))
-    if sample.clear is None:
+    if sample.clear is None or sample.clear_sha256 is None:  # a clear image has its hash
         return hazy, None
     return hazy, protocol.prepare(_decode(sample.clear, sample.clear_sha256, sample.border))
 
@@ -213,17 +214,18 @@ def _score(
     clock: _Clock,
 ) -> Row:
     """Restore and score one image; what fails is noted in the row, and only what depends on it is missing."""
-    stage, size = "read", {}
+    stage = "read"
+    size: tuple[int, int] | tuple[None, None] = None, None
     try:
         hazy, clear = reader.take()
-        stage, size = "restore", {"width": hazy.width, "height": hazy.height}
+        stage, size = "restore", hazy.size
         with clock("model"):
             made = restorer.restore_image(sample, hazy)
-        height, width = made.pixels.shape[:2]
         if made.pixels.shape != (hazy.height, hazy.width, 3):
+            height, width = made.pixels.shape[:2]
             raise RunError(f"restored to {width}×{height}, not {hazy.width}×{hazy.height}")
     except Exception as error:  # whatever a decoder or a model raises belongs to this image alone
-        return Row(id=sample.id, **size, failures=(_failure(sample, stage, error),))
+        return Row(id=sample.id, width=size[0], height=size[1], failures=(_failure(sample, stage, error),))
     finally:
         reader.begin()
     if pictures is not None:
@@ -240,7 +242,10 @@ def _score(
                 values[name] = float(metric(restored, target, given))
         except Exception as error:  # the other metrics still stand
             failures.append(_failure(sample, name, error))
-    return Row(id=sample.id, **size, seconds=made.seconds, tile=made.tile, failures=tuple(failures), values=values)
+    return Row(
+        id=sample.id, width=hazy.width, height=hazy.height, seconds=made.seconds, tile=made.tile,
+        failures=tuple(failures), values=values,
+    )  # fmt: skip
 
 
 def _picture(folder: Path, sample: Sample) -> Path:
@@ -315,12 +320,16 @@ def _summary(spec: MetricSpec, protocol: Protocol, rows: list[Row]) -> Summary:
 
 
 def _speed(restorer: Restorer, rows: list[Row]) -> Speed | None:
-    timed = [row for row in rows if row.seconds is not None]
+    timed = [
+        (row.seconds, row.width * row.height / 1e6)
+        for row in rows
+        if row.seconds is not None and row.width is not None and row.height is not None
+    ]
     if not timed:
         return None
     return Speed(
-        seconds_median=statistics.median(row.seconds for row in timed),
-        megapixels_median=statistics.median(row.width * row.height / 1e6 for row in timed),
+        seconds_median=statistics.median(seconds for seconds, _ in timed),
+        megapixels_median=statistics.median(megapixels for _, megapixels in timed),
         device=restorer.device.partition(":")[0],
         dtype=restorer.dtype,
         threads=torch.get_num_threads(),

@@ -107,6 +107,7 @@ def measure(job: Job) -> Cost:
         dehazer.restore_tensor(hazy)
         _synchronise(dehazer.device)
         seconds.append(time.perf_counter() - began)
+    peak = _memory(dehazer.device, peak=True)
     p10, p50, p90 = np.percentile(seconds, [10, 50, 90]).tolist()
     height, width = hazy.shape[-2:]
     return Cost(
@@ -119,7 +120,7 @@ def measure(job: Job) -> Cost:
         threads=torch.get_num_threads(),
         parameters=sum(parameter.numel() for parameter in dehazer.network.parameters()),
         multiply_adds=count,
-        peak_bytes=None if idle is None else _memory(dehazer.device, peak=True) - idle,
+        peak_bytes=None if idle is None or peak is None else peak - idle,
         runs=len(seconds),
         seconds_p10=p10,
         seconds_p50=p50,
@@ -157,7 +158,7 @@ def table(costs: Sequence[Cost]) -> Table:
     about, figures = ("model", "megapixels", "on", "parameters"), ("G multiply-adds", "peak MB", "runs")
     shown = Table(*about, *figures, "seconds p10", "p50", "p90", box=None, padding=(0, 2, 0, 0))
     for cost in costs:
-        if cost.failure is None:
+        if cost.failure is None and cost.threads is not None and cost.multiply_adds is not None:  # all go together
             shown.add_row(
                 cost.model,
                 f"{cost.megapixels:g}",

@@ -1,6 +1,7 @@
 """What a handful of per-image values says: how sure a mean is, and whether two methods differ."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,8 @@ def signed_rank(differences: np.ndarray) -> tuple[float, float]:
     if differences.size == 1:  # a coin thrown once
         return 1.0, effect
     # Ranks in place of differences give the same test; scipy takes no infinite ones.
-    return float(stats.wilcoxon(signed).pvalue), effect
+    result: Any = stats.wilcoxon(signed)  # scipy states no types
+    return float(result.pvalue), effect
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -59,9 +61,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Source: Holm 1979, A simple sequentially rejective multiple test procedure.
     """
-    p_values = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p_values, kind="stable")
-    stepped = np.maximum.accumulate(p_values[order] * np.arange(p_values.size, 0, -1))
-    adjusted = np.empty_like(p_values)
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    stepped = np.maximum.accumulate(values[order] * np.arange(values.size, 0, -1))
+    adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(stepped, 1)
     return adjusted.tolist()

@@ -119,7 +119,9 @@ def load(
     bytes are known, go under its name.
     """
     if match := _HUB.fullmatch(spec):
-        dataset = Dataset(_own_name(name) or spec, *hub.load(**match.groupdict(), limit=_one_more(limit)))
+        repo, revision, config, split = match.group("repo", "revision", "config", "split")
+        samples, notes = hub.load(repo, revision=revision, config=config, split=split, limit=_one_more(limit))
+        dataset = Dataset(_own_name(name) or spec, samples, notes)
     elif spec.startswith("folder:"):
         root = Path(spec.removeprefix("folder:")).expanduser().resolve()
         dataset = Dataset(_own_name(name) or record_name(spec), tuple(_read(root, PLAIN)))

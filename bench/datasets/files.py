@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 from PIL import Image
 from pydantic import ConfigDict
@@ -53,6 +54,7 @@ class Layout:
 
 PLAIN = Layout()
 
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 Files = tuple[str, Path, Path | None, int]  # id, hazy, clear, border that the clear one may have
 
 
@@ -73,13 +75,13 @@ def read_folder(root: Path, layout: Layout) -> list[Sample]:
     )
 
 
-def arrange(paths: Iterable[PurePath], layout: Layout, place: str) -> dict[PurePath, tuple[str, PurePath | None]]:
+def arrange(paths: Iterable[AnyPath], layout: Layout, place: str) -> dict[AnyPath, tuple[str, AnyPath | None]]:
     """Sort the images of a set, given by their paths inside it, into {hazy: (id, clear)}, in the order of their ids.
 
     The id is the name of the hazy image, with its folder where the set has several of them.
     Raises DatasetError that begins with `place` and names the files that leave a doubt.
     """
-    folders: dict[str, list[PurePath]] = defaultdict(list)
+    folders: dict[str, list[AnyPath]] = defaultdict(list)
     for path in sorted(paths):
         folders[path.parent.as_posix()].append(path)
     try:
@@ -102,7 +104,7 @@ def arrange(paths: Iterable[PurePath], layout: Layout, place: str) -> dict[PureP
         raise DatasetError(f"{place}: {error}") from None
     many = len(hazy_folders) > 1
     ids = {path: path.with_suffix("").as_posix() if many else path.stem for path in hazy}
-    return {path: (ids[path], partners[path]) for path in sorted(hazy, key=ids.get)}
+    return {path: (ids[path], partners[path]) for path in sorted(hazy, key=ids.__getitem__)}
 
 
 def _matching(folders: Iterable[str], patterns: Sequence[str]) -> list[str]:
@@ -115,7 +117,7 @@ def _matching(folders: Iterable[str], patterns: Sequence[str]) -> list[str]:
     return next(iter(found.values()), [])
 
 
-def _distinct(folders: dict[str, list[PurePath]], chosen: Iterable[str]) -> list[PurePath]:
+def _distinct(folders: dict[str, list[AnyPath]], chosen: Iterable[str]) -> list[AnyPath]:
     paths = [path for folder in chosen for path in folders.get(folder, ())]
     names = Counter((path.parent, path.stem) for path in paths)
     if doubles := [path.name for path in paths if names[path.parent, path.stem] > 1]:
@@ -123,7 +125,7 @@ def _distinct(folders: dict[str, list[PurePath]], chosen: Iterable[str]) -> list
     return paths
 
 
-def pair(hazy: Sequence[PurePath], clear: Sequence[PurePath]) -> dict[PurePath, PurePath]:
+def pair(hazy: Sequence[AnyPath], clear: Sequence[AnyPath]) -> dict[AnyPath, AnyPath]:
     """Pair hazy with clear images by their names, without suffix, and return {hazy: clear}.
 
     A hazy image belongs to the clear image of the same name; failing that, to the one clear image whose name is left
@@ -132,7 +134,7 @@ def pair(hazy: Sequence[PurePath], clear: Sequence[PurePath]) -> dict[PurePath, 
     Raises DatasetError if a hazy image has no partner or several, or if a clear image is never used.
     """
     same_name = {path.stem: path for path in clear}
-    by_key: dict[str, list[PurePath]] = defaultdict(list)
+    by_key: dict[str, list[AnyPath]] = defaultdict(list)
     for path in clear:
         by_key[re.sub(r"_(gt|clear)$", "", path.stem.lower())].append(path)
     partners = {
@@ -150,7 +152,7 @@ def pair(hazy: Sequence[PurePath], clear: Sequence[PurePath]) -> dict[PurePath, 
     return {path: found[0] for path, found in partners.items()}
 
 
-def _candidates(hazy: str, by_key: dict[str, list[PurePath]]) -> list[PurePath]:
+def _candidates(hazy: str, by_key: dict[str, list[AnyPath]]) -> list[AnyPath]:
     key = re.sub(r"_(hazy|haze)$", "", hazy.lower())
     found = list(by_key.get(key, []))
     while (shorter := re.sub(r"_[0-9.]+$", "", key)) != key:
@@ -159,7 +161,7 @@ def _candidates(hazy: str, by_key: dict[str, list[PurePath]]) -> list[PurePath]:
     return found
 
 
-def _doubt(hazy: PurePath, found: list[PurePath]) -> str:
+def _doubt(hazy: PurePath, found: Sequence[PurePath]) -> str:
     return f"{hazy.name} ({' or '.join(path.name for path in found)}?)"
 
 
@@ -173,14 +175,12 @@ def make_samples(files: Iterable[Files]) -> list[Sample]:
     for id_, hazy, clear, border in files:
         cut = 0
         if clear is not None:
-            sizes = upright_size(hazy), upright_size(clear)
-            if None not in sizes and sizes[0] != sizes[1]:
-                if border and sizes[1] == tuple(side + 2 * border for side in sizes[0]):
+            inner, outer = upright_size(hazy), upright_size(clear)
+            if inner and outer and inner != outer:
+                if border and outer == tuple(side + 2 * border for side in inner):
                     cut = border
                 else:
-                    unequal.append(
-                        "{} is {}×{} but {} is {}×{}".format(_near(hazy), *sizes[0], _near(clear), *sizes[1])
-                    )
+                    unequal.append("{} is {}×{} but {} is {}×{}".format(_near(hazy), *inner, _near(clear), *outer))
         for path in (hazy, clear):
             if path is not None and path not in hashes:
                 hashes[path] = _sha256(path)
@@ -195,7 +195,7 @@ def upright_size(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path) as image:
             turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
-            return image.size[::-1] if turned else image.size
+            return (image.height, image.width) if turned else image.size
     except Exception:  # Pillow's decoders raise many kinds on damaged files
         return None
 

@@ -39,7 +39,7 @@ def load(
         raise DatasetError("data sets on the Hub need the library datasets: pip install datasets") from None
     try:
         commit = HfApi().dataset_info(repo, revision=revision).sha
-        splits = [str(name) for name in load_dataset_builder(repo, config, revision=commit).config.data_files]
+        splits = [str(name) for name in load_dataset_builder(repo, config, revision=commit).config.data_files or ()]
         split = split or (splits[0] if len(splits) == 1 else _TEST)
         if split not in splits:
             raise DatasetError(f"{repo} has the splits {', '.join(splits)}: name one as hub:{repo}:CONFIG/SPLIT")
@@ -156,7 +156,7 @@ def _explain(repo: str, revision: str | None, error: Exception) -> str:
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    chain = [error]
+    chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
     kinds = tuple(type(one) for one in chain)
@@ -166,7 +166,8 @@ def _explain(repo: str, revision: str | None, error: Exception) -> str:
         return f"{repo} has no revision {revision!r} on the Hub: check what follows the @"
     if any(issubclass(kind, RepositoryNotFoundError | DatasetNotFoundError) for kind in kinds):
         return f"the Hub has no data set {repo!r} that you can read: check the name, or log in with hf auth login"
-    status = next((one.response.status_code for one in chain if getattr(one, "response", None) is not None), None)
+    answers = (getattr(one, "response", None) for one in chain)
+    status = next((answer.status_code for answer in answers if answer is not None), None)
     if status == 429:
         return f"the Hub refuses more requests for {repo} for now (429): wait some minutes, or log in"
     reason = f"HTTP status {status}" if status else f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Score = Callable[[Tensor, Tensor | None], Tensor]
+Direction = Literal["up", "down"]
+Score = Callable[..., Tensor]  # of the restored image, and of the one it is compared with where there is one
 
 
 class MetricError(ValueError):
@@ -23,7 +24,7 @@ class MetricSpec:
 
     name: str
     reference: bool
-    direction: Literal["up", "down"]
+    direction: Direction
     unit: str
     low: float
     high: float
@@ -41,12 +42,12 @@ class Metric:
     """
 
     spec: MetricSpec
-    score: Score  # of the restored image and the one it is compared with, None where there is no such
+    score: Score
 
     @torch.no_grad()
     def __call__(self, restored: Tensor, clear: Tensor | None = None, hazy: Tensor | None = None) -> Tensor:
         self._check(restored, "restored")
-        other = None
+        images = [restored]
         if self.spec.reference or self.spec.hazy:
             which, other = ("clear", clear) if self.spec.reference else ("hazy", hazy)
             if other is None:
@@ -59,7 +60,8 @@ class Metric:
                     f"{self.spec.name} compares images of one size, and the restored one is {_size(restored)}, "
                     f"the {which} one {_size(other)}: bring both to one size"
                 )
-        scores = self.score(restored, other).detach().double().cpu().reshape(-1)
+            images.append(other)
+        scores = self.score(*images).detach().double().cpu().reshape(-1)
         if scores.isnan().any():
             raise MetricError(
                 f"{self.spec.name} is undefined for this image (no structure to measure, as in a picture of one "

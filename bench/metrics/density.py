@@ -38,7 +38,7 @@ def build(name: str, *, clip: Path | None = None) -> Metric:
     except WeightsError as error:
         raise MetricError(f"density needs a CLIP model: {error} (--clip DIR)") from error
 
-    def score(restored: Tensor, _: Tensor | None) -> Tensor:
+    def score(restored: Tensor) -> Tensor:
         return haze.to(restored.device).map(restored).mean((1, 2, 3))
 
     return Metric(_SPEC, score)

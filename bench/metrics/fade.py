@@ -132,7 +132,7 @@ def build(name: str, *, fade_stats: Path | None = None) -> Metric:
     else:
         statistics = released_statistics(fade_stats)
 
-    def score(images: Tensor, _: Tensor | None) -> Tensor:
+    def score(images: Tensor) -> Tensor:
         return torch.tensor([fog_density(image, statistics).density for image in images], dtype=torch.float64)
 
     return Metric(SPECS[name], score)

@@ -40,7 +40,7 @@ def build(name: str) -> Metric:
     return Metric(SPECS[name], niqe)
 
 
-def niqe(restored: Tensor, _: Tensor | None = None) -> Tensor:
+def niqe(restored: Tensor) -> Tensor:
     """Return the NIQE [B] of RGB images [B, 3, H, W] in [0, 1], NaN where no two blocks have structure.
 
     Raises `MetricError` if the images do not hold two whole blocks of 96×96 pixels.
@@ -89,4 +89,5 @@ def _block_features(luma: Tensor, size: int) -> Tensor:
 @cache
 def _pristine_statistics() -> tuple[Tensor, Tensor]:
     entries = json.loads((files("bench.metrics") / "data" / "niqe_pristine.json").read_text())
-    return tuple(torch.tensor(entries[key], dtype=torch.float64) for key in ("mean", "covariance"))
+    mean, covariance = (torch.tensor(entries[key], dtype=torch.float64) for key in ("mean", "covariance"))
+    return mean, covariance

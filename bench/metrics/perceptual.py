@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from math import inf
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 
 import torch
 from safetensors import SafetensorError
@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bench.metrics import weights
-from bench.metrics.base import Metric, MetricError, MetricSpec
+from bench.metrics.base import Direction, Metric, MetricError, MetricSpec
 
-_TABLE = {  # name: (reference, direction, low, high, definition)
+_TABLE: dict[str, tuple[bool, Direction, float, float, str]] = {  # name: (reference, direction, low, high, definition)
     "ms_ssim": (True, "up", 0.0, 1.0, "Multi-scale structural similarity (Wang 2003) of luma"),
     "vif": (True, "up", 0.0, inf, "Visual information fidelity (Sheikh and Bovik 2006) of luma"),
     "fsim": (True, "up", 0.0, 1.0, "Feature similarity with colour, FSIMc (Zhang 2011)"),
@@ -83,11 +83,10 @@ def build(name: str, *, lpips_weights: Path | None = None) -> Metric:
     described = spec(name)
     network = Lpips.load(lpips_weights) if lpips_weights else _create(name)
 
-    def score(restored: Tensor, clear: Tensor | None) -> Tensor:
+    def score(restored: Tensor, *clear: Tensor) -> Tensor:
         network.to(restored.device)
-        images = [image.float().clamp(0, 1) for image in (restored, clear) if image is not None]
         try:
-            scores = network(*images)
+            scores = network(*(image.float().clamp(0, 1) for image in (restored, *clear)))
         except Exception as error:  # whatever a network of pyiqa trips over, most often too small an image
             height, width = restored.shape[-2:]
             raise MetricError(
@@ -109,6 +108,8 @@ class Lpips(nn.Module):
 
     channels = (64, 192, 384, 256, 256)
     taps = (1, 4, 7, 9, 11)  # the five ReLUs
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self):
         from torchvision.models import alexnet
@@ -136,10 +137,11 @@ class Lpips(nn.Module):
 
     def forward(self, restored: Tensor, clear: Tensor) -> Tensor:
         levels = zip(self._features(restored), self._features(clear), strict=True)
-        return sum(
+        distances = (
             self.get_submodule(f"lpips_lin{level}")((a - b).square()).mean(dim=(1, 2, 3))
             for level, (a, b) in enumerate(levels)
         )
+        return sum(distances, restored.new_zeros(len(restored)))
 
     def _features(self, image: Tensor) -> Iterator[Tensor]:
         """Yield the activations behind each ReLU, of unit length in every pixel."""
@@ -198,7 +200,8 @@ def _without_needless(name: str) -> Iterator[None]:
     if name == "nima":
         timm.create_model = lambda *args, **options: create(*args, **options | {"pretrained": False})
     if stand_in:
-        sys.modules["pkg_resources"] = SimpleNamespace(packaging=packaging)
+        sys.modules["pkg_resources"] = module = ModuleType("pkg_resources")
+        vars(module)["packaging"] = packaging
     try:
         yield
     finally:

@@ -85,8 +85,8 @@ def ssim_padded(restored: Tensor, clear: Tensor) -> Tensor:
 
     The window is then centred on every pixel of the image.
     """
-    border = [len(WINDOW) // 2] * 4
-    return _mean(*(F.pad(image, border) for image in (restored, clear)), _ssim_map, halo=len(WINDOW) - 1)
+    restored, clear = (F.pad(image, [len(WINDOW) // 2] * 4) for image in (restored, clear))
+    return _mean(restored, clear, _ssim_map, halo=len(WINDOW) - 1)
 
 
 def ssim_pooled(restored: Tensor, clear: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def gradient_ratio(restored: np.ndarray, hazy: np.ndarray) -> float:
 
 def newly_saturated(restored: np.ndarray, hazy: np.ndarray) -> float:
     """Return σ, the share of pixels of `restored` [H, W] that are 0 or 255 and are not so in `hazy`."""
-    return np.mean(np.isin(restored, (0, 255)) & ~np.isin(hazy, (0, 255)))
+    return float(np.mean(np.isin(restored, (0, 255)) & ~np.isin(hazy, (0, 255))))
 
 
 def visible_edges(levels: np.ndarray) -> np.ndarray:

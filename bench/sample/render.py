@@ -29,7 +29,9 @@ def render(row: dict[str, str]) -> np.ndarray:
     far = 1 - _pixels(FOLDER / "depth" / f"{row['name']}.png", "L")
     optical_depth = float(row["beta"]) * far + float(row["base"])
     if row["perlin_seed"]:
-        optical_depth = optical_depth * perlin_field(*far.shape, torch.Generator().manual_seed(int(row["perlin_seed"])))
+        height, width = far.shape
+        seeded = torch.Generator().manual_seed(int(row["perlin_seed"]))
+        optical_depth = optical_depth * perlin_field(height, width, seeded)
     airlight = torch.tensor([float(row[channel]) for channel in ("red", "green", "blue")]).view(3, 1, 1)
     hazy = scatter(clear, transmission(optical_depth)[None], airlight)
     return hazy.mul(255).round().byte().permute(1, 2, 0).numpy()

@@ -43,7 +43,7 @@ class Notes(runner.Watcher):
 def mean_value(name="brightness", fail=()):
     """A metric without reference that fails on images of the given heights."""
 
-    def score(restored, clear):
+    def score(restored):
         if restored.shape[-2] in fail:
             raise MetricError("will not have it")
         return restored.mean(dim=(1, 2, 3))
@@ -238,7 +238,7 @@ def test_the_next_image_is_read_beside_the_metrics_and_not_beside_the_model(pair
             was_read.acquire()  # this very image
             return super().restore_image(sample, hazy)
 
-    def score(restored, clear):
+    def score(restored):
         events.append("score")
         if events.count("score") < 4:
             assert was_read.acquire(timeout=60)  # the next one comes without anybody asking for it

@@ -10,28 +10,30 @@ with contextlib.suppress(ImportError):
     import spaces  # noqa: F401  # pyright: ignore[reportMissingImports]
 
 import gradio as gr
-from PIL import Image
 
 import dehaze
 from bench.methods.shipped import identity
-from bench.record import RESULTS, Record, same_output
+from bench.record import RESULTS, Record, same_model, same_output
 from dehaze.io.photo import read_photo
 from dehaze.page import batch, inference, photograph, scores, site, video, workshop
 from dehaze.page.folder import PageFolder
 from leaderboard import quality
-from leaderboard.page import CSS, board, submit
+from leaderboard.page import CSS, board, explorer, submit
 
 SAMPLE = Path(__file__).resolve().parent / "bench" / "sample"
 EXAMPLES = sorted((SAMPLE / "real").glob("*.jpg"))
 
 
-def restore_as(record: Record, path: Path) -> Image.Image | None:
-    """Restore a photograph as the method of a record did; None where the model here gives another output today."""
+def restore_as(record: Record, path: Path) -> explorer.Restored | None:
+    """Restore a photograph with the model of a record; None where this page does not have it."""
     name = record.method.name
-    if name not in dehaze.list_models() or not same_output(record, identity(inference.dehazer(name))):
+    if name not in dehaze.list_models():
+        return None
+    today = identity(inference.dehazer(name))
+    if not same_model(record, today):
         return None
     with workshop.turns("the leaderboard"):
-        return inference.infer(name, read_photo(path)).image
+        return explorer.Restored(inference.infer(name, read_photo(path)).image, as_scored=same_output(record, today))
 
 
 def build(results: Path = RESULTS) -> gr.Blocks:

@@ -129,18 +129,22 @@ def read(path: str | Path) -> Record:
     return found
 
 
-def same_output(record: Record, identity: Identity) -> bool:
-    """Tell whether a model of this identity gives the output that the record stands for.
+def same_model(record: Record, identity: Identity) -> bool:
+    """Tell whether a record scored a model of these weights and this configuration, with whatever code.
 
-    A record without a configuration hash (schema 1 and 2) stands for it where weights and code are the same.
+    A record of schema 1 or 2 has no configuration hash: its weights decide.
     """
     method = record.method
     return (
         method.source == "model"
-        and method.code is not None
-        and (method.code, method.weights_sha256) == (identity.code, identity.weights_sha256)
+        and method.weights_sha256 == identity.weights_sha256
         and method.config_sha256 in (None, identity.config_sha256)
     )
+
+
+def same_output(record: Record, identity: Identity) -> bool:
+    """Tell whether a model of this identity gives the output that the record stands for: same model and same code."""
+    return same_model(record, identity) and identity.code is not None and record.method.code == identity.code
 
 
 def read_folder(folder: str | Path) -> tuple[dict[Path, Record], list[RecordError]]:

@@ -1,9 +1,9 @@
 """Two methods side by side, image by image: where the one loses most against the other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bench import compare
 from bench.compare import Difference, Scored
@@ -16,8 +16,16 @@ if TYPE_CHECKING:
 
     from bench.datasets import Sample
 
-# Restores a photograph as the method of a record did, or tells with None that this cannot be done here.
-Restore = Callable[[Record, Path], "Image.Image | None"]
+
+class Restored(NamedTuple):
+    """A photograph restored now, by the code that the record was made with (`as_scored`), or by later code."""
+
+    picture: "Image.Image"
+    as_scored: bool
+
+
+# Restores a photograph with the model of a record, or returns None where this cannot be done here.
+Restore = Callable[[Record, Path], Restored | None]
 
 HEADERS = ("image", "A", "B", "B − A")
 Row = tuple[str, float | None, float | None, float | None]
@@ -85,20 +93,29 @@ def pictures(records: tuple[Record, Record], image: str, restore: Restore | None
             f"Records hold numbers, not pictures, and the photographs of {name} are not ours to "
             "show. With a copy of the set, `python -m bench compare A B --sheet FILE` makes a contact sheet."
         )
-    shown, without = [(_open(sample.hazy), "hazy")], []
+    shown, without, later = [(_open(sample.hazy), "hazy")], [], []
     for letter, record in zip("AB", records, strict=True):
-        picture = restore(record, sample.hazy) if restore else None
-        if picture is None:
+        restored = restore(record, sample.hazy) if restore else None
+        if restored is None:
             without.append(record.method.name)
-        else:
-            shown.append((picture, f"{letter}: {record.method.name}"))
+            continue
+        if not restored.as_scored:
+            later.append(record.method.name)
+        shown.append(
+            (restored.picture, f"{letter}: {record.method.name}{'' if restored.as_scored else ', code of today'}")
+        )
     if sample.clear is not None:
         shown.append((_open(sample.clear), "clear"))
     text = f"{markdown_text(image)}: pictures of methods are made now, with the weights that were scored."
+    if later:
+        text += f" The code has changed since {_names(later)} was scored: its picture may differ from the one scored."
     if without:
-        names = markdown_text(" and ".join(dict.fromkeys(without)))
-        text += f" None of {names}: this page does not have the method, or has other weights by now."
+        text += f" None of {_names(without)}: this page does not have the method, or has other weights by now."
     return shown, text
+
+
+def _names(methods: Sequence[str]) -> str:
+    return markdown_text(" and ".join(dict.fromkeys(methods)))
 
 
 def _open(path: Path) -> "Image.Image":

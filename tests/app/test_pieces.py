@@ -224,8 +224,11 @@ def test_only_a_few_models_stay_in_memory():
 def test_the_explorer_shows_only_what_was_scored():
     found = Record(**{**vars(record("dcp", "sample", 9)), "method": Method(name="dcp", code=environment.code())})
     path = app.SAMPLE / "real" / "golden-temple.jpg"
-    assert np.array_equal(np.asarray(app.restore_as(found, path)), dehaze.load("dcp")(path).pixels)
-    for changed in ({"weights_sha256": "0" * 64}, {"config_sha256": "0" * 64}, {"code": "of another version"}):
+    picture, as_scored = app.restore_as(found, path)
+    assert as_scored and np.array_equal(np.asarray(picture), dehaze.load("dcp")(path).pixels)
+    for changed in ({"weights_sha256": "0" * 64}, {"config_sha256": "0" * 64}):
         other = Record(**{**vars(found), "method": replace(found.method, **changed)})
         assert app.restore_as(other, path) is None, changed
+    older = Record(**{**vars(found), "method": replace(found.method, code="of another version")})
+    assert not app.restore_as(older, path).as_scored
     assert app.restore_as(Record(**{**vars(found), "method": Method(name="theirs")}), path) is None

@@ -38,11 +38,13 @@ def test_pictures_are_of_the_sample_set_alone():
 
     def restore(record, photo):
         asked.append(photo.name)
-        return Image.new("RGB", (4, 4)) if record.method.name == "dcp" else None
+        picture = Image.new("RGB", (4, 4))
+        return explorer.Restored(picture, as_scored=not asked[1:]) if record.method.name == "dcp" else None
 
     shown, text = explorer.pictures((sample, sample), "venice-square", restore)
-    assert [caption for _, caption in shown] == ["hazy", "A: dcp", "B: dcp", "clear"]
+    assert [caption for _, caption in shown] == ["hazy", "A: dcp", "B: dcp, code of today", "clear"]
     assert asked == ["venice-square.jpg"] * 2 and "None of" not in text
+    assert "The code has changed since dcp was scored" in text
     shown, text = explorer.pictures((sample, sample), "real/fog-tree", None)
     assert [caption for _, caption in shown] == ["hazy"] and "None of dcp" in text
     shown, text = explorer.pictures((other, other), "27", restore)

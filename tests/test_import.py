@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # each test starts another Python
 ROOT = Path(__file__).parents[1]
 
 GUARD = """

@@ -92,6 +92,7 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", EXAMPLES)
 def test_python_examples_run(code, files):
     before = {path.name: path.read_bytes() for path in files.iterdir()}

@@ -28,6 +28,7 @@ from leaderboard import quality
 from tests.app.tools import SIZE, record, zipped
 
 
+@pytest.mark.slow
 def test_results_keep_what_the_file_says_in_either_format(hazy, tmp_path):
     exif = Image.Exif()
     exif[0x0112], exif[0x0110] = 6, "Old Box Camera"
@@ -53,6 +54,7 @@ def clip(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_clip", [False, True])
 def test_panel_tells_of_the_strength_that_is_shown(hazy, tmp_path, clip, monkeypatch, by_clip):
     """The density is CLIP's where one ships, else the model's."""
@@ -203,6 +205,7 @@ def test_polyglots_come_out_as_pictures_alone(hazy, tmp_path):
     assert not zipfile.is_zipfile(button.value["path"])
 
 
+@pytest.mark.slow
 def test_a_zerogpu_space_lends_its_gpu_to_what_infers(tmp_path):
     """Where `spaces` is installed, its decorator is taken, and comes before torch."""
     (tmp_path / "spaces.py").write_text(

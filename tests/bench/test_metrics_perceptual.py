@@ -49,6 +49,7 @@ def images(height=80, width=96):
     return torch.rand(2, 2, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.slow
 def test_lpips_from_a_file_is_pyiqas(lpips_file, monkeypatch):
     alexnet = torchvision.models.alexnet
     monkeypatch.setattr(torchvision.models, "alexnet", lambda weights: alexnet(weights=None))
@@ -75,11 +76,13 @@ def test_lpips_from_a_file_is_pyiqas(lpips_file, monkeypatch):
     assert (scores > 0).all()
 
 
+@pytest.mark.slow
 def test_lpips_of_identical_images_is_zero(lpips_file):
     restored, _ = images()
     assert metrics.get("lpips", lpips_weights=lpips_file)(restored, restored).tolist() == [0, 0]
 
 
+@pytest.mark.slow
 def test_lpips_weights_are_loaded_strictly(lpips_file, tmp_path):
     state = load_file(lpips_file)
     del state["lpips_lin4.weight"]

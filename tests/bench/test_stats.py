@@ -38,6 +38,7 @@ def test_refuses_what_has_no_interval(values):
         bootstrap_mean(np.array(values))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "ties"), [(2, False), (9, False), (30, False), (80, False), (12, True), (60, True)])
 def test_signed_rank_agrees_with_scipy_on_the_differences(count, ties):
     differences = np.random.default_rng(count).normal(0.3, 1, count)

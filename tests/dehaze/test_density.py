@@ -338,6 +338,7 @@ class TestShipped:
         assert sum(parameter.numel() for parameter in haze.model.parameters()) <= 8_000_000
         assert sum(file.stat().st_size for file in hub.shipped_folder("clip").iterdir()) <= 20e6
 
+    @pytest.mark.slow
     def test_denser_haze_of_a_scene_scores_higher(self, haze, scenes):
         betas = torch.linspace(0, 3, 7)
         for clear, depth in scenes:

@@ -72,6 +72,7 @@ def test_the_last_stage_is_the_output(network):
     assert torch.equal(network.stages(hazy, **instruct(network, clip, hazy))[-1], restore(network, hazy))
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_images_of_a_batch_do_not_mix(network):
     hazy = torch.rand(3, 3, 128, 256)

@@ -146,6 +146,7 @@ def test_every_recipe_of_a_file_has_its_name_in_the_registry():
     assert sorted(name for file in files for name in file.RECIPES) == RECIPES.names()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["dehaze", "train"], ["dehaze.training"]])
 def test_the_command_trains_and_exits_by_the_convention(data, tmp_path, command):
     def run(*options) -> subprocess.CompletedProcess:

@@ -253,6 +253,7 @@ def raw(folder: Path, field: str, text: str) -> Path:
         return path
 
 
+@pytest.mark.slow
 def test_two_hundred_records_of_strangers_do_no_harm(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "drawings", lambda *_: {})  # a test of their own draws
     always = ("name", "license", "paper", "image")

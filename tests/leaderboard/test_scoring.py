@@ -10,6 +10,7 @@ from leaderboard.errors import SubmissionError
 from leaderboard.scoring import score
 
 
+@pytest.mark.slow
 def test_predictions_become_a_record_that_is_checked_against_the_board(dataset, pack, tmp_path):
     results, options = tmp_path / "results", ["--dataset", dataset, "--method"]
     first = ["score", str(pack(tmp_path / "first.zip", 96)), "--output", str(results)]
@@ -26,6 +27,7 @@ def test_predictions_become_a_record_that_is_checked_against_the_board(dataset, 
         assert line in done.output
 
 
+@pytest.mark.slow
 def test_what_cannot_be_scored_is_told_in_the_harness_words(dataset, pack, tmp_path):
     path = pack(tmp_path / "half.zip", 96, "a")
     with pytest.raises(SubmissionError, match=r"^half\.zip has no restored image for b of folder:set"):

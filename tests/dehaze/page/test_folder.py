@@ -51,6 +51,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM])
 def test_what_a_process_that_is_gone_left_is_removed_by_the_next(base, ended_by):
     command = START if ended_by == signal.SIGKILL else f"import signal, sys\n{CATCH}\n{START}"

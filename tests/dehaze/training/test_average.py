@@ -56,6 +56,7 @@ def test_the_command_says_what_is_missing(tmp_path):
     assert result.stderr.startswith("error: ") and str(tmp_path / "none") in result.stderr
 
 
+@pytest.mark.slow
 def test_the_command_takes_one_share_for_each_of_the_weights(tmp_path):
     states = [save(tmp_path / str(seed), seed) for seed in (0, 1)]
     command = [sys.executable, "-m", "dehaze.training.average", "api", tmp_path / "0", tmp_path / "1"]

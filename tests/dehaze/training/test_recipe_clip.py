@@ -125,6 +125,7 @@ def test_every_parameter_learns(batch):
             assert parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_clip_that_loads_like_any_other(data, tmp_path):
     from transformers import CLIPModel, CLIPProcessor
 

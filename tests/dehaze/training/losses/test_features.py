@@ -223,6 +223,7 @@ def test_unknown_names_and_taps_list_the_known(files, clip):
         get_features("clip", clip, last="layer3")
 
 
+@pytest.mark.slow
 def test_importing_needs_neither_torchvision_nor_transformers():
     code = "import sys, dehaze.training.losses.mncd; sys.exit(bool({'torchvision', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[4]).returncode == 0

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench import datasets
+
 
 @pytest.fixture
 def put():
@@ -15,3 +17,10 @@ def put():
             Image.fromarray(noise).save(path)
 
     return write
+
+
+@pytest.fixture
+def pairs(put, tmp_path):
+    """Load a set of four pairs of noise."""
+    put(tmp_path / "set", *(f"{kind}/{number}.png" for kind in ("hazy", "clear") for number in range(4)))
+    return datasets.load(f"folder:{tmp_path / 'set'}")

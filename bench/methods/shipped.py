@@ -24,12 +24,21 @@ def identity(dehazer: Dehazer) -> Identity:
     network = dehazer.network
     settings = {field.name: getattr(dehazer, field.name) for field in fields(dehazer) if field.name not in _NO_SETTING}
     settings["network"] = None if network.config_class is None else asdict(network.config)
+    settings["clip"] = dehazer.clip and _hash(dehazer.clip)
     text = json.dumps(settings, sort_keys=True, default=str)
     return Identity(
         weights_sha256=dehazer.weights_sha256,
         config_sha256=hashlib.sha256(text.encode()).hexdigest(),
         code=environment.code(),
     )
+
+
+def _hash(module: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 class Model:

@@ -1,3 +1,4 @@
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -104,3 +105,12 @@ def test_what_does_not_help_is_not_tried(put, tmp_path):
     with pytest.raises(torch.OutOfMemoryError):
         Model(global_).restore_image(sample, hazy)
     assert len(global_.network.asked) == 1
+
+
+def test_the_clip_model_that_instructs_is_part_of_the_identity():
+    dehazer = dehaze.load("cliphaze_t", device="cpu")
+    before = identity(dehazer)
+    assert identity(replace(dehazer, clip=deepcopy(dehazer.clip))) == before
+    with torch.no_grad():
+        next(dehazer.clip.parameters()).view(-1)[0] += 1
+    assert identity(dehazer).config_sha256 != before.config_sha256

@@ -155,8 +155,7 @@ def info(
         table.add_row("weights", as_markup(found.file))
         table.add_row("sha256", found.sha256)
         for key in ("license", "paper", "datasets", "tags"):
-            if key in found.card:
-                value = found.card[key]
+            if (value := found.card.get(key)) is not None:
                 table.add_row(key, as_markup(", ".join(value) if isinstance(value, list) else value))
         table.add_row("card", as_markup(found.file.with_name(CARD_FILE)))
     console.print(table, soft_wrap=False)
@@ -207,4 +206,4 @@ def _costs(network: "torch.nn.Module") -> list[tuple[str, int]]:
 
 
 def _summary(network: object) -> str:
-    return type(network).__doc__.splitlines()[0]
+    return (type(network).__doc__ or "").partition("\n")[0]

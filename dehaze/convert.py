@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import torch
 import typer
-from torch import Tensor, nn
+from torch import Tensor
 
 from dehaze.errors import OutputError, WeightsError
 from dehaze.hub import CONFIG_FILE, one_line, save_weights
+from dehaze.networks.base import Network
 from dehaze.terminal import as_markup, console, reported_errors
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class KerasFile:
         self._file = file
 
     def __getitem__(self, path: str) -> "h5py.Dataset":
-        import h5py
+        import h5py.h5l
 
         node = self._file
         for name in path.split("/"):
@@ -71,7 +72,7 @@ class KerasFile:
         return node
 
 
-def draco_from_keras(layers: KerasFile | Mapping[str, np.ndarray]) -> nn.Module:
+def draco_from_keras(layers: KerasFile | Mapping[str, np.ndarray]) -> Network:
     """Build DRACO with the weights of the authors' Keras model.
 
     `layers` maps `layers/NAME/vars/0` to the kernel of each Keras layer and `…/1` to its bias, as a `.weights.h5` file
@@ -109,10 +110,10 @@ def _as_in_keras(tensor: Tensor, layer: str) -> Tensor:
     return tensor.permute(2, 3, 0, 1) if layer.startswith("depthwise") else tensor.permute(2, 3, 1, 0)
 
 
-CONVERTERS: dict[str, Callable[[KerasFile], nn.Module]] = {"draco": draco_from_keras}
+CONVERTERS: dict[str, Callable[[KerasFile], Network]] = {"draco": draco_from_keras}
 
 
-def read_keras(name: str, file: Path) -> nn.Module:
+def read_keras(name: str, file: Path) -> Network:
     """Build the network `name` from a Keras `.weights.h5` file.
 
     Raises WeightsError where h5py is not installed, the model has no converter, or the file does not fit.

@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from dehaze.density import HazeDensity, instruct, load_clip
 from dehaze.filters.guided import follow
 from dehaze.io.photo import Photo, read_photo
 from dehaze.networks import NETWORKS
-from dehaze.networks.base import EstimatesDensity, Network, PredictsMaps, change_fields
+from dehaze.networks.base import EstimatesDensity, Network, change_fields, predicts_maps
 
 FAST_PIXELS = 1_000_000
 
@@ -68,16 +67,18 @@ class Dehazer:
     fast: bool = False
     weights_sha256: str | None = None
     revision: str | None = None
-    card: dict[str, Any] = field(default_factory=dict)
+    card: hub.Card = field(default_factory=hub.Card)
     clip: HazeDensity | None = None
 
     @torch.inference_mode()
-    def __call__(self, source: "str | Path | bytes | Image.Image | np.ndarray", strength: float = 1.0) -> Restoration:
+    def __call__(
+        self, source: str | Path | bytes | Image.Image | np.ndarray | Photo, strength: float = 1.0
+    ) -> Restoration:
         """Restore a photograph.
 
-        `source` is a path, bytes, a Pillow image or an array H×W×3; `strength` in [0,1] blends from the input to the
-        full restoration. Raises ImageError where the source is not a photograph, ValueError for a strength outside
-        [0,1].
+        `source` is a path, bytes, a Pillow image, an array H×W×3 or a `Photo`; `strength` in [0,1] blends from the
+        input to the full restoration. Raises ImageError where the source is not a photograph, ValueError for a strength
+        outside [0,1].
         """
         if not 0 <= strength <= 1:
             raise ValueError(f"strength is {strength}; it must lie between 0 (the input) and 1 (the full restoration)")
@@ -100,14 +101,15 @@ class Dehazer:
         """
         tile = self.network.tile_size if self.tile is None else self.tile
         height, width = hazy.shape[-2:]
-        if self.fast and height * width > FAST_PIXELS and not isinstance(self.network, PredictsMaps):
+        if self.fast and height * width > FAST_PIXELS and not predicts_maps(self.network):
             return self._follow_reduced_copy(hazy, FAST_PIXELS)
         # Once, from the whole image: estimates from tiles would differ at their borders.
         given = instruct(self.network, self.clip, hazy.to(self.device))
         if not tile or height * width <= tile * tile:
             restored, density = self._run(hazy, given)
-        elif self.tile is None and isinstance(self.network, PredictsMaps):
-            restored, density = self._run_on_reduced_copy(hazy, tile * tile)
+        elif self.tile is None and predicts_maps(self.network):
+            maps = self.predict_maps(hazy, tile * tile)  # on a reduced copy
+            restored, density = (part.cpu() for part in self.network.apply_maps(hazy.to(self.device), maps))
         else:
             restored, density = self._run_tiles(hazy, tile, given)
         if "density" in given:
@@ -135,12 +137,6 @@ class Dehazer:
             restored, density = self.network.restore_with_density(padded(hazy))
         return finish(restored), finish(density)
 
-    def _run_on_reduced_copy(self, hazy: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-        """Predict the maps on a copy of about as many pixels, and apply them to the photograph itself."""
-        maps = self.predict_maps(hazy, pixels)
-        restored, density = self.network.apply_maps(hazy.to(self.device), maps)
-        return restored.cpu(), density.cpu()
-
     def _follow_reduced_copy(self, hazy: Tensor, pixels: int) -> tuple[Tensor, Tensor | None]:
         """Restore a copy of about as many pixels, and apply its change to the photograph, which keeps its texture."""
         height, width = hazy.shape[-2:]
@@ -155,10 +151,13 @@ class Dehazer:
 
     @torch.inference_mode()
     def predict_maps(self, hazy: Tensor, pixels: int) -> tuple[Tensor, ...]:
-        """Predict the maps for a tensor [B,3,H,W] in [0,1] on a copy of some `pixels`; the network must predict maps.
+        """Predict the maps for a tensor [B,3,H,W] in [0,1] on a copy of some `pixels`.
 
-        Returns the network's NamedTuple, float32 on its device; `network.apply_maps` applies them at any size.
+        Returns the network's NamedTuple, float32 on its device; `network.apply_maps` applies them at any size. Raises
+        TypeError for a network that predicts no maps.
         """
+        if not predicts_maps(self.network):
+            raise TypeError(f"{self.name} predicts no maps: call restore_tensor")
         height, width = hazy.shape[-2:]
         shrink = min(1, (pixels / (height * width)) ** 0.5)
         # Multiples of the maps' cells, so that the maps cover the copy exactly.
@@ -171,7 +170,11 @@ class Dehazer:
             maps = self.network.maps(padded)
         first = margin // scale
         inside = (..., *(slice(first, first + length // scale) for length in size))
-        return change_fields(lambda field: field.float()[inside], maps)
+
+        def cut(field: Tensor) -> Tensor:
+            return field.float()[inside]
+
+        return change_fields(cut, maps)
 
     def _run_tiles(self, hazy: Tensor, tile: int, given: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         overlap = min(128, tile // 4)
@@ -201,7 +204,7 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, Tensor]]:
     tile = -(-(length + (count - 1) * overlap) // count)
     starts = [round(i * (length - tile) / (count - 1)) for i in range(count)]
     total = torch.zeros(length)
-    ramps = []
+    ramps: list[Tensor] = []
     for start in starts:
         distance = torch.arange(1, tile + 1.0)
         ramp = torch.minimum(distance, distance.flip(0)).clamp_max(overlap)
@@ -250,14 +253,13 @@ def load(
     dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise ValueError("dtype must be float32, bfloat16 or float16")
-    network = network.to(device, memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
     clip_model = load_clip(network)
     clip_model = clip_model and clip_model.to(device)
-    provenance = (
-        {} if found is None else {"weights_sha256": found.sha256, "revision": found.revision, "card": found.card}
-    )
-    model = name if found is None else found.model or name
-    return Dehazer(model, network, device, dtype, tile, fast, **provenance, clip=clip_model)
+    if found is None:
+        return Dehazer(name, network, device, dtype, tile, fast, clip=clip_model)
+    model = found.model or name
+    return Dehazer(model, network, device, dtype, tile, fast, found.sha256, found.revision, found.card, clip_model)
 
 
 def list_models() -> list[str]:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -78,6 +78,8 @@ class HazeDensity(nn.Module):
     model was trained with, in whole patches. Gradients reach the images.
     """
 
+    prompts: Tensor
+
     def __init__(
         self,
         model: "CLIPModel",
@@ -111,7 +113,7 @@ class HazeDensity(nn.Module):
 def encode_texts(model: "CLIPModel", tokens: Mapping[str, Tensor]) -> Tensor:
     """Return the embeddings [N,D], of length 1, of tokenised texts (`input_ids` and `attention_mask` [N,T])."""
     given = {key: value.to(model.device) for key, value in tokens.items()}
-    return F.normalize(model.get_text_features(**given).pooler_output.float(), dim=-1)
+    return F.normalize(model.text_projection(model.text_model(**given).pooler_output).float(), dim=-1)
 
 
 def mean_prompts(texts: Tensor, hazy: int) -> Tensor:
@@ -125,7 +127,8 @@ def encode_images(model: "CLIPModel", image: Tensor) -> tuple[Tensor, Tensor]:
     In the last layer patches attend to patches with similar values, instead of by queries and keys, and its MLP is left
     out (CLIP Surgery): both would mix other places into a patch.
     """
-    config, vision = model.config.vision_config, model.vision_model
+    config: Any = model.config.vision_config  # transformers allows a dictionary or None, too
+    vision: Any = model.vision_model
     scale = config.image_size / math.sqrt(image.shape[-2] * image.shape[-1])
     grid = [max(1, round(side * scale / config.patch_size)) for side in image.shape[-2:]]
     size = [cells * config.patch_size for cells in grid]
@@ -211,7 +214,8 @@ def load_density(clip: str | Path = "shipped") -> HazeDensity:
     try:
         config = _read_towers(folder / CONFIG_FILE)
         tokenizer = _read_tokenizer(folder / TOKENIZER_FILE)
-        if len(tokenizer) > config.text_config.vocab_size:
+        text: Any = config.text_config
+        if len(tokenizer) > text.vocab_size:
             raise ValueError(f"{TOKENIZER_FILE} is of another model: it knows more words")
         return HazeDensity(_read_model(config, folder / WEIGHTS_FILE), tokenizer)
     except WeightsError:
@@ -257,7 +261,7 @@ def _read_towers(file: Path) -> "CLIPConfig":
     from transformers import CLIPConfig
 
     config = CLIPConfig(**validated(Towers, read_config(file)))
-    vision = config.vision_config
+    vision: Any = config.vision_config
     if vision.patch_size > vision.image_size:
         raise ValueError(f"patches of {vision.patch_size} px do not fit into images of {vision.image_size} px")
     return config
@@ -269,7 +273,7 @@ def _read_tokenizer(file: Path) -> "CLIPTokenizer":
 
     pairs = validated(TokenizerFile, read_config(file, MAX_CLIP_BYTES[TOKENIZER_FILE]))["model"]
     merges = [tuple(pair.split(" ")) if isinstance(pair, str) else pair for pair in pairs["merges"]]
-    return CLIPTokenizer(pairs["vocab"], merges)
+    return CLIPTokenizer(pairs["vocab"], merges)  # pyright: ignore[reportArgumentType] - tokenizers takes pairs
 
 
 def _read_model(config: "CLIPConfig", file: Path) -> "CLIPModel":

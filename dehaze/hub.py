@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -23,6 +23,9 @@ from typing_extensions import TypedDict
 
 from dehaze.errors import WeightsError
 from dehaze.networks import NETWORKS
+from dehaze.networks.base import Configured, Network
+
+Built = TypeVar("Built", bound=Configured)
 
 SHIPPED = Path(__file__).parent / "weights"
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "README.md"
@@ -60,7 +63,7 @@ class Weights:
     model: str | None = None
 
 
-def save_weights(network: nn.Module, folder: Path, name: str = WEIGHTS_FILE) -> None:
+def save_weights(network: Configured, folder: Path, name: str = WEIGHTS_FILE) -> None:
     """Write the weights of a network, under this name, and `config.json` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(json.dumps(asdict(network.config), indent=2) + "\n")
@@ -105,7 +108,7 @@ def find_weights(name: str, weights: str | Path) -> Weights:
     )
 
 
-def load_network(name: str, weights: str | Path, clip: str | Path | None = None) -> tuple[nn.Module, Weights | None]:
+def load_network(name: str, weights: str | Path, clip: str | Path | None = None) -> tuple[Network, Weights | None]:
     """Build the network `name` with its weights, on the CPU, in eval mode.
 
     `name` may be a Hub id `org/name[@revision]`, whose configuration names the network. Networks without parameters
@@ -126,7 +129,7 @@ def load_network(name: str, weights: str | Path, clip: str | Path | None = None)
     return build_network(name, network_class, found, clip), found
 
 
-def _load_from_hub(id_: str, weights: str | Path, clip: str | Path | None) -> tuple[nn.Module, Weights]:
+def _load_from_hub(id_: str, weights: str | Path, clip: str | Path | None) -> tuple[Network, Weights]:
     if weights != "shipped":
         raise WeightsError(
             "stands for its own weights.", "Leave the others out, or name the model, such as 'api'.", subject=id_
@@ -147,9 +150,7 @@ def _load_from_hub(id_: str, weights: str | Path, clip: str | Path | None) -> tu
     return build_network(found.model, network_class, found, clip), found
 
 
-def build_network(
-    name: str, network_class: type[nn.Module], found: Weights, clip: str | Path | None = None
-) -> nn.Module:
+def build_network(name: str, network_class: type[Built], found: Weights, clip: str | Path | None = None) -> Built:
     """Build a network with the weights found for it, on the CPU, in eval mode; strict, as `load_network` states."""
     try:
         chosen = {"clip": None if clip is None else str(clip)}

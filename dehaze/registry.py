@@ -61,9 +61,11 @@ class Registry(Generic[T]):
         if colon:
             return _imported(self._wrappers[wrapper])(self.get(wrapped))
         entry = self._entries[name]
-        if isinstance(entry, str):
-            entry = self._entries[name] = _imported(entry)
-        return entry
+        if not isinstance(entry, str):
+            return entry
+        found: T = _imported(entry)
+        self._entries[name] = found
+        return found
 
 
 def _imported(target: str) -> Any:

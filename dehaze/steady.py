@@ -30,11 +30,11 @@ class SteadyDehazer:
     """
 
     def __init__(self, dehazer: Dehazer, rate: float):
-        if not isinstance(dehazer.network, PredictsMaps):
+        if not isinstance(network := dehazer.network, PredictsMaps):
             raise VideoError(
                 "restores every frame afresh, and the clip would flicker.", "Choose another.", subject=dehazer.name
             )
-        self.dehazer = dehazer
+        self.dehazer, self.network = dehazer, network
         self.least_weight = 1 - exp(-1 / (rate * _TIME_CONSTANT))
         self._maps: tuple[Tensor, ...] | None = None
         self._seen: Tensor | None = None
@@ -44,7 +44,7 @@ class SteadyDehazer:
         """Restore a frame [1,3,H,W] in [0,1]; return the same shape, clipped to [0,1], on the CPU."""
         maps = self.dehazer.predict_maps(hazy, _COPY_PIXELS)
         seen = F.interpolate(hazy, size=maps[0].shape[-2:], mode="area").to(maps[0].device)
-        if self._seen is None or self._seen.shape != seen.shape:
+        if self._maps is None or self._seen is None or self._seen.shape != seen.shape:
             self._maps, self._seen = maps, seen
         else:
             change = (seen - self._seen).abs().amax(1, keepdim=True) / _MOTION_CHANGE
@@ -53,7 +53,7 @@ class SteadyDehazer:
             weight = self.least_weight + (1 - self.least_weight) * change.square()
             self._maps = change_fields(lambda before, now: before.lerp(now, weight), self._maps, maps)
             self._seen = self._seen.lerp(seen, weight)
-        restored = self.dehazer.network.apply_maps(hazy.to(seen.device), self._maps)[0].clamp_(0, 1).cpu()
+        restored = self.network.apply_maps(hazy.to(seen.device), self._maps)[0].clamp_(0, 1).cpu()
         return restored if strength == 1 else torch.lerp(hazy, restored, strength)
 
 
@@ -76,6 +76,7 @@ def restore_clip(
             writer.write(np.ascontiguousarray(pixels[..., ::-1]))
             done += 1
             yield done
+        assert writer is not None  # `read_frames` raises for a clip without frames
         writer.release()
         check_written(target, done)
     except BaseException:  # a caller that stops iterating, too

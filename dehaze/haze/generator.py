@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from dehaze.haze.fields import random_perlin_field
 from dehaze.networks.api.network import residual_blocks
+from dehaze.networks.base import Configured
 from dehaze.networks.limits import Width
 
 DEFAULT_AIRLIGHT = 0.8  # in [0,1], grey
@@ -51,7 +52,7 @@ class UNet(nn.Module):
         return x, pooled
 
 
-class HazeGenerator(nn.Module):
+class HazeGenerator(Configured):
     """Estimate the haze density of a photograph, and render a density onto a clear photograph.
 
     The encoder E is a U-Net from the image to its haze density. The decoder D is a U-Net on the clear image, a density
@@ -70,8 +71,8 @@ class HazeGenerator(nn.Module):
         self.airlight_head = nn.Linear(config.encoder_widths[-1], 3)
         self.decoder = UNet(3 * 16 + 1 + 3, config.decoder_widths)
         self.haze_head = nn.Conv2d(config.decoder_widths[0], 7, 3, padding=1)
-        nn.init.zeros_(self.haze_head.weight)  # an untrained decoder follows the scattering model
-        nn.init.zeros_(self.haze_head.bias)
+        for parameter in self.haze_head.parameters():  # an untrained decoder follows the scattering model
+            nn.init.zeros_(parameter)
 
     def encode(self, image: Tensor) -> Tensor:
         """Estimate the haze density [B,1,H,W] in [0,1] of `image` [B,3,H,W] in [0,1], sides multiples of 16."""
@@ -116,7 +117,8 @@ class HazeGenerator(nn.Module):
         """
         densities, airlights = self.encode_with_airlight(torch.cat([clear, hazy_from]))
         alpha, nonuniform = torch.rand(len(clear), generator=rng), torch.rand((), generator=rng) < 0.5
-        density = hybrid_density(*densities.chunk(2), alpha, rng, float(nonuniform))
+        of_clear, of_hazy = densities.chunk(2)
+        density = hybrid_density(of_clear, of_hazy, alpha, rng, float(nonuniform))
         return self.decode(clear, density, airlights[len(clear) :]), density
 
 
@@ -135,7 +137,8 @@ def hybrid_density(
     alpha = torch.as_tensor(alpha, dtype=clear_density.dtype, device=clear_density.device).view(-1, 1, 1, 1)
     density = torch.lerp(hazy_density, clear_density, alpha)
     if nonuniform:
-        fields = [random_perlin_field(*density.shape[-2:], generator) for _ in density]
+        height, width = density.shape[-2:]
+        fields = [random_perlin_field(height, width, generator) for _ in density]
         density = density * (1 + nonuniform * (torch.stack(fields)[:, None].to(density) - 1))
     return density.clamp(0, 1)
 

@@ -5,19 +5,24 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
+from typing_extensions import TypeIs
 
 Maps = TypeVar("Maps", bound=tuple[Tensor, ...])
 
 
-class Network(nn.Module, ABC):
+class Configured(nn.Module):
+    """A module that is built from a configuration."""
+
+    config_class: ClassVar[type | None] = None  # a dataclass whose numbers have limits; None: there are no weights
+    config: Any  # of `config_class`
+
+
+class Network(Configured, ABC):
     """Restore images: `forward` takes `hazy` [B,3,H,W] in [0,1] and returns the same shape and range.
 
     The sizes say what H and W have to be and how a caller best cuts large photographs. The `Dehazer` pads and tiles;
     a network does neither, and loads no other model: what it needs is handed in.
     """
-
-    config_class: ClassVar[type | None] = None  # a dataclass whose numbers have limits; None: there are no weights
-    config: Any  # of `config_class`
 
     multiple_of: int = 1  # px: heights and widths are multiples of it
     min_size: int = 1  # px: the smallest height and width, itself a multiple
@@ -65,6 +70,11 @@ class PredictsMaps(EstimatesDensity, Generic[Maps]):
     def restore_with_density(self, hazy: Tensor) -> tuple[Tensor, Tensor]:
         """Return the restored image [B,3,H,W], not clipped, and the density 1 − t [B,1,H,W] in [0,1]."""
         return self.apply_maps(hazy, self.maps(hazy))
+
+
+def predicts_maps(network: nn.Module) -> TypeIs[PredictsMaps[tuple[Tensor, ...]]]:
+    """Tell whether a network predicts maps, of whatever kind."""
+    return isinstance(network, PredictsMaps)
 
 
 def change_fields(function: Callable[..., Tensor], *maps: Maps) -> Maps:

@@ -30,7 +30,7 @@ WholeHeads = Annotated[Width, Field(multiple_of=HEAD_CHANNELS)]
 
 def _chosen_by_the_caller(clip: str, info: ValidationInfo) -> str:
     """Return the CLIP model that the caller chose: a foreign file must not choose which other file is loaded."""
-    chosen = info.context["clip"]
+    chosen = (info.context or {}).get("clip")
     if chosen is None and clip != "shipped":
         raise WeightsError(
             "names a CLIP model other than the shipped one.",
@@ -81,6 +81,7 @@ class Aggregation(nn.Module):
         weight = self.weigh(torch.cat([local, global_, haze], -1)).sigmoid()
         scale_and_shift = self.by_density.bias
         if self.by_embedding is not None:
+            assert embedding is not None  # the network demands what it takes from CLIP
             # The embedding has length 1, so that its numbers are small.
             scale_and_shift = scale_and_shift + self.by_embedding(embedding * embedding.shape[-1] ** 0.5)[:, None, None]
         scale, shift = scale_and_shift.chunk(2, -1)
@@ -106,9 +107,10 @@ class TrambaDA(nn.Module):
     def forward(self, x: Tensor, density: Tensor | None, embedding: Tensor | None) -> Tensor:
         y = self.norm1(x)
         seen = [path(y) for path in (self.local, self.global_) if path is not None]
-        if self.cam is None:
+        if (cam := self.cam) is None:
             return by_rows(lambda x, *seen: self._finish(x + sum(seen)), x, *seen)
-        return by_rows(lambda x, *given: self._finish(x + self.cam(*given, embedding)), x, *seen, density)
+        assert density is not None  # the network demands what it takes from CLIP
+        return by_rows(lambda x, *given: self._finish(x + cam(*given, embedding)), x, *seen, density)
 
     def _finish(self, x: Tensor) -> Tensor:
         return x + self.mlp(self.norm2(x))
@@ -156,8 +158,8 @@ class CLIPHaze(TakesInstruction):
         self.ups = nn.ModuleList(nn.Conv2d(coarse, 4 * fine, 1) for coarse, fine in pairwise(widths[::-1]))
         self.fusions = nn.ModuleList(SkipFusion(width) for width in widths[-2::-1])
         self.head = nn.Conv2d(widths[0], 4 * 4, 3, padding=1)
-        nn.init.zeros_(self.head.weight)  # an untrained network returns its input
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():  # an untrained network returns its input
+            nn.init.zeros_(parameter)
 
     @property
     def instructions(self) -> tuple[str, ...]:
@@ -205,12 +207,12 @@ class CLIPHaze(TakesInstruction):
         return k * hazy - b + hazy
 
     @staticmethod
-    def _stage(blocks: nn.ModuleList, x: Tensor, density: Tensor | None, embedding: Tensor | None) -> Tensor:
+    def _stage(blocks: nn.Module, x: Tensor, density: Tensor | None, embedding: Tensor | None) -> Tensor:
         """Run blocks, which take [B,h,w,C], on features [B,C,h,w]."""
         if density is not None:
             density = F.interpolate(density, size=x.shape[-2:], mode="area").permute(0, 2, 3, 1)
         x = x.permute(0, 2, 3, 1)
-        for block in blocks:
+        for block in blocks.children():
             x = block(x, density, embedding)
         return x.permute(0, 3, 1, 2)
 

@@ -88,11 +88,11 @@ class DRACO(Network):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.get_parameter("bias"))
         with torch.no_grad():
             for head in (self.head1, self.head2):
                 head.weight *= 0.1
-                head.bias += 0.25
+                head.get_parameter("bias").add_(0.25)
 
     def stages(self, hazy: Tensor) -> list[Tensor]:
         """Return J₁ and J₂ of `hazy` [B,3,H,W] in [0,1], each of the same shape and range."""

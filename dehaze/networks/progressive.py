@@ -56,8 +56,8 @@ class PRM(nn.Module):
             for dilation in (1, 2, 4, 8)
         )
         self.head = nn.Conv2d(width, 3, 3, padding=1)
-        nn.init.zeros_(self.head.weight)  # untrained, it returns its input
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():  # untrained, it returns its input
+            nn.init.zeros_(parameter)
 
     def forward(self, hazy: Tensor) -> Tensor:
         x = F.pixel_unshuffle(hazy - 0.5, 2).contiguous(memory_format=torch.channels_last)
@@ -76,8 +76,8 @@ class Gate(nn.Module):
         self.layers = nn.Sequential(
             nn.Conv2d(6, 16, 3, padding=1), nn.ReLU(), Context(16), nn.Conv2d(16, 1, 3, padding=1)
         )
-        nn.init.zeros_(self.layers[-1].weight)
-        nn.init.constant_(self.layers[-1].bias, math.log(share / (1 - share)))
+        nn.init.zeros_(self.layers[-1].get_parameter("weight"))
+        nn.init.constant_(self.layers[-1].get_parameter("bias"), math.log(share / (1 - share)))
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         share = torch.sigmoid(self.layers(F.avg_pool2d(torch.cat([first, second], 1), 4)))
@@ -145,6 +145,8 @@ class Progressive(Network):
 class RoutingProgressive(Progressive, RoutesPatches):
     """The framework around a network that routes patches."""
 
+    backbone: RoutesPatches
+
     @property
     def threshold(self) -> Tensor | None:
         """The backbone's threshold of importance."""
@@ -153,6 +155,8 @@ class RoutingProgressive(Progressive, RoutesPatches):
 
 class InstructedProgressive(Progressive, TakesInstruction):
     """The framework around a network that CLIP instructs; every round takes the instruction of the hazy image."""
+
+    backbone: TakesInstruction
 
     @property
     def instructions(self) -> tuple[str, ...]:
@@ -173,11 +177,12 @@ class InstructedProgressive(Progressive, TakesInstruction):
 @cache
 def progressive(backbone: type[Network]) -> type[Progressive]:
     """Return the progressive framework around a class of networks, with the backbone's abilities that it passes on."""
-    base = Progressive
-    if issubclass(backbone, RoutesPatches):
-        base = RoutingProgressive
-    elif issubclass(backbone, TakesInstruction):
-        base = InstructedProgressive
     about = {"__doc__": Progressive.__doc__, "__module__": Progressive.__module__, "backbone_class": backbone}
     about["config_class"] = ProgressiveConfig[backbone.config_class]
-    return type(f"Progressive{backbone.__name__}", (base,), about)
+    return type(f"Progressive{backbone.__name__}", (_base(backbone),), about)
+
+
+def _base(backbone: type[Network]) -> type[Progressive]:
+    if issubclass(backbone, RoutesPatches):
+        return RoutingProgressive
+    return InstructedProgressive if issubclass(backbone, TakesInstruction) else Progressive

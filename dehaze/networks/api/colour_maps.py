@@ -32,11 +32,11 @@ class ColourMaps(NamedTuple):
         """Name the channels of a network's head [B,24,h,w]: rows of K and B in turn, for dark, then bright pixels."""
         dark, bright = affine.unflatten(1, (2, 3, 4)).unbind(1)
         parts = (part for rows in (dark, bright) for part in (rows[:, :, :3].flatten(1, 2), rows[:, :, 3]))
-        return cls(*parts, density_logit, torch.zeros_like(density_logit))
+        return cls._make((*parts, density_logit, torch.zeros_like(density_logit)))
 
     def map_colours(self, change: Callable[[Tensor], Tensor]) -> "ColourMaps":
         """Apply `change` to every matrix [B,9,h,w] and offset [B,3,h,w]."""
-        return ColourMaps(*map(change, self[:4]), *self[4:])
+        return self._make((*map(change, self[:4]), *self[4:]))
 
 
 def apply_maps(hazy: Tensor, maps: ColourMaps) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def apply_maps(hazy: Tensor, maps: ColourMaps) -> tuple[Tensor, Tensor]:
     density_logit = enlarged(maps.density_logit)
     sharpening = []
     if maps.sharpening.any():
-        mean = luminance(F.adaptive_avg_pool2d(hazy, maps.sharpening.shape[-2:]))
+        mean = luminance(F.adaptive_avg_pool2d(hazy, (rows, maps.sharpening.shape[-1])))
         sharpening = [enlarged(mean), enlarged(maps.sharpening)]
     restored, density = torch.empty_like(hazy), torch.empty_like(hazy[:, :1])
     for channel in range(3):
@@ -63,8 +63,8 @@ def apply_maps(hazy: Tensor, maps: ColourMaps) -> tuple[Tensor, Tensor]:
             if sharpening:  # again for every channel: cheaper than to keep another image of the photograph's size
                 pixels = sharpen(pixels, *map(enlarge, sharpening))
             guide, centred, result = pixels.amin(1, keepdim=True), pixels - 0.5, pixels[:, channel : channel + 1]
-            for column, pair in enumerate(zip(dark, bright, strict=True)):
-                map_ = torch.lerp(*map(enlarge, pair), guide)
+            for column, (of_dark, of_bright) in enumerate(zip(dark, bright, strict=True)):
+                map_ = torch.lerp(enlarge(of_dark), enlarge(of_bright), guide)
                 # The last column is the offset.
                 result = result - map_ if column == 3 else result.addcmul(map_, centred[:, column : column + 1])
             restored[:, channel : channel + 1, some] = result

@@ -87,7 +87,7 @@ class DenseExpert(nn.Module):
         self.out = nn.Linear(channels, channels)
         self.mlp = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
         for last in (self.out, self.mlp[-1]):
-            nn.init.zeros_(last.weight)  # experts start out as no change
+            nn.init.zeros_(last.get_parameter("weight"))  # experts start out as no change
 
     def forward(self, x: Tensor) -> Tensor:
         count, tokens, channels = x.shape
@@ -111,8 +111,8 @@ class PatchImportance(nn.Module):
         super().__init__()
         self.mlp = nn.Sequential(nn.Conv2d(channels + 3, 32, 1), nn.ReLU(), nn.Conv2d(32, 1, 1))
         self.slope = nn.Parameter(torch.tensor(2.0))
-        nn.init.zeros_(self.mlp[-1].weight)
-        nn.init.zeros_(self.mlp[-1].bias)
+        for parameter in self.mlp[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, hazy: Tensor, features: Tensor, density: Tensor) -> Tensor:
         patch = PATCH_SIZE // 4
@@ -197,8 +197,8 @@ class API(PredictsMaps[ColourMaps], RoutesPatches):
             self.light = nn.Linear(widths[0], widths[0])
         self.register_buffer("threshold", torch.tensor(0.5) if config.importance else None)
         self.head = nn.Conv2d(widths[0], 24, 3, padding=1)
-        nn.init.zeros_(self.head.weight)  # an untrained network returns its input
-        nn.init.zeros_(self.head.bias)
+        for parameter in self.head.parameters():  # an untrained network returns its input
+            nn.init.zeros_(parameter)
 
     def predict(self, hazy: Tensor) -> Prediction:
         """Predict maps and importance for `hazy` [B,3,H,W] in [0,1], H and W multiples of 32."""
@@ -244,6 +244,7 @@ class API(PredictsMaps[ColourMaps], RoutesPatches):
 
     def _choose(self, weight: Tensor) -> Tensor:
         """Return the mask of the patches that the dense experts see, like `weight` [N]."""
+        assert self.threshold is not None  # wherever patches have an importance
         if not self.training:
             return weight > self.threshold
         order = weight.detach().argsort(descending=True)

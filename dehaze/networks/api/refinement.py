@@ -70,8 +70,8 @@ def refine(hazy: Tensor, maps: ColourMaps) -> ColourMaps:
     weakened it, up to a limit; sharpens structure elsewhere; balances colour and brightness of the whole.
     """
     pixels = hazy.shape[-2:].numel() / maps.density_logit.shape[-2:].numel()  # of the photograph, in one of the copy
-    size = maps.density_logit.shape[-2:]
-    hazy, squares = (F.adaptive_avg_pool2d(image, size) for image in (hazy.float(), hazy.float().square()))
+    height, width = maps.density_logit.shape[-2:]
+    hazy, squares = (F.adaptive_avg_pool2d(image, (height, width)) for image in (hazy.float(), hazy.float().square()))
     variance = (squares - hazy.square()).clamp_min(0)  # within a pixel of the copy
     maps = ColourMaps(*(field.float().contiguous() for field in maps))
     density = maps.density_logit.sigmoid()
@@ -98,7 +98,7 @@ def refine(hazy: Tensor, maps: ColourMaps) -> ColourMaps:
     smooth = flat_mean(torch.cat([hazy, density, structure], 1), flat, FLAT_MEAN_RADIUS, times=2)
     smooth, smooth_density, structure = smooth.split((3, 1, 1), 1)
     wide = flat_cell_mean(torch.cat(maps[:4], 1), flat, FLAT_CELL_SIZE)
-    scene, _ = apply_maps(smooth, ColourMaps(*wide.split((9, 3, 9, 3), 1), *maps[4:]))
+    scene, _ = apply_maps(smooth, ColourMaps._make((*wide.split((9, 3, 9, 3), 1), *maps[4:])))
     gain = 1 + structure * (1 / (1 - smooth_density).clamp_min(1 / MAX_DETAIL_GAIN) - 1)
     matrix, offset = detail_maps(smooth, scene, gain)
     maps = maps.map_colours(lambda field: torch.lerp(field, matrix if field.shape[1] == 9 else offset, flat))

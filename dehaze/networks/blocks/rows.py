@@ -27,6 +27,7 @@ def joined(parts: Iterable[Tensor], rows: int) -> Tensor:
             whole = part.new_empty(len(part), rows, *part.shape[2:])
         whole[:, first : first + part.shape[1]] = part
         first += part.shape[1]
+    assert whole is not None  # an image has at least one row
     return whole
 
 

@@ -138,7 +138,7 @@ class SS2D(nn.Module):
 
         The tokens control input, output and decay of the state.
         """
-        weight = torch.stack([control.weight.T for control in self.controls[direction::2]])
+        weight = torch.stack([control.get_parameter("weight").T for control in self.controls[direction::2]])
         bias, rate = (value[direction::2, None, None] for value in (self.step, self.log_rate.exp()))
         end = tokens.shape[1]
         for forward in in_parts(tokens):

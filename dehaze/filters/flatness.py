@@ -76,8 +76,8 @@ def flat_mean(x: Tensor, flat: Tensor, radius: int, times: int = 1) -> Tensor:
 
 def flat_cell_mean(x: Tensor, flat: Tensor, cell: int) -> Tensor:
     """Return the flat mean over about three cells of `cell` px, at far less cost; 0 where nothing near is flat."""
-    cells = [-(-length // cell) for length in flat.shape[-2:]]
-    weighted, weight = (local_mean(F.adaptive_avg_pool2d(part, cells), 1) for part in (x * flat, flat))
+    rows, columns = (-(-length // cell) for length in flat.shape[-2:])
+    weighted, weight = (local_mean(F.adaptive_avg_pool2d(part, (rows, columns)), 1) for part in (x * flat, flat))
     return F.interpolate(weighted / (weight + 1e-4), size=flat.shape[-2:], mode="bilinear", align_corners=False)
 
 

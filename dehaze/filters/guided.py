@@ -44,7 +44,8 @@ def guided_coefficients(guide: Tensor, x: Tensor, radius: int, epsilon: float) -
     variance = box_filter(guide * guide, radius).addcmul_(mean_guide, mean_guide, value=-1)
     a = covariance.div_(variance.add_(epsilon))
     b = mean_x.addcmul_(a, mean_guide, value=-1)
-    return tuple(box_filter(map_, radius).float().to(device) for map_ in (a, b))
+    a, b = (box_filter(map_, radius).float().to(device) for map_ in (a, b))
+    return a, b
 
 
 def follow(image: Tensor, copy: Tensor, restored: Tensor) -> Tensor:

@@ -44,13 +44,14 @@ def haze_versions(
     """
     small = reduce_to_generator(clear)
     own = generator.encode(small)
+    height, width = own.shape[-2:]
     if real is not None:
         transferred, airlight = generator.encode_with_airlight(reduce_to_generator(real))
-        transferred = F.interpolate(transferred, size=own.shape[-2:], mode="bilinear", align_corners=False)
+        transferred = F.interpolate(transferred, size=(height, width), mode="bilinear", align_corners=False)
     for _ in range(count):
         mean = density
         if real is None:
-            transferred, airlight = draw_ground_density(*own.shape[-2:], rng), draw_airlight(rng)
+            transferred, airlight = draw_ground_density(height, width, rng), draw_airlight(rng)
             mean = density or draw_uniform(0.2, 0.7, rng)
         mixed = hybrid_density(own, transferred, draw_uniform(0, 0.5, rng), rng, nonuniform=0)
         if mean is not None:
@@ -84,7 +85,7 @@ def reduce_to_generator(image: Tensor) -> Tensor:
 def scale_to_mean(density: Tensor, mean: float) -> Tensor:
     """Scale the optical depth of one density [1,1,H,W] in [0,1] so that its mean is `mean` in (0,1)."""
     depth = -torch.log1p(-density.clamp(0.001, 0.999))
-    low, high = 1e-3, 1e4
+    low, high, factor = 1e-3, 1e4, 1.0
     for _ in range(40):  # bisection: the mean rises with the factor
         factor = (low * high) ** 0.5
         low, high = (factor, high) if (1 - torch.exp(-factor * depth)).mean() < mean else (low, factor)

@@ -86,9 +86,14 @@ class HazeRenderer:
     def __init__(self, config: RendererConfig | HazeMixture | None = None):
         self.config = config or RendererConfig()
 
+    def _kind(self) -> RendererConfig:
+        if isinstance(self.config, HazeMixture):
+            raise TypeError("a mixture has several kinds of haze: draw one, and render that")
+        return self.config
+
     def optical_depth(self, depth: Tensor, generator: torch.Generator) -> Tensor:
         """Draw an optical depth τ = (β·d^γ + base)·P ≥ 0, [1,H,W], for a depth [H,W] in [0,1], where 1 is far."""
-        config, rand = self.config, torch.rand(3, generator=generator).tolist()
+        config, rand = self._kind(), torch.rand(3, generator=generator).tolist()
         height, width = depth.shape
         if rand[0] < config.ramp_share:
             depth = draw_ramp(height, width, generator)
@@ -104,7 +109,7 @@ class HazeRenderer:
 
     def airlight(self, height: int, width: int, generator: torch.Generator) -> Tensor:
         """Draw an airlight map [3,H,W] in [0.2, 1]: grey, warm or cool; uniform or not."""
-        config = self.config
+        config = self._kind()
         airlight = torch.full((3,), draw_uniform(*config.airlight, generator))
         airlight += config.airlight_shift * (2 * torch.rand(3, generator=generator) - 1)
         if torch.rand((), generator=generator) < config.warm_share:
@@ -125,9 +130,11 @@ class HazeRenderer:
         if config.overcast_share and torch.rand((), generator=generator) < config.overcast_share:
             sky = sky_mask(clear, depth)
         if config.exposure_share and torch.rand((), generator=generator) < config.exposure_share:
-            clear = clear ** math.exp(draw_uniform(*map(math.log, config.exposure), generator))
+            low, high = map(math.log, config.exposure)
+            clear = clear ** math.exp(draw_uniform(low, high, generator))
         as_clear, in_linear, darkened, noisy, compressed = torch.rand(5, generator=generator).tolist()
-        airlight = self.airlight(*depth.shape, generator)
+        height, width = depth.shape
+        airlight = self.airlight(height, width, generator)
         if sky is not None:
             clear = overcast(clear, sky, airlight.mean().item())
         if as_clear < config.clear_share:

@@ -4,11 +4,11 @@ import io
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from dehaze.errors import ImageError
 from dehaze.io import deep
@@ -133,7 +133,7 @@ def _check_size(width: int, height: int, subject: object, max_megapixels: float)
         )
 
 
-def _open(file: BinaryIO, subject: object) -> Image.Image:
+def _open(file: BinaryIO, subject: object) -> ImageFile.ImageFile:
     """Read the header of an image file; Pillow decodes the pixels on demand."""
     file.seek(0)
     start = file.read(64)
@@ -141,7 +141,7 @@ def _open(file: BinaryIO, subject: object) -> Image.Image:
         raise ImageError("is empty.", "Copy or download it again.", subject=subject)
     if start[4:8] == b"ftyp" and re.search(rb"hei[cxms]|hev[cx]", start[8:]):
         try:
-            import pillow_heif
+            import pillow_heif  # pyright: ignore[reportMissingImports] - the user's choice
         except ImportError:
             raise ImageError(
                 "is a HEIC photograph, and the plug-in that reads these is not installed.",
@@ -194,10 +194,10 @@ def _from_unit_range(values: np.ndarray, subject: object) -> np.ndarray:
 
 
 def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
-    profile = image.info.get("icc_profile")
-    if profile:
-        try:
-            return ImageCms.profileToProfile(
+    converted = None
+    if profile := image.info.get("icc_profile"):
+        with suppress(ImageCms.PyCMSError):  # the profile is damaged or is for other colours: ignore it
+            converted = ImageCms.profileToProfile(
                 image,
                 io.BytesIO(profile),
                 ImageCms.createProfile("sRGB"),
@@ -205,9 +205,7 @@ def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
                 outputMode="RGB",
                 flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
             )
-        except ImageCms.PyCMSError:  # the profile is damaged or is for other colours: ignore it
-            pass
-    return image.convert("RGB")
+    return converted or image.convert("RGB")
 
 
 def _with_keyed_alpha(samples: np.ndarray, image: Image.Image) -> np.ndarray:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.PngImagePlugin import putchunk
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -43,7 +43,9 @@ def _in_planes(image: Image.Image) -> bool:
     return tags.get(277, 1) > 1 and tags.get(284) == 2 and max(tags.get(258, (1,))) > 8
 
 
-def decode_colour16(image: Image.Image, reopen: Callable[[], Image.Image], subject: object) -> np.ndarray:
+def decode_colour16(
+    image: ImageFile.ImageFile, reopen: Callable[[], ImageFile.ImageFile], subject: object
+) -> np.ndarray:
     """Load an image that `is_colour16` and return its exact samples.
 
     `reopen` opens the same file once more. Returns H×W×C uint16, where C is 2 (grey and alpha), 3 (RGB) or 4 (RGBA).
@@ -66,7 +68,7 @@ def decode_colour16(image: Image.Image, reopen: Callable[[], Image.Image], subje
     return np.stack([first, second], axis=-1).view(_BYTE_ORDERS[order])[..., 0].astype(np.uint16, copy=False)
 
 
-def _load_as(image: Image.Image, raw_mode: str) -> np.ndarray:
+def _load_as(image: ImageFile.ImageFile, raw_mode: str) -> np.ndarray:
     image.tile = [
         tile._replace(args=(raw_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else raw_mode)
         for tile in image.tile

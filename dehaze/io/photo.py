@@ -79,7 +79,7 @@ class Photo:
         samples = self._samples()
         return self._to_pillow(to_8_bits(samples) if _is_colour16(samples) else samples)
 
-    def save(self, path: str | os.PathLike) -> Path:
+    def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the photograph atomically in the format of the suffix, and return the path.
 
         PNG and TIFF keep 16 bits, the other formats have 8. JPEG has quality 95 and 4:4:4 chroma, WebP quality 95.
@@ -130,7 +130,9 @@ class Photo:
         return image
 
 
-def read_photo(source: str | os.PathLike | bytes | Image.Image | np.ndarray, *, max_megapixels: float = 60.0) -> Photo:
+def read_photo(
+    source: str | os.PathLike[str] | bytes | Image.Image | np.ndarray, *, max_megapixels: float = 60.0
+) -> Photo:
     """Read a photograph from a path, the bytes of a file, a Pillow image or an array.
 
     The EXIF orientation is applied. Palettes become colour, CMYK becomes sRGB (by its embedded profile if it has one),

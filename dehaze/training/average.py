@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from dehaze.errors import WeightsError
@@ -37,7 +38,10 @@ def average_weights(
     states = [network.state_dict() for network in networks]
     weighted = [(share / sum(shares), state) for share, state in zip(shares, states, strict=True)]
     mean.load_state_dict(
-        {key: sum(part * state[key].double() for part, state in weighted).to(states[0][key]) for key in states[0]}
+        {
+            key: sum((part * state[key].double() for part, state in weighted), torch.zeros(())).to(states[0][key])
+            for key in states[0]
+        }
     )
     save_weights(mean, output)
 

@@ -103,8 +103,8 @@ class RealHaze:
         if path not in self._kept:
             with Image.open(path) as photo:
                 scale = min(1.0, self.side / min(photo.size))
-                size = tuple(round(length * scale) for length in photo.size)
-                self._kept[path] = photo.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+                width, height = (round(length * scale) for length in photo.size)
+                self._kept[path] = photo.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
         return self._kept[path]
 
 

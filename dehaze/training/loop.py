@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -37,7 +38,7 @@ def learning_rate_factor(step: int, recipe: Recipe) -> float:
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Update the exponential moving average of the parameters, and copy the buffers."""
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+    get_ema_multi_avg_fn(decay)(list(average.parameters()), list(network.parameters()), None)
     for kept, current in zip(average.buffers(), network.buffers(), strict=True):
         kept.copy_(current)
 
@@ -78,7 +79,7 @@ def train(
         raise ValueError(f"crops of {recipe.crop} px do not fit this network; choose a multiple of {multiple}")
     if start is not None:
         load_initial_weights(network, start)
-    network = network.to(accelerator.device, memory_format=torch.channels_last)
+    network = network.to(accelerator.device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).requires_grad_(False).eval()
     objective = recipe.objective(network, average, **({} if features is None else {"features": features})).to(
         accelerator.device

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -27,8 +28,9 @@ class Recipe:
     network: Callable[[], nn.Module]
     objective: Callable[..., nn.Module]
     steps: int
-    validate: Callable[[nn.Module, Iterable[Batch]], dict[str, float]] = validate
-    save: Callable[[nn.Module, Path], None] = save_weights
+    # Both take what `network` makes.
+    validate: Callable[[Any, Iterable[Batch]], dict[str, float]] = validate
+    save: Callable[[Any, Path], None] = save_weights
     renderer: RendererConfig | HazeMixture = field(default_factory=RendererConfig)
     crop: int = 256  # px
     smallest_crop: float = 0.6  # share of the shorter side of a photograph; the largest share is 1

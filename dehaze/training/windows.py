@@ -1,11 +1,13 @@
 """Choose the samples and windows of a batch that are contrasted: features of all crops would cost too much."""
 
+from types import EllipsisType
+
 import torch
 from torch import Tensor
 
 from dehaze.training.recipe import Batch
 
-Window = tuple[slice, ...]
+Window = tuple[EllipsisType, slice, slice]
 
 
 def hazy_windows(batch: Batch, share: float, side: int, draws: torch.Generator) -> tuple[Tensor, Window]:

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any, Literal, overload
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +29,9 @@ class Features(nn.Module):
     Gradients reach the images, never the weights. The backbone stays in eval mode, whatever module holds it.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, backbone: nn.Module, taps: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
         # channels_last is a third faster on CPUs.
@@ -46,6 +50,8 @@ class Features(nn.Module):
 
 class VGGFeatures(Features):
     """Activations of a VGG, cut behind the last tap."""
+
+    backbone: nn.Sequential
 
     def __init__(self, backbone: nn.Sequential, names: tuple[str, ...], taps: tuple[str, ...]):
         super().__init__(backbone, taps, *IMAGENET)
@@ -68,16 +74,23 @@ class CLIPFeatures(Features):
 
     def __init__(self, backbone: nn.Module, taps: tuple[str, ...]):
         super().__init__(backbone, taps, *OPENAI)
+        self.config: Any = backbone.config  # transformers' own
 
     def forward(self, images: Tensor) -> list[Tensor]:
         pixels = self._normalised(images)
         states = self.backbone(pixels, output_hidden_states=True, interpolate_pos_encoding=True).hidden_states
-        grid = [side // self.backbone.config.patch_size for side in images.shape[-2:]]
+        grid = [side // self.config.patch_size for side in images.shape[-2:]]
         # State 0 is the embedding, token 0 the class token.
         tokens = [states[int(tap.removeprefix("layer"))][:, 1:] for tap in self.taps]
         return [token.transpose(1, 2).unflatten(2, grid) for token in tokens]
 
 
+@overload
+def get_features(
+    name: Literal["vgg16", "vgg19"], weights: str | Path | None = None, *, last: str | None = None
+) -> VGGFeatures: ...
+@overload
+def get_features(name: str, weights: str | Path | None = None, *, last: str | None = None) -> Features: ...
 def get_features(name: str, weights: str | Path | None = None, *, last: str | None = None) -> Features:
     """Return the frozen backbone `name`, "vgg16", "vgg19" or "clip", in float32 on the CPU.
 
@@ -143,7 +156,7 @@ def _torchvision(name: str) -> tuple[str, dict[str, Tensor]]:
         from torchvision.models import get_model_weights
 
         # torchvision publishes pickles; weights_only runs no code from them.
-        weights = get_model_weights(name).IMAGENET1K_V1
+        weights = get_model_weights(name)["IMAGENET1K_V1"]
         return "torchvision's file", weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (ImportError, OSError, RuntimeError) as error:
         raise WeightsError(
@@ -161,7 +174,7 @@ def _clip(weights: str, last: str | None) -> CLIPFeatures:
         quarters = {math.ceil(config.num_hidden_layers * part / 4) for part in (1, 2, 3, 4)}
         taps = _up_to(last, tuple(f"layer{number}" for number in sorted(quarters)))
         config.num_hidden_layers = int(taps[-1].removeprefix("layer"))  # the layers behind it are not built
-        model, report = CLIPVisionModel.from_pretrained(
+        model, report = CLIPVisionModel.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues] - not with a report
             weights, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -56,9 +56,10 @@ class IICL(nn.Module):
             references = self.features(torch.cat([clear, hazy, *earlier]))
         taps = self.features(restored)
         weights = self.weights[-len(taps) :]
-        inter = sum(w * inter_contrast(*pair) for w, *pair in zip(weights, taps, references, strict=True))
+        zero = hazy.new_zeros((), dtype=torch.float32)
+        inter = sum((w * inter_contrast(*pair) for w, *pair in zip(weights, taps, references, strict=True)), zero)
         chosen = extreme_patches(hazy, self.patch, self.count)
-        intra = inter.new_zeros(())
+        intra = zero
         if chosen.shape[1]:
             clear_and_hazy = references[-1][: 2 * len(hazy)]
             means = self._patch_means(torch.cat([taps[-1], clear_and_hazy]), chosen.repeat(3, 1), height)
@@ -82,7 +83,8 @@ def inter_contrast(anchor: Tensor, references: Tensor) -> Tensor:
         return (a.float() - b.float()).abs().flatten(1).mean(1)
 
     positive, *negatives = references.split(len(anchor))
-    near, far, weight = distance(anchor, positive), 0, 0
+    near = distance(anchor, positive)
+    far = weight = torch.zeros_like(near)
     for k, negative in enumerate(negatives):
         share = 2**k * (distance(negative, positive) >= near.detach())
         far, weight = far + share * distance(anchor, negative), weight + share

@@ -59,7 +59,7 @@ class MNCD(nn.Module):
             if len(taps) > len(self.weights):
                 raise ValueError(f"{len(taps)} taps need as many weights; there are {len(self.weights)}")
             pairs = zip(self.weights[-len(taps) :], taps, targets, strict=True)
-            terms["spatial"] = self.spatial * sum(w * self._ratio(*pair, hardness) for w, *pair in pairs)
+            terms["spatial"] = self.spatial * sum(w * self._ratio(tap, target, hardness) for w, tap, target in pairs)
         terms["frequency"] = self.frequency * self._ratio(_spectrum(restored), _spectrum(references), hardness)
         return terms
 

@@ -81,7 +81,7 @@ class APIObjective(nn.Module):
     def _contrast(self, restored: Tensor, batch: Batch, draws: torch.Generator) -> dict[str, Tensor]:
         """Return the terms of MNCD for windows of some hazy samples, or no terms if no sample is hazy."""
         chosen, window = hazy_windows(batch, CONTRAST_SHARE, CONTRAST_SIDE, draws)
-        if not len(chosen):
+        if self.contrast is None or not len(chosen):
             return {}
         hazy, clear = batch["hazy"][chosen], batch["clear"][chosen][window]
         with torch.no_grad():

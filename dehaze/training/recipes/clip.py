@@ -74,7 +74,12 @@ def make_tokenizer() -> "CLIPTokenizer":
     merges = byte_pairs({word for text in (*captions(), *HAZY_PROMPTS, *CLEAR_PROMPTS) for word in text.split()})
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer({token: i for i, token in enumerate(tokens)}, merges, model_max_length=TEXT_LENGTH)
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    return CLIPTokenizer(
+        vocabulary,
+        merges,  # pyright: ignore[reportArgumentType] - tokenizers takes pairs
+        model_max_length=TEXT_LENGTH,
+    )
 
 
 def byte_pairs(words: Iterable[str]) -> list[tuple[str, str]]:
@@ -145,7 +150,8 @@ class CLIPObjective(nn.Module):
             similarity = self.network.logit_scale.exp() * whole @ captioned.T
             prompts = mean_prompts(texts[count:], len(HAZY_PROMPTS))
             score, map_ = (haziness(self.network, x, prompts) for x in (whole, patches))
-            local = F.adaptive_avg_pool2d(density, map_.shape[-2:])[:, 0]
+            rows, columns = map_.shape[-2:]
+            local = F.adaptive_avg_pool2d(density, (rows, columns))[:, 0]
             return {
                 "contrast": CONTRAST_WEIGHT * contrast(similarity, kind),
                 "score": SCORE_WEIGHT * F.binary_cross_entropy_with_logits(score, density.mean((1, 2, 3))),

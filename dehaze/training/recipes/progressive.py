@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from dehaze.hub import load_network
 from dehaze.networks import NETWORKS
-from dehaze.networks.progressive import Progressive
+from dehaze.networks.base import Network
+from dehaze.networks.progressive import Progressive, progressive
 from dehaze.training.learned_haze import with_learned_haze
 from dehaze.training.recipe import Batch
 from dehaze.training.recipes.api import RECIPE as API
@@ -36,7 +37,7 @@ class ProgressiveObjective(nn.Module):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         average: nn.Module,
         features: Path | None = None,
         *,
@@ -47,6 +48,7 @@ class ProgressiveObjective(nn.Module):
         super().__init__()
         self.network = network
         if frozen:
+            assert isinstance(network, Progressive), "no other network has a backbone"
             network.backbone.requires_grad_(False).eval()
         self.generator = self.contrast = None
         if generator:
@@ -66,9 +68,10 @@ class ProgressiveObjective(nn.Module):
         clear = batch["clear"]
         stages = [stage.float() for stage in self.network.stages(batch["hazy"])]
         weights = torch.linspace(1, FIRST_STAGE_WEIGHT, len(stages)).flip(0).tolist()
-        terms = {"l1": sum(w * F.l1_loss(stage, clear) for w, stage in zip(weights, stages, strict=True))}
+        zero = clear.new_zeros(())
+        terms = {"l1": sum((w * F.l1_loss(stage, clear) for w, stage in zip(weights, stages, strict=True)), zero)}
         if self.contrast is not None:
-            terms |= dict.fromkeys(("inter", "intra"), clear.new_zeros(()))
+            terms |= dict.fromkeys(("inter", "intra"), zero)
             if progress >= CONTRAST_START:
                 terms |= self._contrast(stages, batch, draws)
         return terms
@@ -76,7 +79,7 @@ class ProgressiveObjective(nn.Module):
     def _contrast(self, stages: list[Tensor], batch: Batch, draws: torch.Generator) -> dict[str, Tensor]:
         """Return the terms of IICL for windows of some hazy samples, or no terms if no sample is hazy."""
         chosen, window = hazy_windows(batch, CONTRAST_SHARE, CONTRAST_SIDE, draws)
-        if not len(chosen):
+        if self.contrast is None or not len(chosen):
             return {}
         hazy, clear, *cut = (images[chosen][window] for images in (batch["hazy"], batch["clear"], *stages))
         return self.contrast(hazy, cut, clear)
@@ -84,7 +87,7 @@ class ProgressiveObjective(nn.Module):
 
 def make_around_shipped_api() -> Progressive:
     """Make the untrained framework around the trained `api`: freezing an untrained backbone would be useless."""
-    network = NETWORKS.get("progressive:api")()
+    network = progressive(NETWORKS.get("api"))()
     network.backbone.load_state_dict(load_network("api", "shipped")[0].state_dict())
     return network
 

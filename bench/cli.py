@@ -16,11 +16,11 @@ from rich.table import Table
 
 import dehaze
 from bench import datasets, metrics, protocol, speed
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, MetricError, UsageError, to_json
 from bench.methods.archive import unpacked
 from bench.methods.predictions import Predictions
 from bench.methods.shipped import Model
-from bench.metrics import Metric, MetricError
+from bench.metrics import Metric
 from bench.prepare import prepare
 from bench.processes import join
 from bench.record import Method, Record, Summary, complaints
@@ -138,9 +138,10 @@ def score(
     trained_on: Annotated[list[str] | None, typer.Option(help="Data set it was trained on; may be repeated.")] = None,
     parameters: Annotated[int | None, typer.Option(min=0, help="Number of its parameters.")] = None,
     resume: Resume = True,
+    json_errors: Annotated[bool, typer.Option("--json-errors", help="Print an error's fields as JSON.")] = False,
 ) -> None:
     """Score restored images that were made elsewhere, exactly as run scores its own."""
-    with _clean_errors():
+    with _clean_errors(json_errors):
         if not method.strip():
             raise UsageError("The method has no name.", "Give one with --method.")
         samples = _dataset(dataset, name=name, data_root=data_root)
@@ -250,7 +251,6 @@ def prepare_(
     metric = name.removeprefix("metric:")
     if metric != name:
         with _clean_errors():
-            _check_metric(metric)
             metrics.prepare(metric, source)
         out.print(f"{escape(metric)} is ready")
         return
@@ -269,17 +269,21 @@ def prepare_(
 
 
 @contextmanager
-def _clean_errors() -> Iterator[None]:
-    """Turn errors raised on purpose into one line, and Ctrl-C into a word on how to go on.
+def _clean_errors(as_json: bool = False) -> Iterator[None]:
+    """Turn errors raised on purpose into one line, of JSON for programs, and Ctrl-C into a word on how to go on.
 
     Exit with 2 for wrong usage and unknown names, with 130 for Ctrl-C, else with 1.
     """
     try:
         yield
-    except (BenchError, DehazeError, MetricError, ValidationError) as error:
-        text = complaints(error) if isinstance(error, ValidationError) else str(error)  # of what a record would say
-        err.print(f"[red]error:[/red] {escape(text)}")
-        raise typer.Exit(2 if isinstance(error, UsageError | UnknownModelError | ValidationError) else 1) from None
+    except (BenchError, DehazeError, ValidationError) as caught:
+        # A name or a number that no record may hold is wrong usage.
+        error = UsageError(f"{complaints(caught)}.") if isinstance(caught, ValidationError) else caught
+        if as_json:
+            typer.echo(to_json(error))
+        else:
+            err.print(f"[red]error:[/red] {escape(str(error))}")
+        raise typer.Exit(2 if isinstance(error, UsageError | UnknownModelError) else 1) from None
     except KeyboardInterrupt:
         err.print("Stopped. What is done is kept: the same command continues where it was.")
         raise typer.Exit(130) from None
@@ -313,7 +317,7 @@ def _metrics(
     """
     names = _once(names or DEFAULT_METRICS)
     for name in names:
-        _check_metric(name)  # a misspelt name is refused; a metric that is not ready is left out
+        metrics.spec(name)  # a misspelt name is refused; a metric that is not ready is left out
     given = {"fade_stats": fade_stats, "lpips_weights": lpips_weights, "clip": clip}
     options = {}
     for name, (option, path) in zip(("fade", "lpips", "density"), given.items(), strict=True):
@@ -332,14 +336,6 @@ def _metrics(
     if not scores:
         raise missing[0]
     return scores, options, missing
-
-
-def _check_metric(name: str) -> None:
-    """Refuse the name of a metric that does not exist."""
-    try:
-        metrics.spec(name)
-    except MetricError as error:
-        raise UsageError(str(error)) from error
 
 
 def _hash(path: Path) -> str:

@@ -92,8 +92,8 @@ def find(which: str, results: Path, dataset: str | None = None, protocol: str | 
     found = [path for path, record in records.items() if record.method.name == which]
     if not found:
         methods = ", ".join(sorted({record.method.name for record in records.values()}))
-        unread = f"; not all files can be read: {broken[0]}" if broken else ""
-        raise RecordError(f"no record is of {which!r}; there are records of {methods}{unread}")
+        unread = f"Not all files can be read: {broken[0]}" if broken else ""
+        raise RecordError(f"No record is of {which!r}.", f"There are records of {methods}.", setting=unread)
     return found
 
 
@@ -117,7 +117,7 @@ def pairs(a: Sequence[Scored], b: Sequence[Scored]) -> list[tuple[Scored, Scored
     ]
     if not found:
         there = "; ".join(f"{one.record.dataset.name}, {one.record.protocol}" for one in (*a, *b))
-        raise RecordError(f"the two methods have no data set under one protocol in common: {there}")
+        raise RecordError(f"The two methods have no data set under one protocol in common: {there}.")
     for one, other in found:
         check(one.record, other.record)
     return found
@@ -126,10 +126,10 @@ def pairs(a: Sequence[Scored], b: Sequence[Scored]) -> list[tuple[Scored, Scored
 def check(a: Record, b: Record) -> None:
     """Raise RecordError if numbers of `a` and `b` must not be compared."""
     if a.protocol != b.protocol:
-        raise RecordError(f"{a.protocol} and {b.protocol} are different protocols: score both under one")
+        raise RecordError(f"{a.protocol} and {b.protocol} are different protocols.", "Score both under one.")
     if a.dataset.fingerprint != b.dataset.fingerprint:
         one, other = (f"{info.name} ({info.fingerprint[:8]})" for info in (a.dataset, b.dataset))
-        raise RecordError(f"{one} and {other} hold different images: score both on one")
+        raise RecordError(f"{one} and {other} hold different images.", "Score both on one.")
 
 
 def compare(a: Scored, b: Scored, metrics: Sequence[str] | None = None) -> list[Difference]:
@@ -140,10 +140,10 @@ def compare(a: Scored, b: Scored, metrics: Sequence[str] | None = None) -> list[
     check(a.record, b.record)
     common = [name for name in a.record.metrics if name in b.record.metrics]
     if not common:
-        raise RecordError(f"{a.record.method.name} and {b.record.method.name} have no metric in common")
+        raise RecordError(f"{a.record.method.name} and {b.record.method.name} have no metric in common.")
     for name in metrics or ():
         if name not in common:
-            raise RecordError(f"{name} is not in both records; both have {', '.join(common)}")
+            raise RecordError("is not in both records.", f"Both have {', '.join(common)}.", subject=name)
     found = [_difference(a, b, name) for name in metrics or common]
     corrected = holm([difference.p for difference in found])
     return [replace(difference, p=p) for difference, p in zip(found, corrected, strict=True)]
@@ -155,7 +155,7 @@ def _difference(a: Scored, b: Scored, name: str) -> Difference:
         {key: value for key, value in one.record.environment.items() if key.startswith(f"{name}_")} for one in (a, b)
     ]
     if made_with[0] != made_with[1] or len({(s.direction, s.unit, s.reference) for s in summaries}) > 1:
-        raise RecordError(f"{name} was not computed alike in both records: leave it out, or score both again")
+        raise RecordError("was not computed alike in both records.", "Leave it out, or score both again.", subject=name)
     before, after = a.values(name), b.values(name)
     both = [id_ for id_ in before if id_ in after]
     values = np.array([[before[id_], after[id_]] for id_ in both], dtype=np.float64).reshape(-1, 2)

@@ -22,8 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.datasets import SUFFIXES
-from bench.errors import DatasetError
-from bench.metrics import MetricError
+from bench.errors import BenchError, DatasetError
 from bench.metrics.fade import PATCH, Statistics, fog_density, refitted_statistics, released_statistics
 from dehaze.errors import DehazeError
 
@@ -94,7 +93,7 @@ def read_folder(folder: Path) -> list[Tensor]:
     """Read the images of a folder as [3,H,W] in [0,1], at a long side of 480 px at most, sides multiples of 16."""
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
     if len(paths) < 2:
-        raise DatasetError(f"{folder} holds fewer than two images; give a folder of photographs")
+        raise DatasetError("holds fewer than two images.", "Give a folder of photographs.", subject=folder)
     return [_read(path) for path in paths]
 
 
@@ -120,7 +119,7 @@ def main(
         images = read_folder(real)
         distances = compare(read_folder(generated), images, statistics)
         generator = load_generator(weights)
-    except (DatasetError, MetricError, DehazeError) as error:
+    except (BenchError, DehazeError) as error:
         sys.exit(f"error: {error}")
     table = Table("statistic", "generated", "real", "KS distance", "p", box=None)
     for name, distance in distances.items():

@@ -45,7 +45,7 @@ def prepare(name: str, source: Path, output: Path) -> Dataset:
     """
     entry = catalogue.get(name)
     if output.exists() and any(output.iterdir() if output.is_dir() else [output]):
-        raise DatasetError(f"{output} is not empty: give another --output, or remove it")
+        raise DatasetError("is not empty.", "Give another --output, or remove it.", subject=output)
     dataset = read_entry(entry, source.expanduser().resolve())
     unfinished = output.with_name(f"{output.name}.tmp")
     try:
@@ -64,12 +64,12 @@ def prepare(name: str, source: Path, output: Path) -> Dataset:
         (unfinished / "README.md").write_text(_card(entry, dataset), encoding="utf-8")
         copy = read_entry(entry, unfinished)
         if copy.fingerprint != dataset.fingerprint:
-            raise DatasetError(f"{source} changed while it was copied: run the same command again")
+            raise DatasetError("changed while it was copied.", "Run the same command again.", subject=source)
         if output.is_dir():
             output.rmdir()
         unfinished.rename(output)
     except OSError as error:
-        raise DatasetError(f"{output} cannot be written: {error.strerror}") from None
+        raise DatasetError(f"cannot be written: {error.strerror}.", subject=output) from None
     return dataset
 
 

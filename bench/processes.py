@@ -39,7 +39,8 @@ class Processes:
             try:
                 torch.distributed.barrier()
             except RuntimeError as error:
-                raise RunError(f"another process has ended ({str(error).splitlines()[0]}): see what it said") from None
+                why = str(error).splitlines()[0]
+                raise RunError(f"Another process has ended ({why}).", "See what it said.") from None
 
 
 def join() -> Processes:

@@ -26,6 +26,7 @@ from bench.metrics import Metric, MetricSpec
 from bench.processes import Processes
 from bench.protocol import Protocol, eight_bit
 from bench.record import Failure, Record, Row, Speed, Summary, earlier, read_rows, stem, write_atomic, write_rows
+from dehaze.errors import DehazeError
 from dehaze.io.photo import read_photo
 
 
@@ -71,7 +72,9 @@ def run(
     metrics = {name: protocol.define(metric) for name, metric in metrics.items()}
     applicable = {name: metric for name, metric in metrics.items() if dataset.pairs or not metric.spec.reference}
     if not applicable:
-        raise RunError(f"{dataset.name} has no clear images and no metric is left: add one without reference")
+        raise RunError(
+            "has no clear images, and no metric is left.", "Add one without reference.", subject=dataset.name
+        )
     if left_out := [name for name in metrics if name not in applicable]:
         watcher.note(f"{dataset.name} has no clear images: {', '.join(left_out)} left out")
 
@@ -109,9 +112,9 @@ def run(
     try:
         journal = Journal(journal_path, inputs, resume, processes)
     except OSError as error:
-        raise RunError(f"{output} cannot be written: {error.strerror}") from None
+        raise RunError(f"cannot be written: {error.strerror}.", subject=output) from error
     except RecordError as error:
-        raise RunError(str(error)) from None
+        raise RunError.like(error) from error
     if journal.stale:
         watcher.note(f"{title}: the unfinished run differed in {', '.join(journal.stale)} and is not continued")
     done |= journal.rows
@@ -137,8 +140,9 @@ def run(
         done |= journal.collect()
         if missing := [sample.id for sample in dataset.samples if sample.id not in done]:
             raise RunError(
-                f"the other processes left nothing in {output} for {some(missing)}: "
-                "let all of them see that folder, and use the same data and versions"
+                f"holds nothing of the other processes for {some(missing)}.",
+                "Let all of them see that folder, and use the same data and versions.",
+                subject=output,
             )
         rows = [done[sample.id] for sample in dataset.samples]
         record = _record(restorer, dataset, protocol, applicable, rows, facts | dict(options or {}), key)
@@ -146,9 +150,9 @@ def run(
         record.write(output)
     except OSError as error:
         why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror
-        raise RunError(f"{journal.path} cannot be written: {why}. {_kept(done)}") from None
+        raise RunError(f"cannot be written: {why}.", _kept(done), subject=journal.path) from error
     except BenchError as error:
-        raise RunError(f"{error}. {_kept(done)}") from None
+        raise RunError.like(error, _kept(done)) from error
     finally:
         journal.close()
     journal.remove()
@@ -202,7 +206,7 @@ def _read(sample: Sample, protocol: Protocol) -> tuple[Image.Image, Image.Image 
 
 
 def _kept(done: Mapping[str, Row]) -> str:
-    return f"The {len(done)} images done so far are kept: put that right and run the same command again."
+    return f"The {len(done)} images done so far are kept: put that right, and run the same command again."
 
 
 def _score(
@@ -223,7 +227,7 @@ def _score(
             made = restorer.restore_image(sample, hazy)
         if made.pixels.shape != (hazy.height, hazy.width, 3):
             height, width = made.pixels.shape[:2]
-            raise RunError(f"restored to {width}×{height}, not {hazy.width}×{hazy.height}")
+            raise RunError(f"The restored image is {width}×{height}, not {hazy.width}×{hazy.height}.")
     except Exception as error:  # whatever a decoder or a model raises belongs to this image alone
         return Row(id=sample.id, width=size[0], height=size[1], failures=(_failure(sample, stage, error),))
     finally:
@@ -250,7 +254,7 @@ def _score(
 
 def _picture(folder: Path, sample: Sample) -> Path:
     if Path(sample.id).is_absolute() or ".." in Path(sample.id).parts:
-        raise RunError(f"{sample.id!r} leads out of the folder for the pictures: run without saving them")
+        raise RunError("leads out of the folder for the pictures.", "Run without saving them.", subject=repr(sample.id))
     return folder / f"{sample.id}.png"
 
 
@@ -264,7 +268,7 @@ def _decode(path: Path, sha256: str, border: int = 0) -> Image.Image:
     # From bytes: the hash is that of what is scored, and no message carries a local path into the record.
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise RunError("the file changed while the run went on")
+        raise RunError("The file changed while the run went on.", "Run again.")
     return ImageOps.crop(Image.fromarray(eight_bit(read_photo(data).pixels)), border)
 
 
@@ -273,10 +277,10 @@ def _tensor(pixels: np.ndarray) -> torch.Tensor:
 
 
 def _failure(sample: Sample, stage: str, error: Exception) -> Failure:
-    # An error of ours, or of a metric, speaks for itself; a foreign one needs its kind.
-    ours = type(error).__module__.partition(".")[0] in ("bench", "dehaze")
-    text = " ".join(str(error).split())
-    return Failure(id=sample.id, stage=stage, reason=text if ours and text else f"{type(error).__name__}: {text}")
+    # A record holds no folder; a foreign error needs its kind.
+    ours = isinstance(error, BenchError | DehazeError)
+    reason = error.for_visitors() if ours else f"{type(error).__name__}: {error}"
+    return Failure(id=sample.id, stage=stage, reason=" ".join(reason.split()))
 
 
 def _record(

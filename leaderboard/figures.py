@@ -49,7 +49,9 @@ def stale(paths: Iterable[Path], records: Sequence[Record]) -> dict[Path, str]:
         try:
             after = rewrite(before, records)
         except RecordError as error:
-            raise RecordError(f"holds a table that cannot be written: {error}", subject=path) from None
+            raise RecordError(
+                f"holds a table that cannot be written: {error.reason}", error.advice, subject=path
+            ) from None
         if after != before:
             changed[path] = after
     return changed

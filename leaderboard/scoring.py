@@ -4,13 +4,8 @@ The leaderboard reads records and makes none. A process of its own also keeps th
 can be stopped.
 """
 
-import errno
-import os
-import re
 import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +17,7 @@ from leaderboard.errors import SubmissionError
 
 SECONDS = 3600
 _ROOT = Path(bench.__file__).parents[1]
-_LONGEST = 1000  # letters of what the harness says that are told
+_LONGEST = 1000  # characters of what a process that fell over said
 
 
 def describe(**about: Any) -> Method:
@@ -44,8 +39,8 @@ def score(
 ) -> Path:
     """Score a folder or zip archive of restored images by the harness's default metrics; return the record's path.
 
-    `dataset` is what the harness takes; sets of the catalogue are looked for in `data_root`. Raises SubmissionError, in
-    the harness's own words, if there is no record then, and after `seconds`.
+    `dataset` is what the harness takes; sets of the catalogue are looked for in `data_root`. Raises SubmissionError
+    with the fields of the harness's own error if there is no record then, and after `seconds`.
     """
     options = {
         "dataset": dataset,
@@ -60,7 +55,7 @@ def score(
     # With "=", a method may be called --help.
     given = [f"--{name}={value}" for name, value in options.items() if value is not None]
     given += [f"--trained-on={name}" for name in method.trained_on]
-    command = [sys.executable, "-m", "bench", "score", *given, "--", str(predictions.absolute())]
+    command = [sys.executable, "-m", "bench", "score", "--json-errors", *given, "--", str(predictions.absolute())]
     try:
         done = subprocess.run(
             command, cwd=_ROOT, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds
@@ -71,22 +66,11 @@ def score(
         ) from None
     records = list(output.glob("*.json"))
     if not records:
-        said = [line for line in done.stderr.splitlines() if line.strip()] or ["it ended without a word"]
-        told = next((line for line in said if line.startswith("error: ")), said[-1]).removeprefix("error: ")
-        # The archive is also the folder that it was unpacked to, which has its name.
-        told = re.sub(rf"\S*/{re.escape(predictions.name)}", lambda _: predictions.name, told)
-        folders = [output, data_root, _ROOT, Path(tempfile.gettempdir())]
-        full = any(words in told for words in ("the disk is full", os.strerror(errno.ENOSPC)))
-        cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if full else None
-        shown = _without(folders, told)[:_LONGEST]
-        whole = told[:_LONGEST] if told != shown else ""
-        raise SubmissionError(shown, setting=whole and f"In full: {whole}") from cause
+        try:
+            raise SubmissionError.from_json(done.stdout)
+        except ValueError:  # it was killed, or fell over a mistake of its own
+            said = done.stderr.strip()[-_LONGEST:]
+            raise SubmissionError(
+                "Scoring ended without a result.", "Try again later.", setting=said and f"It said: {said}"
+            ) from None
     return records[0]
-
-
-def _without(folders: Sequence[Path | None], text: str) -> str:
-    """Return a message of another process, which has no fields, without folders: these, and what looks like one."""
-    for folder in filter(None, folders):
-        for known in (folder.absolute(), folder.resolve()):
-            text = text.replace(str(known), "…")
-    return re.sub(r"(?<![\w/…])/(?:[^\s/]+/)+", "…/", text)

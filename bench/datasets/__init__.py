@@ -51,6 +51,8 @@ _HUB = re.compile(
     r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?(?::(?P<config>[\w.-]+)/(?P<split>[\w.-]+))?"
 )
 
+_AS_ANOTHER_SET = "It can be scored as folder:PATH with a --name of its own."
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -126,13 +128,13 @@ def load(
         root = Path(spec.removeprefix("folder:")).expanduser().resolve()
         dataset = Dataset(_own_name(name) or record_name(spec), tuple(_read(root, PLAIN)))
     elif name is not None:
-        raise DatasetError(f"the data set {spec!r} keeps its name: leave --name out")
+        raise DatasetError(f"The data set {spec!r} keeps its name.", setting="Leave --name out.")
     elif spec == "sample":
         real = [(f"real/{path.stem}", path, None, 0) for path in find_images(SAMPLE / "real")]
         samples = read_folder(SAMPLE, PLAIN) + make_samples(real)
         dataset = Dataset("sample", tuple(sorted(samples, key=lambda sample: sample.id)))
     elif spec.startswith("hub:"):
-        raise DatasetError(f"{spec!r} is not of the form hub:ORG/NAME[@REVISION][:CONFIG/SPLIT]")
+        raise DatasetError("is not of the form hub:ORG/NAME[@REVISION][:CONFIG/SPLIT].", subject=repr(spec))
     else:
         entry = catalogue.get(spec)
         if data_root is not None:
@@ -145,7 +147,7 @@ def load(
 def read_entry(entry: Entry, root: Path) -> Dataset:
     """Read the catalogue's data set `entry` from the folder `root`, and check it against what is known of it."""
     samples = _read(root, entry.layout)
-    return _checked(entry, Dataset(entry.name, tuple(_numbered(samples, entry.numbers))), str(root))
+    return _checked(entry, Dataset(entry.name, tuple(_numbered(samples, entry.numbers))), root)
 
 
 def _read(root: Path, layout: Layout) -> list[Sample]:
@@ -158,8 +160,9 @@ def _find(entry: Entry, data_root: Path) -> Path:
         if (data_root / folder).is_dir():
             return data_root / folder
     raise DatasetError(
-        f"{entry.name} is not in {data_root}: looked for {', '.join(f'{folder}/' for folder in folders)}. "
-        f"Give the folder that holds it, or get it from {entry.address}"
+        f"does not hold {entry.name}: there is no {' or '.join(f'{folder}/' for folder in folders)}.",
+        f"Give the folder that holds it, or get it from {entry.address}.",
+        subject=data_root,
     )
 
 
@@ -167,8 +170,10 @@ def _from_mirror(entry: Entry, limit: int | None) -> Dataset:
     mirror = entry.mirror
     if mirror is None:
         raise DatasetError(
-            f"{entry.name} has no copy on the Hub that is known: get it from {entry.address} and give --data-root, "
-            f"the folder that holds {entry.folders[0]}/"
+            "has no copy on the Hub that is known.",
+            f"Get it from {entry.address}.",
+            subject=entry.name,
+            setting=f"Give --data-root, the folder that holds {entry.folders[0]}/.",
         )
     samples, notes = hub.load(
         mirror.repo,
@@ -197,7 +202,7 @@ def _numbered(samples: Iterable[Sample], numbers: tuple[int, ...]) -> list[Sampl
     return [sample for sample in samples if wanted(sample)]
 
 
-def _checked(entry: Entry, dataset: Dataset, place: str) -> Dataset:
+def _checked(entry: Entry, dataset: Dataset, place: Path | str) -> Dataset:
     """Refuse what is not all of the set, or not its bytes, and note what was cut off."""
     for what, count, known in (
         ("images", len(dataset.samples), entry.samples),
@@ -205,13 +210,18 @@ def _checked(entry: Entry, dataset: Dataset, place: str) -> Dataset:
     ):
         if known is not None and count != known:
             raise DatasetError(
-                f"{place} holds {count} {what}, but {entry.name} has {known}: complete it, or score it as "
-                "folder:PATH with a --name of its own"
+                f"holds {count} {what}, but {entry.name} has {known}.",
+                "Complete it.",
+                subject=place,
+                setting=_AS_ANOTHER_SET,
             )
     if entry.fingerprint is not None and dataset.fingerprint != entry.fingerprint:
         raise DatasetError(
-            f"{place} holds other bytes than {entry.name} (fingerprint {dataset.fingerprint[:12]}, not "
-            f"{entry.fingerprint[:12]}): copy it again, or score it as folder:PATH with a --name of its own"
+            f"holds other bytes than {entry.name} (fingerprint {dataset.fingerprint[:12]}, not "
+            f"{entry.fingerprint[:12]}).",
+            "Copy it again.",
+            subject=place,
+            setting=_AS_ANOTHER_SET,
         )
     if cut := sum(sample.border > 0 for sample in dataset.samples):
         note = f"{cut} clear images of {entry.name} are cut centrally by {entry.layout.border} pixels on each side"
@@ -221,7 +231,7 @@ def _checked(entry: Entry, dataset: Dataset, place: str) -> Dataset:
 
 def _own_name(name: str | None) -> str | None:
     if name is not None and (not name.strip() or name == "sample" or name in catalogue.names()):
-        raise DatasetError(f"a data set of your own cannot be called {name!r}: choose another --name")
+        raise DatasetError(f"A data set of your own cannot be called {name!r}.", setting="Choose another --name.")
     return name
 
 

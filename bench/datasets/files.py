@@ -63,23 +63,23 @@ def find_images(folder: Path) -> list[Path]:
 
     Raises DatasetError if there is none, or if two differ in nothing but their suffix.
     """
-    return [folder / path for path in arrange(_listing(folder, 0), Layout((), ()), str(folder))]
+    return [folder / path for path in arrange(_listing(folder, 0), Layout((), ()), folder)]
 
 
 def read_folder(root: Path, layout: Layout) -> list[Sample]:
     """Read the samples of a set that lies in `root`. Raises DatasetError on whatever leaves a doubt."""
-    files = arrange(_listing(root, _DEEPEST), layout, str(root))
+    files = arrange(_listing(root, _DEEPEST), layout, root)
     return make_samples(
         (id_, root / hazy, None if clear is None else root / clear, layout.border)
         for hazy, (id_, clear) in files.items()
     )
 
 
-def arrange(paths: Iterable[AnyPath], layout: Layout, place: str) -> dict[AnyPath, tuple[str, AnyPath | None]]:
+def arrange(paths: Iterable[AnyPath], layout: Layout, place: Path | str) -> dict[AnyPath, tuple[str, AnyPath | None]]:
     """Sort the images of a set, given by their paths inside it, into {hazy: (id, clear)}, in the order of their ids.
 
     The id is the name of the hazy image, with its folder where the set has several of them.
-    Raises DatasetError that begins with `place` and names the files that leave a doubt.
+    Raises DatasetError about `place` that names the files that leave a doubt.
     """
     folders: dict[str, list[AnyPath]] = defaultdict(list)
     for path in sorted(paths):
@@ -88,7 +88,7 @@ def arrange(paths: Iterable[AnyPath], layout: Layout, place: str) -> dict[AnyPat
         hazy_folders, clear_folders = (_matching(folders, patterns) for patterns in (layout.hazy, layout.clear))
         if clear_folders and not hazy_folders:
             wanted = layout.hazy[0]
-            raise DatasetError(f"it holds {clear_folders[0]}/ but no {wanted}/: put the hazy images into {wanted}/")
+            raise DatasetError(f"holds {clear_folders[0]}/ but no {wanted}/.", f"Put the hazy images into {wanted}/.")
         hazy = _distinct(folders, hazy_folders or ["."])
         clear = _distinct(folders, clear_folders)
         if layout.clear and not hazy_folders:
@@ -96,12 +96,12 @@ def arrange(paths: Iterable[AnyPath], layout: Layout, place: str) -> dict[AnyPat
             hazy = [path for path in hazy if not path.stem.lower().endswith("_gt")]
         if not hazy and not clear:
             inner = [folder for folder in folders if folder != "."]
-            raise DatasetError(
-                "it holds no image." + (f" Images lie in {some(inner)} inside it: name that folder." if inner else "")
-            )
+            advice = f"Images lie in {some(inner)} inside it: name that folder." if inner else ""
+            raise DatasetError("holds no image.", advice)
         partners = pair(hazy, clear) if clear else dict.fromkeys(hazy)
     except DatasetError as error:
-        raise DatasetError(f"{place}: {error}") from None
+        error.subject = place
+        raise
     many = len(hazy_folders) > 1
     ids = {path: path.with_suffix("").as_posix() if many else path.stem for path in hazy}
     return {path: (ids[path], partners[path]) for path in sorted(hazy, key=ids.__getitem__)}
@@ -113,7 +113,7 @@ def _matching(folders: Iterable[str], patterns: Sequence[str]) -> list[str]:
     alike = [matches for pattern, matches in found.items() if len(matches) > 1 and not set("*[") & set(pattern)]
     if len(found) > 1 or alike:
         both = " and ".join(f"{folder}/" for matches in found.values() for folder in matches)
-        raise DatasetError(f"it holds both {both}: keep one of them")
+        raise DatasetError(f"holds both {both}.", "Keep one of them.")
     return next(iter(found.values()), [])
 
 
@@ -121,7 +121,7 @@ def _distinct(folders: dict[str, list[AnyPath]], chosen: Iterable[str]) -> list[
     paths = [path for folder in chosen for path in folders.get(folder, ())]
     names = Counter((path.parent, path.stem) for path in paths)
     if doubles := [path.name for path in paths if names[path.parent, path.stem] > 1]:
-        raise DatasetError(f"it holds images of the same name: {some(doubles)}. Keep one of each.")
+        raise DatasetError(f"holds images of the same name: {some(doubles)}.", "Keep one of each.")
     return paths
 
 
@@ -131,7 +131,8 @@ def pair(hazy: Sequence[AnyPath], clear: Sequence[AnyPath]) -> dict[AnyPath, Any
     A hazy image belongs to the clear image of the same name; failing that, to the one clear image whose name is left
     when `_hazy`, `_GT` or `_clear` and, one by one, trailing `_NUMBER` parts are dropped: `0001_0.8_0.2` and `0001`,
     `01_hazy` and `01_GT`. Several hazy images may share one clear image.
-    Raises DatasetError if a hazy image has no partner or several, or if a clear image is never used.
+    Raises DatasetError, to which the caller adds the subject, if a hazy image has no partner or several, or if a clear
+    image is never used.
     """
     same_name = {path.stem: path for path in clear}
     by_key: dict[str, list[AnyPath]] = defaultdict(list)
@@ -143,12 +144,14 @@ def pair(hazy: Sequence[AnyPath], clear: Sequence[AnyPath]) -> dict[AnyPath, Any
 
     if lonely := [path.name for path, found in partners.items() if not found]:
         raise DatasetError(
-            f"no clear image for {some(lonely)}. Give the clear image the same name, or take the hazy one out."
+            f"has no clear image for {some(lonely)}.", "Give the clear image the same name, or take the hazy one out."
         )
     if doubtful := [_doubt(path, found) for path, found in partners.items() if len(found) > 1]:
-        raise DatasetError(f"more than one clear image could belong to {some(doubtful)}. Keep one of them.")
+        raise DatasetError(f"has more than one clear image for {some(doubtful)}.", "Keep one of them.")
     if unused := sorted({path.name for path in clear} - {found[0].name for found in partners.values()}):
-        raise DatasetError(f"no hazy image uses the clear image {some(unused)}. Take it out, or add its hazy image.")
+        raise DatasetError(
+            f"has no hazy image for the clear image {some(unused)}.", "Take it out, or add its hazy image."
+        )
     return {path: found[0] for path, found in partners.items()}
 
 
@@ -186,7 +189,7 @@ def make_samples(files: Iterable[Files]) -> list[Sample]:
                 hashes[path] = _sha256(path)
         samples.append(Sample(id_, hazy, clear, hashes[hazy], hashes.get(clear), cut))
     if unequal:
-        raise DatasetError(f"sizes differ: {some(unequal)}. Crop or resize the pair to one size.")
+        raise DatasetError(f"Sizes differ: {some(unequal)}.", "Crop or resize the pair to one size.")
     return samples
 
 
@@ -202,7 +205,7 @@ def upright_size(path: Path) -> tuple[int, int] | None:
 
 def _listing(root: Path, depth: int) -> list[PurePath]:
     if not root.is_dir():
-        raise DatasetError(f"{root} is no folder: give the folder that holds hazy/ or the images")
+        raise DatasetError("is no folder.", "Give the folder that holds hazy/ or the images.", subject=root)
     paths = []
     for place, folders, names in os.walk(root, followlinks=True):  # data often lies behind links
         inside = Path(place).relative_to(root)
@@ -222,7 +225,7 @@ def _sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error.strerror}") from None
+        raise DatasetError(f"cannot be read: {error.strerror}.", subject=path) from None
 
 
 def some(names: Sequence[str]) -> str:

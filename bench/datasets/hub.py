@@ -36,20 +36,24 @@ def load(
         from datasets import load_dataset, load_dataset_builder
         from huggingface_hub import HfApi
     except ImportError:
-        raise DatasetError("data sets on the Hub need the library datasets: pip install datasets") from None
+        raise DatasetError(
+            "Data sets on the Hub need the library datasets.", setting="Install it: pip install datasets"
+        ) from None
     try:
         commit = HfApi().dataset_info(repo, revision=revision).sha
         splits = [str(name) for name in load_dataset_builder(repo, config, revision=commit).config.data_files or ()]
         split = split or (splits[0] if len(splits) == 1 else _TEST)
         if split not in splits:
-            raise DatasetError(f"{repo} has the splits {', '.join(splits)}: name one as hub:{repo}:CONFIG/SPLIT")
+            raise DatasetError(
+                f"has the splits {', '.join(splits)}.", f"Name one as hub:{repo}:CONFIG/SPLIT.", subject=repo
+            )
         streaming = limit is not None or len(splits) > 1
         rows = load_dataset(repo, config, split=split, revision=commit, streaming=streaming)
         return tuple(_samples(repo, _undecoded(rows), layout, part, limit)), (f"{repo} at commit {commit}",)
     except DatasetError:
         raise
     except Exception as error:  # the libraries raise a dozen kinds, down to those of their HTTP client
-        raise DatasetError(_explain(repo, revision, error)) from error
+        raise _explained(repo, revision, error) from error
 
 
 def _undecoded(rows: Any) -> Any:
@@ -70,30 +74,34 @@ def _samples(repo: str, rows: Any, layout: Layout, part: str, limit: int | None)
     hazy = next((column for column in images if column.lower() in _HAZY), None)
     clear = next((column for column in images if column.lower() in _CLEAR), None)
     if hazy is not None:
-        files = _from_columns(rows, hazy, clear, layout, limit)
+        files = _from_columns(repo, rows, hazy, clear, layout, limit)
     elif len(images) == 1:
         files = _from_paths(repo, rows, images[0], layout, part, limit)
     else:
-        raise DatasetError(f"{repo} has the columns {', '.join(rows.features)}: hazy, and clear for pairs, are needed")
+        raise DatasetError(
+            f"has the columns {', '.join(rows.features)}.", "It needs hazy, and clear for pairs.", subject=repo
+        )
     samples = make_samples(files)
     if not samples:
-        raise DatasetError(f"{repo} holds no image")
+        raise DatasetError("holds no image.", subject=repo)
     return sorted(samples, key=lambda sample: sample.id)
 
 
-def _from_columns(rows: Any, hazy: str, clear: str | None, layout: Layout, limit: int | None) -> Iterator[Files]:
+def _from_columns(
+    repo: str, rows: Any, hazy: str, clear: str | None, layout: Layout, limit: int | None
+) -> Iterator[Files]:
     seen = set()
     for number, row in enumerate(rows):
         if number == limit:
             return
         if row[hazy] is None:
-            raise DatasetError(f"row {number} has no hazy image")
+            raise DatasetError(f"has no hazy image in row {number}.", subject=repo)
         id_ = row.get("id") or PurePosixPath(row[hazy]["path"] or f"{number:06d}").stem
         if id_ in seen:
-            raise DatasetError(f"two rows are called {id_}: give them a column id")
+            raise DatasetError(f"has two rows that are called {id_}.", "Give them a column id.", subject=repo)
         seen.add(id_)
-        partner = _local(row[clear]) if clear and row[clear] else None
-        yield str(id_), _local(row[hazy]), partner, row.get("clear_border", layout.border)
+        partner = _local(repo, row[clear]) if clear and row[clear] else None
+        yield str(id_), _local(repo, row[hazy]), partner, row.get("clear_border", layout.border)
 
 
 def _from_paths(repo: str, rows: Any, column: str, layout: Layout, part: str, limit: int | None) -> Iterator[Files]:
@@ -101,13 +109,13 @@ def _from_paths(repo: str, rows: Any, column: str, layout: Layout, part: str, li
     if part:
         cells = {path: cell for path, cell in cells.items() if mentions(_in_repository(path), part)}
     if not cells:
-        raise DatasetError(f"no file of {repo} has {part} in its path: get the set from its source")
+        raise DatasetError(f"has no file with {part} in its path.", "Get the set from its source.", subject=repo)
     shared = PurePosixPath(*_common([path.parent.parts for path in cells]))
     inside = {path.relative_to(shared): cell for path, cell in cells.items()}
     for number, (hazy, (id_, clear)) in enumerate(arrange(inside, layout, repo).items()):
         if number == limit:
             return
-        yield id_, _local(inside[hazy]), clear and _local(inside[clear]), layout.border
+        yield id_, _local(repo, inside[hazy]), clear and _local(repo, inside[clear]), layout.border
 
 
 def _in_repository(path: PurePosixPath) -> str:
@@ -128,7 +136,7 @@ def _common(parts: list[tuple[str, ...]]) -> list[str]:
     return shared
 
 
-def _local(cell: dict[str, Any]) -> Path:
+def _local(repo: str, cell: dict[str, Any]) -> Path:
     """Return the file of an image: where the library keeps it, or in the Hub's cache under the hash of its bytes."""
     from datasets import config
     from datasets.utils.file_utils import xopen
@@ -140,7 +148,7 @@ def _local(cell: dict[str, Any]) -> Path:
         caches = (constants.HF_HUB_CACHE, config.HF_DATASETS_CACHE)
         kept = ".." not in Path(name).parts and any(Path(name).is_relative_to(cache) for cache in caches)
         if not remote and not kept:  # Parquet may name any file, this machine's own among them
-            raise DatasetError(f"the data set names {name}, which is no file of its own")
+            raise DatasetError(f"names {name}, which is no file of its own.", subject=repo)
         if kept:
             return Path(name)
         with xopen(name, "rb") as file:
@@ -152,7 +160,8 @@ def _local(cell: dict[str, Any]) -> Path:
     return path
 
 
-def _explain(repo: str, revision: str | None, error: Exception) -> str:
+def _explained(repo: str, revision: str | None, error: Exception) -> DatasetError:
+    """Say what an error of the libraries means."""
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -161,14 +170,18 @@ def _explain(repo: str, revision: str | None, error: Exception) -> str:
         chain.append(cause)
     kinds = tuple(type(one) for one in chain)
     if any(issubclass(kind, GatedRepoError) for kind in kinds):
-        return f"{repo} is open only to those its owner admits: ask on its page, then log in with hf auth login"
+        advice = "Ask on its page, then log in with 'hf auth login'."
+        return DatasetError("is open only to those its owner admits.", advice, subject=repo)
     if any(issubclass(kind, RevisionNotFoundError) for kind in kinds):
-        return f"{repo} has no revision {revision!r} on the Hub: check what follows the @"
+        return DatasetError(f"has no revision {revision!r} on the Hub.", "Check what follows the @.", subject=repo)
     if any(issubclass(kind, RepositoryNotFoundError | DatasetNotFoundError) for kind in kinds):
-        return f"the Hub has no data set {repo!r} that you can read: check the name, or log in with hf auth login"
+        advice = "Check the name, or log in with 'hf auth login'."
+        return DatasetError("is no data set on the Hub that you can read.", advice, subject=repo)
     answers = (getattr(one, "response", None) for one in chain)
     status = next((answer.status_code for answer in answers if answer is not None), None)
     if status == 429:
-        return f"the Hub refuses more requests for {repo} for now (429): wait some minutes, or log in"
+        advice = "Wait some minutes, or log in with 'hf auth login'."
+        return DatasetError("cannot be had for now: the Hub refuses more requests (429).", advice, subject=repo)
     reason = f"HTTP status {status}" if status else f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    return f"{repo} cannot be had from the Hub ({reason}): try again, or give the set as folder:PATH"
+    advice = "Try again, or give the set as folder:PATH."
+    return DatasetError(f"cannot be had from the Hub ({reason}).", advice, subject=repo)

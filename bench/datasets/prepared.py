@@ -7,6 +7,7 @@ from bench.datasets.files import Files, Sample, make_samples, some
 from bench.errors import DatasetError
 
 METADATA = "metadata.parquet"
+_AGAIN = "Run 'bench prepare' again."
 
 
 def lies_in(root: Path) -> bool:
@@ -47,10 +48,10 @@ def read(root: Path) -> list[Sample]:
         files = [_files(root, row) for row in rows]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         why = f"no column {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise DatasetError(f"{root / METADATA} cannot be used ({why}): run bench prepare again") from None
+        raise DatasetError(f"cannot be used ({why}).", _AGAIN, subject=root / METADATA) from None
     paths = [path for _, *pair, _ in files for path in pair if path]
     if missing := [path.relative_to(root).as_posix() for path in paths if not path.is_file()]:
-        raise DatasetError(f"{root} lacks {some(missing)}: run bench prepare again")
+        raise DatasetError(f"lacks {some(missing)}.", _AGAIN, subject=root)
     samples = make_samples(files)
     changed = [
         sample.id
@@ -58,7 +59,7 @@ def read(root: Path) -> list[Sample]:
         if (sample.hazy_sha256, sample.clear_sha256) != (row["hazy_sha256"], row.get("clear_sha256"))
     ]
     if changed:
-        raise DatasetError(f"{root} was changed since it was prepared: {some(changed)}. Run bench prepare again.")
+        raise DatasetError(f"was changed since it was prepared: {some(changed)}.", _AGAIN, subject=root)
     return samples
 
 

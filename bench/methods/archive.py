@@ -26,16 +26,22 @@ def unpacked(predictions: Path, dataset: Dataset, limit: int = ALL_BYTES) -> Ite
         yield predictions
         return
     if not predictions.is_file():
-        raise DatasetError(f"{predictions} does not exist: give a folder of restored images, or a zip archive of one")
+        advice = "Give a folder of restored images, or a zip archive of one."
+        raise DatasetError("does not exist.", advice, subject=predictions)
     with TemporaryDirectory() as temporary:
-        folder = Path(temporary, predictions.name)  # named as the archive, for messages
+        folder = Path(temporary, predictions.name)
         try:
             _unpack(predictions, folder, dataset, limit)
         except ImageError as error:
-            raise DatasetError(str(error)) from None
+            raise DatasetError.like(error) from error
         except OSError as error:  # a name that is too long, a file where a folder should be, a full disk
-            raise DatasetError(f"{predictions.name} cannot be unpacked: {error.strerror}") from None
-        yield folder
+            raise DatasetError(f"cannot be unpacked: {error.strerror}.", subject=predictions) from error
+        try:
+            yield folder
+        except DatasetError as error:
+            if error.subject == folder:  # which is gone by the time somebody reads this
+                error.subject = predictions
+            raise
 
 
 def _unpack(path: Path, folder: Path, dataset: Dataset, limit: int) -> None:
@@ -43,11 +49,15 @@ def _unpack(path: Path, folder: Path, dataset: Dataset, limit: int) -> None:
         member for member in archive.list_members(path) if archive.member_path(member).suffix.lower() in SUFFIXES
     ]
     if len(members) > 2 * len(dataset.samples) + 10:
-        raise DatasetError(f"{path.name} holds {len(members)} images, and {dataset.name} {len(dataset.samples)}")
+        raise DatasetError(
+            f"holds {len(members)} images, and {dataset.name} {len(dataset.samples)}.",
+            "Give one restored image for each hazy one.",
+            subject=path,
+        )
     places = [archive.member_path(member) for member in members]
     for place in places:
         if place.is_absolute() or ".." in place.parts or ":" in str(place) or not str(place).isprintable():
-            raise DatasetError(f"{path.name} names a place outside itself, {str(place)!r}: pack it again")
+            raise DatasetError(f"names a place outside itself, {str(place)!r}.", "Pack it again.", subject=path)
     around = {place.parts[0] for place in places}
     if len(around) == 1 and not any(sample.id.startswith(f"{min(around)}/") for sample in dataset.samples):
         places = [PurePosixPath(*place.parts[1:]) if len(place.parts) > 1 else place for place in places]
@@ -59,5 +69,5 @@ def _unpack(path: Path, folder: Path, dataset: Dataset, limit: int) -> None:
         target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
-            raise DatasetError(f"{path.name} holds {place} twice: keep one of the two")
+            raise DatasetError(f"holds {place} twice.", "Keep one of the two.", subject=path)
         target.write_bytes(data)

@@ -32,7 +32,7 @@ class Predictions:
             if hazy and restored and protocol.size(*hazy) != restored:
                 wrong.append("{} is {}×{}, not {}×{}".format(sample.id, *restored, *protocol.size(*hazy)))
         if wrong:
-            raise DatasetError(f"sizes in {folder} do not fit {protocol.name}: {some(wrong)}")
+            raise DatasetError(f"holds images of sizes that do not fit {protocol.name}: {some(wrong)}.", subject=folder)
         self._hashes = {id_: sha256(path.read_bytes()).hexdigest() for id_, path in self._files.items()}
         lines = "".join(f"{id_}\t{hash_}\n" for id_, hash_ in sorted(self._hashes.items()))
         self.method = replace(method, source="predictions", revision=f"sha256:{sha256(lines.encode()).hexdigest()}")
@@ -40,23 +40,24 @@ class Predictions:
     def restore_image(self, sample: Sample, hazy: Image.Image) -> Restored:
         data = self._files[sample.id].read_bytes()
         if sha256(data).hexdigest() != self._hashes[sample.id]:
-            raise RunError("the prediction changed while the run went on")
+            raise RunError("The prediction changed while the run went on.", "Run again.")
         return Restored(eight_bit(read_photo(data).pixels))
 
 
 def _find(folder: Path, dataset: Dataset) -> dict[str, Path]:
     if not folder.is_dir():
-        raise DatasetError(f"{folder} is no folder: give the folder that holds the restored images")
+        raise DatasetError("is no folder.", "Give the folder that holds the restored images.", subject=folder)
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             id_ = path.relative_to(folder).with_suffix("").as_posix()
             if id_ in files:
-                raise DatasetError(f"{folder} holds {files[id_].name} and {path.name}: keep one of the two")
+                both = f"{files[id_].name} and {path.name}"
+                raise DatasetError(f"holds {both}.", "Keep one of the two.", subject=folder)
             files[id_] = path
     expected = {sample.id for sample in dataset.samples}
     if missing := sorted(expected - files.keys()):
-        raise DatasetError(f"{folder} has no restored image for {some(missing)} of {dataset.name}")
+        raise DatasetError(f"has no restored image for {some(missing)} of {dataset.name}.", subject=folder)
     if extra := sorted(files.keys() - expected):
-        raise DatasetError(f"{folder} holds {some(extra)}, which {dataset.name} does not have: take it out")
+        raise DatasetError(f"holds {some(extra)}, which {dataset.name} does not have.", "Take it out.", subject=folder)
     return files

@@ -8,8 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
+from bench.errors import MetricError
 from bench.metrics import weights
-from bench.metrics.base import Metric, MetricError, MetricSpec
+from bench.metrics.base import Metric, MetricSpec
 
 __all__ = ["Metric", "MetricError", "MetricSpec", "get", "lacking", "names", "prepare", "spec"]
 
@@ -32,7 +33,7 @@ def names() -> list[str]:
 
 
 def spec(name: str) -> MetricSpec:
-    """Describe a metric without loading it; raises `MetricError` on an unknown name."""
+    """Describe a metric without loading it; raises `UnknownMetricError` on an unknown name."""
     return _family(name).spec(name)
 
 

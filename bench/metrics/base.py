@@ -7,12 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from bench.errors import MetricError
+
 Direction = Literal["up", "down"]
 Score = Callable[..., Tensor]  # of the restored image, and of the one it is compared with where there is one
-
-
-class MetricError(ValueError):
-    """A metric cannot be had or cannot be computed; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -51,39 +49,37 @@ class Metric:
         if self.spec.reference or self.spec.hazy:
             which, other = ("clear", clear) if self.spec.reference else ("hazy", hazy)
             if other is None:
-                raise MetricError(
-                    f"{self.spec.name} compares with a {which} image and none was given: pass {which}=..."
-                )
+                raise self._error(f"compares with a {which} image and none was given.", f"Pass {which}=….")
             self._check(other, which)
             if restored.shape != other.shape:
-                raise MetricError(
-                    f"{self.spec.name} compares images of one size, and the restored one is {_size(restored)}, "
-                    f"the {which} one {_size(other)}: bring both to one size"
-                )
+                sizes = f"the restored one is {_size(restored)}, the {which} one {_size(other)}"
+                raise self._error(f"compares images of one size, and {sizes}.", "Bring both to one size.")
             images.append(other)
         scores = self.score(*images).detach().double().cpu().reshape(-1)
         if scores.isnan().any():
-            raise MetricError(
-                f"{self.spec.name} is undefined for this image (no structure to measure, as in a picture of one "
-                "colour): leave the image out of this metric"
+            raise self._error(
+                "is undefined for this image: it has no structure to measure, as a picture of one colour.",
+                "Leave the image out of this metric.",
             )
         return scores
 
     def _check(self, image: Tensor, which: str) -> None:
         if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
             form = f"{image.dtype} {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
-            raise MetricError(
-                f"{self.spec.name} takes RGB images as a float tensor [B, 3, H, W] and the {which} one is {form}: "
-                "convert it first"
+            raise self._error(
+                f"takes RGB images as a float tensor [B, 3, H, W], and the {which} one is {form}.", "Convert it first."
             )
         if image.numel() == 0:
-            raise MetricError(f"{self.spec.name} got an empty {which} image of shape {list(image.shape)}")
+            raise self._error(f"got an empty {which} image of shape {list(image.shape)}.")
         low, high = image.aminmax()
         if not (low >= -1e-6 and high <= 1 + 1e-6):  # NaN fails this too
-            raise MetricError(
-                f"{self.spec.name} takes values in [0, 1] and the {which} image spans [{low:.4g}, {high:.4g}]: "
-                "scale or clip it first"
+            raise self._error(
+                f"takes values in [0, 1], and the {which} image spans [{low:.4g}, {high:.4g}].",
+                "Scale or clip it first.",
             )
+
+    def _error(self, reason: str, advice: str = "") -> MetricError:
+        return MetricError(reason, advice, subject=self.spec.name)
 
 
 def _size(image: Tensor) -> str:

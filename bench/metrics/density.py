@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bench.metrics.base import Metric, MetricError, MetricSpec
+from bench.errors import MetricError
+from bench.metrics.base import Metric, MetricSpec
 
 _SPEC = MetricSpec(
     "density",
@@ -36,7 +37,8 @@ def build(name: str, *, clip: Path | None = None) -> Metric:
     try:
         haze = load_density("shipped" if clip is None else clip)
     except WeightsError as error:
-        raise MetricError(f"density needs a CLIP model: {error} (--clip DIR)") from error
+        setting = "The metric density takes another CLIP model from --clip DIR."
+        raise MetricError.like(error, setting=setting) from error
 
     def score(restored: Tensor) -> Tensor:
         return haze.to(restored.device).map(restored).mean((1, 2, 3))

@@ -24,7 +24,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from bench.metrics.base import Metric, MetricError, MetricSpec
+from bench.errors import MetricError
+from bench.metrics.base import Metric, MetricSpec
 
 PATCH = 8
 BAND_PIXELS = 2**16
@@ -47,6 +48,8 @@ FEATURES = (
 
 RELEASE = "http://live.ece.utexas.edu/research/fog/FADE_release.zip"
 RELEASE_FILES = ("natural_fogfree_image_features_ps8.mat", "natural_foggy_image_features_ps8.mat")
+
+_UNPACK = f"Unpack {RELEASE} and give the folder that holds {' and '.join(RELEASE_FILES)}."
 
 _DEFINITION = (
     "Perceptual fog density D = D_f / (D_ff + 1) of Choi, You and Bovik 2015: distances of twelve patch statistics, "
@@ -86,12 +89,12 @@ class Gaussian:
         if self.mean.shape != (n,) or self.covariance.shape != (n, n):
             raise MetricError(
                 f"FADE statistics need a mean [{n}] and a covariance [{n}, {n}], got {list(self.mean.shape)} and "
-                f"{list(self.covariance.shape)}"
+                f"{list(self.covariance.shape)}."
             )
         try:
             np.linalg.cholesky(self.covariance)
         except np.linalg.LinAlgError as error:
-            raise MetricError("FADE statistics have a singular covariance: fit them to more photographs") from error
+            raise MetricError("FADE statistics have a singular covariance.", "Fit them to more photographs.") from error
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,10 @@ def build(name: str, *, fade_stats: Path | None = None) -> Metric:
         statistics = refitted_statistics()
     elif fade_stats is None:
         raise MetricError(
-            f"fade needs the statistics released by its authors and none were given. Unpack {RELEASE} and name the "
-            f"folder that holds {' and '.join(RELEASE_FILES)} (--fade-stats DIR), or use fade_refit, which needs none"
+            "needs the statistics released by its authors, and none were given.",
+            f"{_UNPACK} Or use fade_refit, which needs none.",
+            subject=name,
+            setting="The folder is named by --fade-stats DIR.",
         )
     else:
         statistics = released_statistics(fade_stats)
@@ -136,14 +141,6 @@ def build(name: str, *, fade_stats: Path | None = None) -> Metric:
         return torch.tensor([fog_density(image, statistics).density for image in images], dtype=torch.float64)
 
     return Metric(SPECS[name], score)
-
-
-def fade_map(image: Tensor, statistics: Statistics | None = None) -> np.ndarray:
-    """Return the fog density D of each 8×8 patch, [H // 8, W // 8], of one image [3, H, W] in [0, 1].
-
-    NaN where a patch leaves D undefined. `statistics` are ours (`refitted_statistics`) unless given.
-    """
-    return fog_density(image, statistics or refitted_statistics()).map
 
 
 def fog_density(image: Tensor, statistics: Statistics) -> FogDensity:
@@ -190,9 +187,9 @@ def features(image: Tensor) -> np.ndarray:
     """
     height, width = (side // PATCH * PATCH for side in image.shape[-2:])
     if min(height, width) < MIN_SIZE:
+        size = f"{image.shape[-1]}×{image.shape[-2]}"
         raise MetricError(
-            f"FADE needs images of at least {MIN_SIZE}×{MIN_SIZE} pixels and got {image.shape[-1]}×{image.shape[-2]}: "
-            "leave it out"
+            f"needs images of at least {MIN_SIZE}×{MIN_SIZE} pixels, got {size}.", "Leave it out.", subject="FADE"
         )
     pixels = np.ascontiguousarray((image[:, :height, :width].float() * 255).round().byte().cpu().numpy())
     # Bands of patch rows keep the memory small and the arrays in the cache.
@@ -349,16 +346,13 @@ def released_statistics(folder: Path) -> Statistics:
     def gaussian(file: str, kind: str) -> Gaussian:
         path = Path(folder) / file
         if not path.is_file():
-            raise MetricError(
-                f"fade finds no {path}: unpack {RELEASE} and name the folder that holds {' and '.join(RELEASE_FILES)}"
-            )
+            raise MetricError("does not exist, and fade needs it.", _UNPACK, subject=path)
         try:
             entries = loadmat(path)
             return Gaussian(entries[f"mu_{kind}param"].ravel(), entries[f"cov_{kind}param"])
-        except (MatReadError, ValueError, KeyError, TypeError, NotImplementedError) as error:
-            raise MetricError(
-                f"{path} is not the statistics file of the release ({error}): get it from {RELEASE}"
-            ) from error
+        except (MatReadError, MetricError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+            reason = f"is not the statistics file of the release ({error})."
+            raise MetricError(reason, f"Get it from {RELEASE}.", subject=path) from error
 
     fog_free, foggy = RELEASE_FILES
     return Statistics(gaussian(fog_free, "fogfree"), gaussian(foggy, "foggy"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from bench.metrics.base import MetricError
+from bench.errors import MetricError
 from bench.metrics.fade import FEATURES, Gaussian, features
 from dehaze.errors import DehazeError
 from dehaze.io.names import find_photos
@@ -38,7 +38,7 @@ def fit(patches: Iterable[np.ndarray], ranked_by: str) -> Gaussian:
         means.append(chosen.mean(axis=0))
         products.append(chosen.T @ chosen / len(chosen))
     if not means:
-        raise MetricError("no photograph to fit has a patch with all features: give photographs with texture")
+        raise MetricError("No photograph to fit has a patch with all features.", "Give photographs with texture.")
     mean = np.mean(means, axis=0)
     return Gaussian(mean, np.mean(products, axis=0) - np.outer(mean, mean))
 

@@ -12,7 +12,8 @@ from math import inf
 import torch
 from torch import Tensor
 
-from bench.metrics.base import Metric, MetricError, MetricSpec
+from bench.errors import MetricError
+from bench.metrics.base import Metric, MetricSpec
 
 BLOCK = 96
 
@@ -48,9 +49,8 @@ def niqe(restored: Tensor) -> Tensor:
     height, width = (side // BLOCK * BLOCK for side in restored.shape[-2:])
     if height * width < 2 * BLOCK**2:
         height, width = restored.shape[-2:]
-        raise MetricError(
-            f"niqe needs an image of two blocks of {BLOCK}×{BLOCK} pixels or more, got {width}×{height}: leave it out"
-        )
+        needed = f"needs an image of two blocks of {BLOCK}×{BLOCK} pixels or more"
+        raise MetricError(f"{needed}, got {width}×{height}.", "Leave it out.", subject="niqe")
     return torch.stack([_niqe(image[None, :, :height, :width]) for image in restored])
 
 

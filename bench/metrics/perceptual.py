@@ -20,8 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from bench.errors import MetricError, UnknownMetricError
 from bench.metrics import weights
-from bench.metrics.base import Direction, Metric, MetricError, MetricSpec
+from bench.metrics.base import Direction, Metric, MetricSpec
 
 _TABLE: dict[str, tuple[bool, Direction, float, float, str]] = {  # name: (reference, direction, low, high, definition)
     "ms_ssim": (True, "up", 0.0, 1.0, "Multi-scale structural similarity (Wang 2003) of luma"),
@@ -41,6 +42,8 @@ _TABLE: dict[str, tuple[bool, Direction, float, float, str]] = {  # name: (refer
 }
 _UNITS = {"entropy": "bit"}
 
+_ANOTHER = "Choose another metric."
+
 # Scores of sets or of captions, which have no value for one image.
 _NOT_PER_IMAGE = ("fid", "sfid", "fid_dinov2", "inception_score", "clipscore")
 # Beginnings of names: Python from the Hub, or TorchScript without a published hash.
@@ -54,17 +57,17 @@ def spec(name: str) -> MetricSpec:
         return MetricSpec(name, reference, direction, _UNITS.get(name, ""), low, high, f"{definition}; as pyiqa")
     configs = _pyiqa_configs()
     if name in _NOT_PER_IMAGE:
-        raise MetricError(f"{name} scores sets or captions, not single images: choose another metric")
+        raise UnknownMetricError("scores sets or captions, not single images.", _ANOTHER, subject=name)
     if name.startswith(_FOREIGN_CODE) and name in configs:
-        raise MetricError(
-            f"{name} runs code that comes with its weights, which is not done here: choose another metric"
+        raise UnknownMetricError(
+            "runs code that comes with its weights, which is not done here.", _ANOTHER, subject=name
         )
     if name not in configs:
         from bench.metrics import names
 
         close = difflib.get_close_matches(name, {*names(), *configs}, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names())}, and pyiqa's own"
-        raise MetricError(f"no metric is called {name!r}; {hint}")
+        advice = f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(names())}, and pyiqa's own."
+        raise UnknownMetricError(f"No metric is called {name!r}.", advice)
     config = configs[name]
     low, high = _bounds(config.get("score_range") or "")
     return MetricSpec(
@@ -90,10 +93,12 @@ def build(name: str, *, lpips_weights: Path | None = None) -> Metric:
         except Exception as error:  # whatever a network of pyiqa trips over, most often too small an image
             height, width = restored.shape[-2:]
             raise MetricError(
-                f"{name} cannot be computed for an image of {width}×{height} ({error}): leave it out of this metric"
+                f"cannot be computed for an image of {width}×{height} ({error}).",
+                "Leave it out of this metric.",
+                subject=name,
             ) from error
         if not isinstance(scores, Tensor) or scores.numel() != len(restored):
-            raise MetricError(f"{name} gives no single score an image: choose another metric")
+            raise MetricError("gives no single score an image.", _ANOTHER, subject=name)
         return scores
 
     return Metric(described, score)
@@ -130,8 +135,10 @@ class Lpips(nn.Module):
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise MetricError(
-                f"lpips cannot read its weights from {path} ({reason}): give a safetensors file with AlexNet's "
-                "features.N.weight and .bias and the heads lpips_lin0.weight to lpips_lin4.weight"
+                f"does not hold the weights of lpips ({reason}).",
+                "Give a safetensors file with AlexNet's features.N.weight and .bias and the heads lpips_lin0.weight to "
+                "lpips_lin4.weight.",
+                subject=path,
             ) from error
         return network
 
@@ -157,7 +164,8 @@ def _pyiqa_configs() -> dict[str, dict]:
         from pyiqa.default_model_configs import DEFAULT_CONFIGS
     except ImportError as error:
         raise MetricError(
-            f"this metric comes from pyiqa, which cannot be imported ({error}): pip install pyiqa"
+            f"This metric comes from pyiqa, which cannot be imported ({error}).",
+            setting="Install it: pip install pyiqa",
         ) from error
     return DEFAULT_CONFIGS
 
@@ -177,12 +185,13 @@ def _create(name: str) -> nn.Module:
     except Exception as error:  # download, missing optional package, file that is not weights: that metric alone fails
         download = re.search(r'Downloading: "(.+)" to (\S+)', printed.getvalue())
         if download:
-            advice = f"run 'bench prepare metric:{name}' with network, or put {download[1]} at {download[2]}"
+            setting = f"Run 'bench prepare metric:{name}' with network, or put {download[1]} at {download[2]}."
         elif isinstance(error, ImportError):
-            advice = "install the package that is missing"
+            setting = "Install the package that is missing."
         else:
-            advice = f"run 'bench prepare metric:{name}' with network"
-        raise MetricError(f"{name} cannot be made ready ({type(error).__name__}: {error}): {advice}") from error
+            setting = f"Run 'bench prepare metric:{name}' with network."
+        reason = f"cannot be made ready ({type(error).__name__}: {error})."
+        raise MetricError(reason, subject=name, setting=setting) from error
 
 
 @contextlib.contextmanager

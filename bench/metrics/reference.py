@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.metrics.base import Metric, MetricError, MetricSpec
+from bench.errors import MetricError
+from bench.metrics.base import Metric, MetricSpec
 
 STRIP_PIXELS = 2**17
 WINDOW = [exp(-(offset**2) / (2 * 1.5**2)) for offset in range(-5, 6)]
@@ -149,7 +150,8 @@ def _mean(restored: Tensor, clear: Tensor, score_map: Callable[[Tensor, Tensor],
 def _check_window(image: Tensor) -> None:
     height, width = image.shape[-2:]
     if min(height, width) < len(WINDOW):
-        raise MetricError(f"ssim needs images of at least 11×11 pixels and got {width}×{height}: leave it out")
+        reason = f"needs images of at least 11×11 pixels, got {width}×{height}."
+        raise MetricError(reason, "Leave it out.", subject="ssim")
 
 
 def _ssim_map(a: Tensor, b: Tensor, peak: float = 1.0) -> Tensor:

@@ -18,7 +18,7 @@ from urllib.error import URLError
 import torch
 from huggingface_hub import is_offline_mode
 
-from bench.metrics.base import MetricError
+from bench.errors import MetricError
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,10 @@ class Weights:
             torch.hub.download_url_to_file(self.url, str(self.path), hash_prefix=digits or None)
         except (OSError, HTTPException, RuntimeError) as error:  # the last is torch's for a wrong hash
             raise MetricError(
-                f"{metric} needs {self.url}, which cannot be fetched ({error}): run 'bench prepare metric:{metric}' "
-                f"with network, or fetch it elsewhere and run 'bench prepare metric:{metric} --from FILE'"
+                f"needs {self.url}, which cannot be fetched ({error}).",
+                subject=metric,
+                setting=f"Run 'bench prepare metric:{metric}' with network, or fetch it elsewhere and run "
+                f"'bench prepare metric:{metric} --from FILE'.",
             ) from error
 
     def take(self, file: Path) -> None:
@@ -58,7 +60,7 @@ class Weights:
             shutil.copyfile(file, unfinished)
             unfinished.replace(self.path)
         except OSError as error:
-            raise MetricError(f"{file} cannot be copied to {self.path}: {error.strerror}") from error
+            raise MetricError(f"cannot be copied to {self.path}: {error.strerror}.", subject=file) from error
 
 
 def _pyiqa(file: str) -> Weights:
@@ -92,10 +94,11 @@ def take(metric: str, source: Path) -> None:
     """
     files = {weights.path.name: weights for weights in WEIGHTS.get(metric, ())}
     if not files:
-        raise MetricError(f"no files are known for {metric}: leave --from out, and what it needs is fetched")
+        setting = "Leave --from out, and what it needs is fetched."
+        raise MetricError(f"No files are known for {metric}.", setting=setting)
     given = [path for path in (sorted(source.iterdir()) if source.is_dir() else [source]) if path.name in files]
     if not given:
-        raise MetricError(f"{source} is not, and does not hold, {' or '.join(files)}, which {metric} needs")
+        raise MetricError(f"is not, and does not hold, {' or '.join(files)}, which {metric} needs.", subject=source)
     for path in given:
         files[path.name].take(path)
 
@@ -109,11 +112,12 @@ def check(file: Path, digits: str | None = None) -> None:
         with file.open("rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        raise MetricError(f"{file} cannot be read: {error.strerror}") from error
+        raise MetricError(f"cannot be read: {error.strerror}.", subject=file) from error
     if not found.startswith(digits):
         raise MetricError(
-            f"{file} is damaged or another file: its SHA-256 begins with {found[: len(digits)]}, not {digits}. Remove "
-            "it, and have it fetched anew"
+            f"is damaged or another file: its SHA-256 begins with {found[: len(digits)]}, not {digits}.",
+            "Remove it, and have it fetched anew.",
+            subject=file,
         )
 
 

@@ -24,10 +24,12 @@ def find(folder: Path) -> dict[str, Path]:
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             id_ = path.relative_to(folder).with_suffix("").as_posix()
             if id_ in found:
-                raise DatasetError(f"{folder} holds {found[id_].name} and {path.name}: keep one of the two")
+                both = f"{found[id_].name} and {path.name}"
+                raise DatasetError(f"holds {both}.", "Keep one of the two.", subject=folder)
             found[id_] = path
     if not found:
-        raise DatasetError(f"{folder} holds no image: give the folder of restored images, named as the hazy ones")
+        advice = "Give the folder of restored images, named as the hazy ones."
+        raise DatasetError("holds no image.", advice, subject=folder)
     return found
 
 

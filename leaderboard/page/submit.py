@@ -227,13 +227,13 @@ def _scored(
             ("protocol", protocol, protocols.names()),
         ):
             if value not in offered:
-                raise SubmissionError(f"this page offers no such {what}: reload it, and choose one of the list")
+                raise SubmissionError(f"This page offers no such {what}.", "Reload it, and choose one of the list.")
         name, paper, licence, parameters, trained_on = map(_text, FIELDS, texts)
         if not name:
-            raise SubmissionError("the method has no name: give it one")
+            raise SubmissionError("The method has no name.", "Give it one.")
         count = parameters.replace(",", "")
         if count and not (count.isascii() and count.isdigit()):
-            raise SubmissionError(f"the number of parameters is a whole number, and {parameters!r} is none")
+            raise SubmissionError("is no number of parameters.", "Give a whole number.", subject=repr(parameters))
         sets = tuple(part.strip() for part in trained_on.split(",") if part.strip())
         method = scoring.describe(
             name=name, paper=paper or None, license=licence or None, trained_on=sets,
@@ -249,9 +249,9 @@ def _scored(
 def _text(field: str, value: Any) -> str:
     """Return what a text field holds. Raises SubmissionError if a client sent something else, or too much."""
     if not isinstance(value, str | None):
-        raise SubmissionError(f"{field} is no text: fill in the form anew")
+        raise SubmissionError("is no text.", "Fill in the form anew.", subject=field)
     if len(value or "") > FIELDS[field]:
-        raise SubmissionError(f"{field} has more than {FIELDS[field]} characters: shorten it")
+        raise SubmissionError(f"has more than {FIELDS[field]} characters.", "Shorten it.", subject=field)
     return (value or "").strip()
 
 

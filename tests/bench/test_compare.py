@@ -136,7 +136,7 @@ def test_metrics_must_be_in_both(scored):
     one, other = scored("a", {"psnr": [20.0]}), scored("b", {"ssim": [0.5]})
     with pytest.raises(RecordError, match="a and b have no metric in common"):
         compare.compare(one, other)
-    with pytest.raises(RecordError, match="ssim is not in both records; both have psnr"):
+    with pytest.raises(RecordError, match=r"ssim is not in both records\. Both have psnr"):
         compare.compare(one, scored("b", {"psnr": [20.0], "ssim": [0.5]}), ["ssim"])
 
 
@@ -161,6 +161,6 @@ def test_find_takes_a_file_or_a_method(make, tmp_path):
     assert len(compare.find("a b", tmp_path)) == 2
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(
-        RecordError, match=r"no record is of 'c'; there are records of a b; not all files can be read: .*broken"
+        RecordError, match=r"No record is of 'c'. There are records of a b. Not all files can be read: .*broken"
     ):
         compare.find("c", tmp_path)

@@ -71,14 +71,14 @@ def test_unpaired(put, tmp_path):
     ("names", "message"),
     [
         (["hazy/1.png", "hazy/2.png", "clear/1.png"], r"no clear image for 2\.png\. Give"),
-        (["hazy/1.png", "clear/1.png", "clear/2.png"], r"no hazy image uses the clear image 2\.png\. Take"),
+        (["hazy/1.png", "clear/1.png", "clear/2.png"], r"has no hazy image for the clear image 2\.png\. Take"),
         (["hazy/1_2.png", "clear/1.png", "clear/1_GT.png"], r"1_2\.png \(1\.png or 1_GT\.png\?\)"),
         (["hazy/1_2_3.png", "clear/1_2.png", "clear/1.png"], r"1_2_3\.png \(1_2\.png or 1\.png\?\)"),
         (["hazy/1.png", "clear/1.png", "clear/1.jpg"], r"same name: 1\.(png|jpg), 1\.(png|jpg)\. Keep"),
         (["hazy/1.png", "hazy/1.jpg"], r"same name: 1\.(png|jpg), 1\.(png|jpg)\. Keep"),
         (["hazy/1.png", "clear/1.png", "gt/1.png"], r"both clear/ and gt/"),
         (["1.png", "clear/1.png"], r"clear/ but no hazy/"),
-        (["01_GT.png"], r"no hazy image uses the clear image 01_GT\.png"),
+        (["01_GT.png"], r"has no hazy image for the clear image 01_GT\.png"),
         (["images/1.png"], r"holds no image\. Images lie in images inside it"),
     ],
 )
@@ -124,7 +124,7 @@ def test_names(put, tmp_path):
     assert load(tmp_path / "set", name="mine").name == "mine"
     assert load(tmp_path / "set", limit=2).name == "folder:set-first2"
     assert load(tmp_path / "set", limit=3).name == "folder:set"
-    with pytest.raises(DatasetError, match="choose another"):
+    with pytest.raises(DatasetError, match="Choose another"):
         load(tmp_path / "set", name="sample")
     with pytest.raises(DatasetError, match="keeps its name"):
         datasets.load("sample", name="mine")

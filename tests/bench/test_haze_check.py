@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from bench.errors import DatasetError
 from bench.haze_check import agreement, compare, contrast, dark_channel, read_folder, saturation
-from bench.metrics.fade import fade_map, refitted_statistics
+from bench.metrics.fade import fog_density, refitted_statistics
 from dehaze.haze import scatter
 
 
@@ -48,7 +48,7 @@ def test_the_same_images_are_at_no_distance_and_haze_is_far_from_none():
 def test_a_density_agrees_with_the_map_it_was_made_of():
     image = scenes(1)[0]
     image = torch.lerp(image, torch.tensor(0.9), torch.linspace(0, 1, 64).expand(48, 64))
-    fade = torch.from_numpy(np.nan_to_num(fade_map(image))).float()
+    fade = torch.from_numpy(np.nan_to_num(fog_density(image, refitted_statistics()).map)).float()
     density = F.interpolate(fade[None, None], scale_factor=8)[0, 0]
     assert agreement(density, image, refitted_statistics()) == pytest.approx(1)
     assert agreement(-density, image, refitted_statistics()) == pytest.approx(-1)

@@ -64,8 +64,8 @@ def test_no_reference_metric_ignores_the_clear_image(scene):
         (torch.zeros(1, 1, 32, 32), r"float tensor \[B, 3, H, W\]"),
         (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), "torch.uint8"),
         (torch.zeros(1, 3, 0, 32), "empty"),
-        (torch.full((1, 3, 32, 32), 255.0), "scale or clip"),
-        (torch.full((1, 3, 32, 32), float("nan")), "scale or clip"),
+        (torch.full((1, 3, 32, 32), 255.0), "Scale or clip"),
+        (torch.full((1, 3, 32, 32), float("nan")), "Scale or clip"),
     ],
 )
 def test_images_of_another_form_are_refused(image, message):
@@ -92,7 +92,7 @@ def test_undefined_score_is_an_error_not_a_number(name):
 
 
 def test_unknown_name_suggests():
-    with pytest.raises(MetricError, match=r"'nique'; did you mean .*niqe"):
+    with pytest.raises(MetricError, match=r"'nique'\. Did you mean .*niqe"):
         metrics.get("nique")
     with pytest.raises(MetricError, match="sets"):
         metrics.get("fid")

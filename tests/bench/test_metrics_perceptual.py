@@ -203,7 +203,7 @@ def test_fetched_weights_are_checked_before_they_are_kept(cache, brisque_file, m
 def test_what_cannot_be_taken_is_said(cache, tmp_path, lpips_file):
     with pytest.raises(MetricError, match=r"lpips\.safetensors is not, and does not hold, brisque_svm_weights\.pth"):
         metrics.prepare("brisque", lpips_file)
-    with pytest.raises(MetricError, match="no files are known for gmsd: leave --from out"):
+    with pytest.raises(MetricError, match=r"No files are known for gmsd\. Leave --from out"):
         metrics.prepare("gmsd", lpips_file)
     with pytest.raises(MetricError, match="absent"):
         metrics.prepare("brisque", tmp_path / "absent")

@@ -91,7 +91,7 @@ def test_photographs_without_clear_images_have_no_such_column(known, put, tmp_pa
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"samples": 55}, "holds 2 images, but tiny has 55: complete it"),
+        ({"samples": 55}, "holds 2 images, but tiny has 55. Complete it"),
         ({"pairs": 1}, "holds 2 pairs, but tiny has 1"),
         ({"fingerprint": "ab" * 32}, "holds other bytes than tiny .*not abababababab"),
     ],
@@ -123,7 +123,7 @@ def test_a_copy_that_changed_is_refused(known, source, tmp_path):
     with pytest.raises(DatasetError, match="changed since it was prepared: 01_hazy"):
         datasets.load(f"folder:{tmp_path / 'tiny'}")
     image.unlink()
-    with pytest.raises(DatasetError, match=r"lacks hazy/01_hazy\.png: run bench prepare again"):
+    with pytest.raises(DatasetError, match=r"lacks hazy/01_hazy\.png\. Run 'bench prepare' again"):
         datasets.load(f"folder:{tmp_path / 'tiny'}")
 
 

@@ -38,5 +38,5 @@ def test_a_process_that_is_gone_is_told(monkeypatch):
         raise RuntimeError("Connection closed by peer\nmore")
 
     monkeypatch.setattr(torch, "distributed", SimpleNamespace(barrier=barrier))
-    with pytest.raises(RunError, match=r"another process has ended \(Connection closed by peer\)"):
+    with pytest.raises(RunError, match=r"Another process has ended \(Connection closed by peer\)"):
         Processes(0, 2).wait()

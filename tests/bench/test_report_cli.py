@@ -77,8 +77,8 @@ def test_compare_draws(bench, results, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["identity", "nobody"], 1, "no record is of 'nobody'; there are records of dcp, identity"),
-        (["identity", "dcp", "--metric", "lpips"], 1, "lpips is not in both records; both have psnr, ssim"),
+        (["identity", "nobody"], 1, "No record is of 'nobody'. There are records of dcp, identity"),
+        (["identity", "dcp", "--metric", "lpips"], 1, "lpips is not in both records. Both have psnr, ssim"),
         (["identity", "dcp", "--tolerance", "0.1"], 2, "--tolerance 0.1 is not METRIC=UNITS, such as psnr=0.1"),
         (["identity", "dcp", "--tolerance", "psnr=-1"], 2, "--tolerance psnr=-1 is not zero or more"),
         (["identity", "dcp", "--tolerance", "psnr=nan"], 2, "--tolerance psnr=nan is not zero or more"),
@@ -234,7 +234,7 @@ def test_pictures_are_found_by_id(put, tmp_path):
     (tmp_path / "a.png").write_bytes(b"damaged")
     assert pictures.small(found["a"], 16) is None
     put(tmp_path, "real/b.png")
-    with pytest.raises(DatasetError, match=r"holds b.jpg and b.png: keep one"):
+    with pytest.raises(DatasetError, match=r"holds b.jpg and b.png. Keep one"):
         pictures.find(tmp_path)
     with pytest.raises(DatasetError, match="holds no image"):
         pictures.find(tmp_path / "empty")

@@ -105,7 +105,7 @@ def test_what_fails_is_a_row_with_its_reason(put, tmp_path):
         ("d", "read"),
         ("e", "brightness"),
     ]
-    assert made.failures[2].reason == "the file changed while the run went on"
+    assert made.failures[2].reason == "The file changed while the run went on. Run again."
     assert made.failures[3].reason == "will not have it"
     assert not any(str(tmp_path) in failure.reason for failure in made.failures)
     assert (made.metrics["psnr"].count, made.metrics["brightness"].count) == (2, 1)
@@ -126,7 +126,7 @@ def test_a_model_that_fails_is_a_row_too(pairs, tmp_path):
     made = runner.run(Broken(), pairs, NATIVE, psnr(), tmp_path / "out")
     assert [(failure.id, failure.stage, failure.reason) for failure in made.failures] == [
         ("1", "restore", "OutOfMemoryError: 12 GiB wanted"),
-        ("2", "restore", "restored to 24×15, not 24×16"),
+        ("2", "restore", "The restored image is 24×15, not 24×16."),
     ]
     assert made.metrics["psnr"].count == 2
 
@@ -243,7 +243,7 @@ def test_predictions_are_scored_as_models_are(pairs, put, tmp_path):
     [
         (lambda folder: (folder / "1.png").unlink(), "no restored image for 1 of folder:set"),
         (lambda folder: Image.new("RGB", (24, 16)).save(folder / "9.png"), "holds 9, which folder:set does not have"),
-        (lambda folder: Image.new("RGB", (24, 16)).save(folder / "1.jpg"), "holds 1.jpg and 1.png: keep one"),
+        (lambda folder: Image.new("RGB", (24, 16)).save(folder / "1.jpg"), "holds 1.jpg and 1.png. Keep one"),
         (lambda folder: Image.new("RGB", (24, 17)).save(folder / "1.png"), "1 is 24×17, not 24×16"),
     ],
 )

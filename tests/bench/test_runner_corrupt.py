@@ -85,7 +85,7 @@ def test_a_damaged_image_never_gives_a_wrong_number(kind, tmp_path):
         try:
             samples += datasets.load(f"folder:{root}").samples
         except datasets.DatasetError as error:
-            assert "sizes differ" in str(error)
+            assert "Sizes differ" in str(error)
             refused.append(id_)
     dataset = datasets.Dataset("damaged", tuple(samples))
     restorer = Model(dehaze.load("identity", device="cpu"))

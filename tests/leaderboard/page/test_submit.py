@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
+from bench.errors import DatasetError, RunError, to_json
 from bench.record import read
 from leaderboard.page import submit
 
@@ -75,9 +76,9 @@ def test_a_name_that_is_too_long_for_a_file_is_refused(enter, results, uploaded)
     ("said", "words"),
     [
         ({"upload": None}, "there is no archive yet"),
-        ({"name": "  "}, "the method has no name"),
-        ({"name": None}, "the method has no name"),
-        ({"parameters": "1.7 M"}, "'1.7 M' is none"),
+        ({"name": "  "}, "The method has no name"),
+        ({"name": None}, "The method has no name"),
+        ({"parameters": "1.7 M"}, "'1.7 M' is no number of parameters"),
         ({"parameters": "9" * 20}, "parameters: Input should be less than or equal to"),
         ({"name": "a\x1b[2Jb"}, "name: Name should have no characters that cannot be seen"),
         ({"name": "x" * 81}, "Method has more than 80 characters"),
@@ -147,8 +148,9 @@ def test_a_full_disk_is_told_in_every_event(events, enter, results, uploaded, mo
 
 
 def test_a_disk_that_is_full_while_scoring_is_told(events, uploaded, monkeypatch):
-    said = "error: /srv/out/x.journal cannot be written: the disk is full. Run the same command again."
-    done = SimpleNamespace(stderr=said, stdout="", returncode=2)
+    error = RunError("cannot be written: the disk is full.", "Run the same command again.", subject=Path("/srv/x"))
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    done = SimpleNamespace(stderr="", stdout=to_json(error), returncode=1)
     monkeypatch.setattr(submit.scoring.subprocess, "run", lambda *_, **__: done)
     with pytest.raises(gr.Error, match=r"disk is full\. Nothing was lost"):
         list(events["check_predictions"]("a.zip", "sample", "native-v1", "mine", "", "", "", ""))
@@ -159,15 +161,17 @@ def test_findings_hold_no_folder_of_the_server(enter, results, uploaded, monkeyp
     path.with_suffix(".parquet").write_bytes(b"damaged")
     found = submit._received([str(path), str(path.with_suffix(".parquet"))], results)
     assert found.findings[0].text.startswith("record.parquet is damaged")
-    said = (
-        f"error: {uploaded}/data/o haze/1.png of {uploaded}/data is not in /srv/secret/set/2.png, see https://a.b/c/d"
-    )
-    monkeypatch.setattr(
-        submit.scoring.subprocess, "run", lambda *_, **__: SimpleNamespace(stderr=said, stdout="", returncode=2)
-    )
+    error = DatasetError("lacks 1.png.", "See https://a.b/c/d.", subject=uploaded / "o haze", setting=f"In {uploaded}.")
     about = ("sample", "native-v1", "mine", "", "", "", "")
-    found = submit._scored("a.zip", *about, results=results, data_root=uploaded / "data")
-    assert found.findings[0].text == "…/o haze/1.png of … is not in …/2.png, see https://a.b/c/d"
+    for stdout, text in (
+        (to_json(error), "o haze lacks 1.png. See https://a.b/c/d."),
+        ("", "Scoring ended without a result. Try again later."),
+        ("[1]", "Scoring ended without a result. Try again later."),
+    ):
+        done = SimpleNamespace(stderr=f"Killed in {uploaded}", stdout=stdout, returncode=1)
+        monkeypatch.setattr(submit.scoring.subprocess, "run", lambda *_, done=done, **__: done)
+        found = submit._scored("a.zip", *about, results=results, data_root=uploaded / "data")
+        assert found.findings[0].text == text
 
 
 def test_sets_that_lie_here_are_offered(tmp_path):

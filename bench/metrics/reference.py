@@ -5,7 +5,7 @@ All are averaged in float64 over strips of rows, so that a photograph of any siz
 
 from collections.abc import Callable
 from functools import partial
-from math import exp, inf
+from math import inf
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,9 @@ from torch import Tensor
 
 from bench.errors import MetricError
 from bench.metrics.base import Metric, MetricSpec
+from dehaze.ssim import WINDOW, ssim_map
 
 STRIP_PIXELS = 2**17
-WINDOW = [exp(-(offset**2) / (2 * 1.5**2)) for offset in range(-5, 6)]
-WINDOW = [weight / sum(WINDOW) for weight in WINDOW]
 
 SPECS = {
     "psnr": MetricSpec(
@@ -78,7 +77,7 @@ def ssim(restored: Tensor, clear: Tensor, peak: float = 1.0) -> Tensor:
     parts of. Raises `MetricError` on smaller images.
     """
     _check_window(restored)
-    return _mean(restored, clear, partial(_ssim_map, peak=peak), halo=len(WINDOW) - 1)
+    return _mean(restored, clear, partial(ssim_map, peak=peak), halo=len(WINDOW) - 1)
 
 
 def ssim_padded(restored: Tensor, clear: Tensor) -> Tensor:
@@ -87,7 +86,7 @@ def ssim_padded(restored: Tensor, clear: Tensor) -> Tensor:
     The window is then centred on every pixel of the image.
     """
     restored, clear = (F.pad(image, [len(WINDOW) // 2] * 4) for image in (restored, clear))
-    return _mean(restored, clear, _ssim_map, halo=len(WINDOW) - 1)
+    return _mean(restored, clear, ssim_map, halo=len(WINDOW) - 1)
 
 
 def ssim_pooled(restored: Tensor, clear: Tensor) -> Tensor:
@@ -112,7 +111,7 @@ def ssim_pooled(restored: Tensor, clear: Tensor) -> Tensor:
 def ssim_luma(restored: Tensor, clear: Tensor) -> Tensor:
     """Return `ssim` of the luma (see `luma`) of RGB images [B, 3, H, W], range 255."""
     _check_window(restored)
-    return _mean(restored, clear, lambda a, b: _ssim_map(luma(a), luma(b)), halo=len(WINDOW) - 1)
+    return _mean(restored, clear, lambda a, b: ssim_map(luma(a), luma(b)), halo=len(WINDOW) - 1)
 
 
 def luma(rgb: Tensor) -> Tensor:
@@ -152,26 +151,6 @@ def _check_window(image: Tensor) -> None:
     if min(height, width) < len(WINDOW):
         reason = f"needs images of at least 11×11 pixels, got {width}×{height}."
         raise MetricError(reason, "Leave it out.", subject="ssim")
-
-
-def _ssim_map(a: Tensor, b: Tensor, peak: float = 1.0) -> Tensor:
-    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
-    mean_a, mean_b, squares, product = _filter(torch.stack([a, b, a * a + b * b, a * b]))
-    mean_product, mean_squares = mean_a * mean_b, mean_a**2 + mean_b**2
-    # The two variances enter only by their sum.
-    variances, covariance = squares - mean_squares, product - mean_product
-    return (2 * mean_product + c1) * (2 * covariance + c2) / ((mean_squares + c1) * (variances + c2))
-
-
-def _filter(x: Tensor) -> Tensor:
-    """Filter rows and columns where the window fits; a loop over its taps outruns a float64 convolution 20 times."""
-    for axis in (-2, -1):
-        length = x.shape[axis] - len(WINDOW) + 1
-        y = x.narrow(axis, 0, length) * WINDOW[0]
-        for offset, weight in enumerate(WINDOW[1:], start=1):
-            y.add_(x.narrow(axis, offset, length), alpha=weight)
-        x = y
-    return x
 
 
 def _lab(rgb: Tensor) -> Tensor:

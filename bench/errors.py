@@ -71,6 +71,10 @@ class ProtocolError(UsageError):
     """No protocol has this name."""
 
 
+class DrawingError(BenchError):
+    """There is nothing to draw."""
+
+
 class RecordError(BenchError):
     """The result record cannot be read, written or compared."""
 

@@ -11,7 +11,7 @@ import typer
 from bench.errors import BenchError, RecordError, UsageError
 from bench.record import RESULTS, select, write_atomic
 from bench.report import figures as drawings
-from bench.report.cli import report
+from bench.report.cli import report, save_figure
 from bench.report.escape import visible
 from bench.report.table import Table, tables
 from leaderboard import figures, hub, scoring, submission
@@ -39,10 +39,8 @@ def figure(
     if len(chosen) > 1:
         titles = "; ".join(found.title for found in chosen)
         _fail(f"{len(chosen)} tables fit ({titles}). Choose one with --protocol, or a folder of records of one set.", 2)
-    try:
-        drawings.quality_against_speed(chosen[0], metric).savefig(output, dpi=160)
-    except (ValueError, OSError) as error:
-        _fail(f"There is no figure: {error}.")
+    with _clean_errors():
+        save_figure(drawings.quality_against_speed(chosen[0], metric), output)
     _finish(broken)
 
 

@@ -46,7 +46,7 @@ def borda(table: Table, metrics: Sequence[str] | None = None) -> list[Standing]:
 
     From each metric a method gets a point for every other method that it is better than, and half a point for every
     equal one; one that lacks a value for an image gets none, and loses against all that have them. Means are compared,
-    infinite PSNR above any other. Raises ValueError if the table has no such metric.
+    infinite PSNR above any other. Raises UnknownMetricError if the table has no such metric.
     Source: de Borda 1781, Mémoire sur les élections au scrutin, with half points for ties.
     """
     metrics = voters(table) if metrics is None else metrics

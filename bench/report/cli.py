@@ -94,7 +94,7 @@ def compare(
                 raise UsageError("A figure is of one data set.", f"Choose with --dataset and --protocol from {titles}.")
             [(before, after, [first, *_])] = found
             if scatter:
-                _save(_scatter(before, after, first), scatter)
+                save_figure(_scatter(before, after, first), scatter)
             if sheet:
                 folders = save_images or []
                 if len(folders) not in (1, 2):
@@ -103,7 +103,7 @@ def compare(
                     f"{before.record.method.name} (A)": _restored(folders[0], before),
                     f"{after.record.method.name} (B)": _restored(folders[-1], after),
                 }
-                _save(_sheet(before, after, first, _between(shown, after.record, dataset, data_root)), sheet)
+                save_figure(_sheet(before, after, first, _between(shown, after.record, dataset, data_root)), sheet)
         regressions = [
             f"{after.record.dataset.name}, {after.record.protocol}: {reason}"
             for _, after, differences in found
@@ -160,21 +160,18 @@ def report(
                 if one:
                     raise
                 broken.append(error)
-        try:
-            if one:
-                [record] = chosen.values()
-                run = Scored(record, rows[page.address(record)])
-                shown = {"restored": _restored(restored, run)} if restored else {}
-                shown = _between(shown, record, dataset, data_root)
-                text = page.of_run(record, run.rows, shown, metric=metric, limit=images)
-            elif format == Format.HTML:
-                text = page.of_tables(found, rows, metric)
-            else:
-                text = FORMATS[format](found)
-            if draw:
-                _draw(found, rows, metric, draw)
-        except ValueError as error:  # a metric that is not there
-            raise UsageError(str(error)) from None
+        if one:
+            [record] = chosen.values()
+            run = Scored(record, rows[page.address(record)])
+            shown = {"restored": _restored(restored, run)} if restored else {}
+            shown = _between(shown, record, dataset, data_root)
+            text = page.of_run(record, run.rows, shown, metric=metric, limit=images)
+        elif format == Format.HTML:
+            text = page.of_tables(found, rows, metric)
+        else:
+            text = FORMATS[format](found)
+        if draw:
+            _draw(found, rows, metric, draw)
         if output:
             write_atomic(output, text.encode() + b"\n")
         else:
@@ -254,10 +251,7 @@ def _number(value: float | None, sign: str = "") -> str:
 
 def _scatter(a: Scored, b: Scored, one: Difference) -> "Figure":
     names = f"{a.record.method.name} (A)", f"{b.record.method.name} (B)"  # both may be one method, before and after
-    try:
-        return figures.scatter(a.values(one.metric), b.values(one.metric), names, one.metric, one.direction)
-    except ValueError as error:
-        raise RecordError(str(error)) from None
+    return figures.scatter(a.values(one.metric), b.values(one.metric), names, one.metric, one.direction)
 
 
 def _sheet(a: Scored, b: Scored, one: Difference, shown: dict[str, dict[str, Path]]) -> "Figure":
@@ -304,15 +298,16 @@ def _between(
 
 
 def _draw(found: Sequence[Table], rows: page.Rows, metric: str | None, folder: Path) -> None:
-    """Write the figures of every table. Raises ValueError if a table has no such metric."""
+    """Write the figures of every table. Raises UnknownMetricError if a table has no such metric."""
     for table in found:
         for what, figure in page.drawings(table, rows, metric).items():
             for suffix in ("png", "pdf"):
                 name = stem(title(table, found), table.column(metric).name, what)
-                _save(figure, folder / f"{name}.{suffix}")
+                save_figure(figure, folder / f"{name}.{suffix}")
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure in the format of its suffix. Raises RecordError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=160)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from bench.errors import DrawingError
 from bench.record import Summary
 from bench.report.escape import visible
 from bench.report.table import ARROWS, Column, Table
@@ -44,12 +45,12 @@ def quality_against_speed(table: Table, metric: str | None = None) -> "Figure":
     """Draw each method's mean of `metric` (default: the table's first) against its seconds for an image.
 
     Better is always up. Bars are 95 % intervals; the line joins the Pareto front, the methods that none is both faster
-    and better than. Methods without a time are named below the plot. Raises ValueError if there is nothing to draw.
+    and better than. Methods without a time are named below the plot. Raises DrawingError if there is nothing to draw.
     """
     column = table.column(metric)
     timed, untimed = points(table, column)
     if not timed:
-        raise ValueError(f"no method has both seconds and {column.name} on {table.title}")
+        raise DrawingError(f"No method has both seconds and {column.name} on {table.title}.")
 
     figure = _figure(7, 4.5)
     axes = figure.add_subplot()
@@ -105,11 +106,11 @@ def scatter(
     """Draw each image's value by one method against that by another; the three furthest apart are named.
 
     Above the diagonal the second value is higher. Images with an infinite value, or with one value only, are left out.
-    Raises ValueError if none is left.
+    Raises DrawingError if none is left.
     """
     both = [id_ for id_ in before if id_ in after and np.isfinite([before[id_], after[id_]]).all()]
     if not both:
-        raise ValueError(f"no image has a finite {metric} by both {names[0]} and {names[1]}")
+        raise DrawingError(f"No image has a finite {metric} by both {names[0]} and {names[1]}.")
     x, y = (np.array([values[id_] for id_ in both]) for values in (before, after))
     better = y > x if direction == "up" else y < x
     figure = _figure(5.4, 5.4)
@@ -136,11 +137,11 @@ def distributions(
     """Draw per-image values, {metric: {method: values}}: a panel for each metric, a row of dots for each method.
 
     The box holds the middle half, the line is the median. Infinite values are counted beside the row. `labels` are the
-    titles of the panels. Raises ValueError if there is no finite value.
+    titles of the panels. Raises DrawingError if there is no finite value.
     """
     shown = {metric: rows for metric, rows in values.items() if any(np.isfinite(row).any() for row in rows.values())}
     if not shown:
-        raise ValueError(f"there are no values to draw{title and f' of {title}'}")
+        raise DrawingError(f"There are no values to draw{title and f' of {title}'}.")
     methods = list(dict.fromkeys(method for rows in shown.values() for method in rows))
     across = min(3, len(shown))
     down = ceil(len(shown) / across)

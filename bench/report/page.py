@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import DrawingError
 from bench.record import Record, Row
 from bench.report import figures, render
 from bench.report.escape import visible
@@ -32,7 +33,8 @@ def of_run(
     """Return the page of one run: what was measured on what, the spread of each metric, and its images, worst first.
 
     The order is that of `metric`, by default the table's first; images that failed come before all. The first `limit`
-    images are shown, with `pictures` as thumbnails where there are some. Raises ValueError without such a metric.
+    images are shown, with `pictures` as thumbnails where there are some. Raises UnknownMetricError if there is no such
+    metric.
     """
     [table] = tables([record])
     column = table.column(metric)
@@ -64,7 +66,7 @@ def of_run(
 
 
 def of_tables(found: Sequence[Table], rows: Rows, metric: str | None = None) -> str:
-    """Return the page of tables with their figures. Raises ValueError if a table has no such metric."""
+    """Return the page of tables with their figures. Raises UnknownMetricError if a table has no such metric."""
     parts = [_part(table, rows, metric) for table in found]
     return _render(title="Results", facts=[], parts=parts, order="", cards=[], left_out=0)
 
@@ -94,9 +96,9 @@ def drawings(table: Table, rows: Rows, metric: str | None = None) -> dict[str, "
     labels = {one.name: one.label for one in table.columns}
     drawn = {}
     if sum(entry.speed is not None for entry in table.records) > 1:
-        with suppress(ValueError):  # none of them has a value
+        with suppress(DrawingError):  # none of them has a value
             drawn["quality against speed"] = figures.quality_against_speed(table, column.name)
-    with suppress(ValueError):  # no image has a value
+    with suppress(DrawingError):  # no image has a value
         drawn["values of each image"] = figures.distributions(values, labels, table.title)
     return drawn
 

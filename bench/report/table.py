@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
+from bench.errors import UnknownMetricError
 from bench.record import DatasetInfo, Record, Summary
 
 ARROWS = {"up": "↑", "down": "↓"}
@@ -67,12 +68,12 @@ class Table:
         ]
 
     def column(self, metric: str | None = None) -> Column:
-        """Return the column of `metric`, or the first. Raises ValueError if there is none."""
+        """Return the column of `metric`, or the first. Raises UnknownMetricError if there is none."""
         for column in self.columns:
             if metric in (None, column.name):
                 return column
         there = ", ".join(column.name for column in self.columns)
-        raise ValueError(f"{self.title} has no {metric}; it has {there}" if there else f"{self.title} has no metric")
+        raise UnknownMetricError(f"has no {metric or 'metric'}.", there and f"It has {there}.", subject=self.title)
 
     def best(self, column: Column) -> set[str]:
         """Return the methods with the best mean in a column (several if equal); none where nothing is compared."""

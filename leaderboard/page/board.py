@@ -9,7 +9,7 @@ from urllib.parse import quote
 import numpy as np
 
 from bench.compare import Scored
-from bench.errors import RecordError
+from bench.errors import DrawingError, RecordError, UnknownMetricError
 from bench.record import RESULTS, Record, read_folder, read_values
 from bench.report import figures, render
 from bench.report.escape import html_text, markdown_text, visible
@@ -95,7 +95,7 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
         table, _ = find(dataset, protocol)
         try:
             return picture(figures.quality_against_speed(narrowed(table, *filters), metric))
-        except ValueError:  # nothing was timed or scored
+        except (DrawingError, UnknownMetricError):  # nothing was timed or scored
             return None
 
     def compare(dataset: str, protocol: str, a: str, b: str, metric: str | None) -> tuple:
@@ -114,7 +114,7 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
             drawn = picture(
                 figures.scatter(before.values(metric), after.values(metric), names, metric, found.direction)
             )
-        except ValueError:  # no finite value by both
+        except DrawingError:  # no finite value by both
             drawn = None
         return text, _rows(rows), drawn, gr.update(choices=[(visible(row[0]), row[0]) for row in rows], value=None)
 

@@ -7,7 +7,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bench import cli, record
-from bench.errors import DatasetError
+from bench.errors import DatasetError, DrawingError
 from bench.record import RESULTS, Failure, Row
 from bench.report import figures, page, pictures, table
 
@@ -133,7 +133,7 @@ def test_report_prints_or_writes_tables(bench, results, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--format", "html", "--metric", "lpips"], 2, "has no lpips; it has psnr, ssim"),
+        (["--format", "html", "--metric", "lpips"], 2, "has no lpips. It has psnr, ssim"),
         (["--save-images", "."], 2, "is for --format html of one record"),
         (["--protocol", "long800-v1"], 1, "No record fits"),
         (["missing.json"], 1, "missing.json cannot be read"),
@@ -202,7 +202,7 @@ def test_scatter_names_who_is_better_and_leaves_out_infinite_values():
     assert sum(len(dots.get_offsets()) for dots in axes.collections) == 3
     down = figures.scatter(before, after, ("one", "two"), "niqe", "down").axes[0]
     assert down.get_title(loc="left") == "two is better on 1 of 3 images"
-    with pytest.raises(ValueError, match="no image has a finite psnr by both one and two"):
+    with pytest.raises(DrawingError, match="No image has a finite psnr by both one and two"):
         figures.scatter({"a": float("inf")}, {"a": 1.0}, ("one", "two"), "psnr", "up")
 
 
@@ -214,7 +214,7 @@ def test_distributions_show_every_value_and_count_the_infinite_ones():
     assert dots == [[1.0, 2.0, 3.0], [0.5]]
     assert [text.get_text() for text in drawn.axes[0].texts] == ["1 × ∞"]
     assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == ["a", "b"]
-    with pytest.raises(ValueError, match="no values to draw"):
+    with pytest.raises(DrawingError, match="no values to draw"):
         figures.distributions({"psnr": {"a": []}}, {})
 
 

@@ -1,6 +1,7 @@
 import pytest
 from typer.testing import CliRunner
 
+from bench.errors import DrawingError, UnknownMetricError
 from bench.report import figures, table
 from leaderboard import cli
 
@@ -46,9 +47,9 @@ def test_points_at_one_place_have_labels_beside_each_other(make):
 
 def test_nothing_to_draw(make):
     [found] = table.tables([make("a", {"psnr": 10.0}, seconds=None)])
-    with pytest.raises(ValueError, match="no method has both seconds and psnr"):
+    with pytest.raises(DrawingError, match="No method has both seconds and psnr"):
         figures.quality_against_speed(found)
-    with pytest.raises(ValueError, match="has no lpips; it has psnr"):
+    with pytest.raises(UnknownMetricError, match=r"has no lpips\. It has psnr"):
         figures.quality_against_speed(found, "lpips")
 
 
@@ -61,7 +62,7 @@ def test_the_command_writes_a_file(make, speeds, tmp_path):
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     result = CliRunner().invoke(cli.app, [*what, "--output", str(tmp_path / "plot.xyz")])
     assert result.exit_code == 1
-    assert "error: There is no figure" in result.stderr
+    assert "plot.xyz cannot be written: Format 'xyz' is not supported" in result.stderr
     make("a", {"psnr": 1.0}, protocol="long800-v1").write(tmp_path)
     result = CliRunner().invoke(cli.app, [*what, "--output", str(tmp_path / "plot.png")])
     assert result.exit_code == 2

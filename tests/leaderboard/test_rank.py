@@ -1,5 +1,6 @@
 import pytest
 
+from bench.errors import UnknownMetricError
 from bench.report.table import tables
 from leaderboard import rank
 
@@ -66,5 +67,5 @@ def test_voters_are_those_that_know_the_truth_where_there_is_one(make, metrics, 
 
 def test_an_unknown_metric_is_refused(make):
     [table] = tables([make("a", {"psnr": 20.0})])
-    with pytest.raises(ValueError, match="has no ssim"):
+    with pytest.raises(UnknownMetricError, match="has no ssim"):
         rank.borda(table, ["ssim"])

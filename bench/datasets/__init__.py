@@ -36,7 +36,6 @@ __all__ = [
     "expand",
     "find_images",
     "load",
-    "names",
     "pair",
     "read_entry",
     "record_name",
@@ -82,11 +81,6 @@ class Dataset:
         return DatasetInfo(name=self.name, samples=len(self.samples), pairs=self.pairs, fingerprint=self.fingerprint)
 
 
-def names() -> list[str]:
-    """List what `load` takes."""
-    return list(summaries())
-
-
 def summaries() -> dict[str, str]:
     """Say in a line what each data set is that `load` or `expand` takes."""
     return {
@@ -112,7 +106,7 @@ def expand(specs: Iterable[str]) -> list[str]:
 def load(
     spec: str, *, name: str | None = None, limit: int | None = None, data_root: str | Path | None = None
 ) -> Dataset:
-    """Load what `names` lists; with `limit`, its first samples under a name of their own.
+    """Load what `summaries` names; with `limit`, its first samples under a name of their own.
 
     A name of the catalogue is looked for in the folder `data_root`, or without one in its unofficial copy on the Hub.
     A folder holds `hazy/` and, for pairs, `clear/` (or `gt/`); or images alone, which are unpaired unless their names

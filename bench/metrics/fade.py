@@ -107,14 +107,9 @@ class Statistics:
 
 @dataclass(frozen=True)
 class FogDensity:
-    """FADE of one image: D = D_f / (D_ff + 1), and D of each patch [H // 8, W // 8], NaN where it is undefined.
-
-    `fog_free_distance` is D_f, `foggy_distance` D_ff.
-    """
+    """FADE of one image: D = D_f / (D_ff + 1), and D of each patch [H // 8, W // 8], NaN where it is undefined."""
 
     density: float
-    fog_free_distance: float
-    foggy_distance: float
     map: np.ndarray
 
 
@@ -146,22 +141,17 @@ def build(name: str, *, fade_stats: Path | None = None) -> Metric:
 def fog_density(image: Tensor, statistics: Statistics) -> FogDensity:
     """Measure the fog density of one RGB image [3, H, W] in [0, 1], rounded to 8 bits; sides of 16 pixels or more.
 
-    Density and distances are NaN where no patch has all features. Raises `MetricError` on smaller images.
+    The density is NaN where no patch has all features. Raises `MetricError` on smaller images.
     """
     patches = features(image)
     # A patch without a positive or a negative product has no such variance: the release leaves it out of the means.
     defined = np.isfinite(patches).all(axis=-1)
     if not defined.any():
-        return FogDensity(np.nan, np.nan, np.nan, np.full(defined.shape, np.nan))
+        return FogDensity(np.nan, np.full(defined.shape, np.nan))
     fog_free = distances(patches, statistics.fog_free)
     foggy = distances(patches, statistics.foggy)
     fog_free_mean, foggy_mean = fog_free[defined].mean(), foggy[defined].mean()
-    return FogDensity(
-        density=float(fog_free_mean / (foggy_mean + 1)),
-        fog_free_distance=float(fog_free_mean),
-        foggy_distance=float(foggy_mean),
-        map=fog_free / (foggy + 1),
-    )
+    return FogDensity(density=float(fog_free_mean / (foggy_mean + 1)), map=fog_free / (foggy + 1))
 
 
 def distances(patches: np.ndarray, gaussian: Gaussian) -> np.ndarray:

@@ -146,11 +146,11 @@ def test_a_data_set_cannot_name_files_of_this_machine(server, tmp_path, name, li
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"status": 404, "headers": {"X-Error-Code": "EntryNotFound"}}, r"\(.*\). Try again"),
-        ({"status": 429, "headers": {"Retry-After": "1"}}, r"refuses more requests for org/pairs for now \(429\)"),
-        ({"status": 500}, r"cannot be had from the Hub \(.*\). Try again"),
-        ({"truncate": True, "methods": ("GET",)}, r"cannot be had from the Hub \(.*\). Try again"),
-        ({"delay": 1.0, "methods": ("GET",)}, r"cannot be had from the Hub \(.*\). Try again"),
+        ({"status": 404, "headers": {"X-Error-Code": "EntryNotFound"}}, r"\(.*\)\. Try again"),
+        ({"status": 429, "headers": {"Retry-After": "1"}}, r"the Hub refuses more requests \(429\)"),
+        ({"status": 500}, r"cannot be had from the Hub \(.*\)\. Try again"),
+        ({"truncate": True, "methods": ("GET",)}, r"cannot be had from the Hub \(.*\)\. Try again"),
+        ({"delay": 1.0, "methods": ("GET",)}, r"cannot be had from the Hub \(.*\)\. Try again"),
     ],
     ids=["404", "429", "500", "truncated", "slow"],
 )
@@ -163,7 +163,7 @@ def test_each_fault_is_one_clear_error(pairs, monkeypatch, fault, message, limit
     with pytest.raises(DatasetError, match=message) as caught:
         datasets.load("hub:org/pairs", limit=limit)
     assert "\n" not in str(caught.value)
-    assert str(caught.value).startswith(("org/pairs cannot", "the Hub"))
+    assert str(caught.value).startswith("org/pairs cannot")
     pairs.heal()
     assert datasets.load("hub:org/pairs").pairs == 2  # nothing half fetched is kept
 

@@ -5,13 +5,14 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from dehaze.errors import ImageError
 from dehaze.io import deep
+from dehaze.io.headers import HeaderFile
 
 # Pillow opens more formats, but PostScript would run Ghostscript on a stranger's file.
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "HEIF")
@@ -42,6 +43,7 @@ def decode_file(file: BinaryIO, subject: object, max_megapixels: float) -> Decod
     with _refuse_damage(subject):
         image = _open(file, subject)
         _check_size(*image.size, subject, max_megapixels)
+        _check_size(*_tile_size(image), subject, max_megapixels)
         if image.format in ("JPEG", "MPO"):
             _check_scans(file, subject)
         if not deep.is_colour16(image):
@@ -133,6 +135,12 @@ def _check_size(width: int, height: int, subject: object, max_megapixels: float)
         )
 
 
+def _tile_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height of the tiles of a TIFF file, which may exceed the image; 1×1 if it has none."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(322, 1), tags.get(323, 1)
+
+
 def _open(file: BinaryIO, subject: object) -> ImageFile.ImageFile:
     """Read the header of an image file; Pillow decodes the pixels on demand."""
     file.seek(0)
@@ -151,8 +159,11 @@ def _open(file: BinaryIO, subject: object) -> ImageFile.ImageFile:
             ) from None
         pillow_heif.register_heif_opener()
     Image.init()
+    header = HeaderFile(file)
     with _own_size_limit():
-        return Image.open(file, formats=[known for known in _FORMATS if known in Image.OPEN])
+        image = Image.open(cast(BinaryIO, header), formats=[known for known in _FORMATS if known in Image.OPEN])
+    header.end_header()
+    return image
 
 
 _limit_lock = threading.Lock()

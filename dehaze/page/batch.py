@@ -73,12 +73,13 @@ def find(paths: Iterable[Path], limits: Limits = Limits()) -> list[Source]:
     are too many photographs, or too large ones, in all.
     """
     sources: list[Source] = []
-    for path in paths:
+    for number, path in enumerate(paths, 1):
         sources += _members(path) if path.suffix.lower() == ".zip" else [Source(path.name, path)]
+        # An archive counts as well, and at once: a request can name one thousands of times.
+        if (count := max(number, len(sources))) > limits.photos:
+            raise ImageError(f"These are {count} photographs, and the limit is {limits.photos}. Give fewer at once.")
     if not sources:
         raise ImageError("There is no photograph in it. Give photographs, or a zip archive of some.")
-    if len(sources) > limits.photos:
-        raise ImageError(f"These are {len(sources)} photographs, and the limit is {limits.photos}. Give fewer at once.")
     unpacked = sum(source.member.file_size for source in sources if source.member)
     if unpacked > limits.unpacked_bytes:
         raise ImageError(

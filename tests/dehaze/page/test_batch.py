@@ -92,6 +92,12 @@ def test_bombs_are_refused_before_they_unfold(tmp_path):
         batch.find([archive(tmp_path / "b.zip", wide, compression=zipfile.ZIP_DEFLATED)], limits)
     with pytest.raises(ImageError, match="6 photographs, and the limit is 5"):
         batch.find([tmp_path / "b.zip"], batch.Limits(photos=5))
+    hidden = archive(tmp_path / "hidden.zip", {".a.png": b""})
+    for named in (tmp_path / "b.zip", hidden):  # again and again, as a client may; no more are looked at than needed
+        paths = iter([named] * 100)
+        with pytest.raises(ImageError, match="photographs, and the limit is 8"):
+            batch.find(paths, batch.Limits(photos=8))
+        assert len(list(paths)) >= 91
 
     # A header that states less than there is: no more is read than it states, and the sum does not fit.
     data = bytearray((tmp_path / "a.zip").read_bytes())

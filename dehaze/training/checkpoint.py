@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file, written atomically, from which a killed run resumes."""
 
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,13 +17,18 @@ Tensors = dict[str, Tensor]
 
 @dataclass
 class TrainingState:
-    """The state that a run resumes from: network, moving average, critic if any, optimizer and step."""
+    """The state that a run resumes from: network, moving average, critic if any, and optimizer.
+
+    Besides these: the step, the seconds spent, and the running means of the `losses`.
+    """
 
     network: nn.Module
     average: nn.Module
     optimizer: torch.optim.Optimizer
     critic: nn.Module | None = None
     step: int = 0
+    seconds: float = 0.0
+    losses: dict[str, float] = field(default_factory=dict)
 
     def _modules(self) -> dict[str, nn.Module]:
         modules = {"network.": self.network, "average.": self.average}
@@ -40,7 +46,8 @@ class TrainingState:
         temporary = path.with_suffix(".tmp")
         # Saving needs contiguous tensors; copying into the network restores channels_last.
         try:
-            save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, {"step": str(self.step)})
+            facts = {"step": str(self.step), "seconds": str(self.seconds), "losses": json.dumps(self.losses)}
+            save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, facts)
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
             temporary.unlink(missing_ok=True)
@@ -54,11 +61,13 @@ class TrainingState:
         """Read the state from `path`. Raises WeightsError if the file is damaged or belongs to another network."""
         try:
             with safe_open(path, "pt") as file:
-                step = int(file.metadata()["step"])
+                facts = file.metadata()
+                step, seconds = int(facts["step"]), float(facts.get("seconds", 0))
+                losses = {key: float(value) for key, value in json.loads(facts.get("losses", "{}")).items()}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
             for prefix, module in self._modules().items():
                 module.load_state_dict(_under(prefix, tensors))
-        except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise WeightsError(
                 f"is not a checkpoint of this run ({error}).", "Remove the file to start anew.", subject=path
             ) from error
@@ -68,7 +77,7 @@ class TrainingState:
             index, _, name = key.partition(".")
             optimizer["state"].setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict(optimizer)
-        self.step = step
+        self.step, self.seconds, self.losses = step, seconds, losses
 
 
 def _under(prefix: str, tensors: Tensors) -> Tensors:

@@ -50,6 +50,7 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Rendering processes beside each training process.")] = 1,
     precision: Annotated[Literal["bf16", "fp16", "fp32"], typer.Option()] = "bf16",
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
+    override: Annotated[bool, typer.Option("--override", help="Resume a run with other settings.")] = False,
 ) -> None:
     """Train a model. The same command resumes a run that was stopped."""
     from dataclasses import replace
@@ -73,6 +74,7 @@ def train(
                 workers=workers,
                 precision=precision,
                 save_every=save_every,
+                override=override,
             )
     except KeyboardInterrupt:
         complaints.print("stopped; the same command resumes from the last checkpoint")

@@ -1,13 +1,10 @@
 """Train a recipe, in one process or in many (`accelerate launch -m dehaze.training …`)."""
 
 import copy
-import csv
-import json
+import inspect
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -22,8 +19,10 @@ from dehaze.errors import DehazeError, WeightsError
 from dehaze.haze import HazeRenderer
 from dehaze.networks.base import Network
 from dehaze.networks.progressive import Progressive
+from dehaze.training import settings
 from dehaze.training.checkpoint import TrainingState
 from dehaze.training.data import RealHaze, RenderedCrops, Scene, find_scenes
+from dehaze.training.log import Log
 from dehaze.training.pairs import MixedCrops, PairedCrops, find_pairs
 from dehaze.training.recipe import Recipe
 from dehaze.training.validation import VALIDATION_HAZE, VALIDATION_SEED
@@ -31,7 +30,7 @@ from dehaze.training.validation import VALIDATION_HAZE, VALIDATION_SEED
 
 def learning_rate_factor(step: int, recipe: Recipe) -> float:
     """Return the factor of the learning rate at `step`: a linear warm-up times a cosine that falls to 0."""
-    warmup = min(1.0, (step + 1) / max(1, recipe.warmup))
+    warmup = min(1.0, (step + 1) / max(1, recipe.warmup * recipe.steps))
     return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, step / recipe.steps)))
 
 
@@ -55,23 +54,33 @@ def train(
     workers: int = 1,
     precision: str = "bf16",
     save_every: int = 500,
+    override: bool = False,
 ) -> Path:
     """Train a recipe on the scenes in `data`; return the folder with the weights of the moving average.
 
     `pairs` is a folder for `find_pairs`; `recipe.pair_share` of the samples come from it, and validation stays
     rendered. `real` is a folder of real hazy photographs, and `features` a file of weights of a feature backbone, for
     recipes that use them. `start` is a file of initial weights: the network's or, in the progressive framework, its
-    backbone's. `output` holds `checkpoint.safetensors` (a killed run resumes from it), `log.csv`, `recipe.json` and
-    `weights/`. `recipe.batch` counts the samples of all processes. Raises DehazeError for missing or incomplete data,
-    WeightsError for a damaged checkpoint, ValueError for a batch or crop that does not fit.
+    backbone's. `output` holds `checkpoint.safetensors` (a killed run resumes from it), `log.csv`, `run.json` with all
+    settings, and `weights/`. A run resumes with the settings it was started with; `override` lets them differ.
+    `recipe.batch` counts the samples of all processes. Raises DehazeError for missing or incomplete data and other
+    settings, WeightsError for a damaged checkpoint, ValueError for a batch, crop or option that does not fit.
     """
     # Without `cpu=True`, several processes on CPUs do not find each other.
     on_cpu = not torch.accelerator.is_available()
     accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu)
     if recipe.batch % accelerator.num_processes:
         raise ValueError(f"the batch of {recipe.batch} cannot be shared by {accelerator.num_processes} processes")
+    if features is not None and "features" not in inspect.signature(recipe.objective).parameters:
+        raise ValueError("this recipe compares no features; leave the weights of VGG16 out")
+    given = {"data": data, "pairs": pairs, "real": real, "features": features, "start": start, "precision": precision}
+    chosen, checkpoint = settings.describe(recipe, **given), output / "checkpoint.safetensors"
+    if checkpoint.exists() and not override:
+        settings.check(chosen, output)
     torch.manual_seed(recipe.seed)
     training, validation = find_scenes(data)
+    if not validation:
+        accelerator.print(f"{len(training)} scenes are too few to hold one out, so none is validated; 11 would do")
     real_haze = None if real is None else RealHaze(real)
 
     network = recipe.network()
@@ -87,13 +96,21 @@ def train(
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, recipe.learning_rate, weight_decay=recipe.weight_decay)
     state = TrainingState(network, average, optimizer, getattr(objective, "critic", None))
-    checkpoint = output / "checkpoint.safetensors"
     output.mkdir(parents=True, exist_ok=True)
     if checkpoint.exists():
         state.load(checkpoint)
+    if state.step > recipe.steps:
+        raise DehazeError(
+            f"holds a run of {state.step} steps, and {recipe.steps} are asked for.",
+            setting="Give more --steps, or another --output.",
+            subject=output,
+        )
+    if state.step == recipe.steps:
+        accelerator.print(f"this run has done its {state.step} steps; more --steps with --override go on with it")
+    log = Log(output / "log.csv")
+    log.keep_until(state.step)
     if accelerator.is_main_process:
-        described = json.dumps(asdict(recipe), default=_name, indent=2)
-        (output / "recipe.json").write_text(described + "\n")
+        settings.write(chosen, output)
 
     samples = {"start": state.step * recipe.batch, "stop": recipe.steps * recipe.batch, "real": real_haze}
     samples |= {"size": recipe.crop, "smallest": recipe.smallest_crop, "seed": recipe.seed}
@@ -111,14 +128,16 @@ def train(
 
     def save() -> None:
         if accelerator.is_main_process:
-            state.save(checkpoint)
             scores = recipe.validate(average, _validation(validation, recipe, accelerator.device))
             accelerator.print(f"step {state.step}: {scores}")
-            seconds = round(time.perf_counter() - began)
-            _append(output / "log.csv", {"step": state.step, "seconds": seconds, **losses, **scores})
+            state.seconds = before + time.perf_counter() - began
+            # First, as a run that goes on drops the rows after its checkpoint.
+            log.append({"step": state.step, "seconds": round(state.seconds), **losses, **scores})
+            state.save(checkpoint)
 
-    began, losses = time.perf_counter(), {}
+    began, before, losses = time.perf_counter(), state.seconds, state.losses
     hidden = None if accelerator.is_main_process else True  # None: shown only on a terminal
+    saved = state.step
     bar = tqdm(loader, total=recipe.steps, initial=state.step, unit="step", disable=hidden)
     for batch in bar:
         for group in optimizer.param_groups:
@@ -139,9 +158,11 @@ def train(
                 )
             losses[key] = 0.98 * losses.get(key, value.item()) + 0.02 * value.item()
         bar.set_postfix({key: f"{value:.4f}" for key, value in losses.items()})
-        if state.step % save_every == 0 and state.step < recipe.steps:
+        if state.step % save_every == 0:
             save()
-    save()
+            saved = state.step
+    if state.step > saved:
+        save()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         recipe.save(average, output / "weights")
@@ -174,16 +195,3 @@ def _validation(scenes: list[Scene], recipe: Recipe, device: torch.device) -> It
     crops = RenderedCrops(scenes, renderer, size=recipe.crop, seed=VALIDATION_SEED, start=0, stop=len(scenes))
     for batch in DataLoader(crops, batch_size=recipe.batch):
         yield {key: value.to(device) for key, value in batch.items()}
-
-
-def _name(function: Callable) -> str:
-    return str(function) if isinstance(function, partial) else function.__qualname__
-
-
-def _append(path: Path, row: dict[str, float]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)

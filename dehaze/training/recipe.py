@@ -37,7 +37,7 @@ class Recipe:
     batch: int = 8
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-4
-    warmup: int = 200  # steps
+    warmup: float = 0.025  # share of the run
     ema_decay: float = 0.999
     max_gradient_norm: float = 1.0
     seed: int = 0

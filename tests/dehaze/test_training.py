@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -35,7 +36,7 @@ from dehaze.training.validation import psnr, validate
 
 def small(**changes):
     plain = partial(APIObjective, generator=False, contrast=False)
-    return replace(RECIPES.get("api"), objective=plain, **{"steps": 6, "batch": 2, "crop": 64, "warmup": 1, **changes})
+    return replace(RECIPES.get("api"), objective=plain, **{"steps": 6, "batch": 2, "crop": 64, "warmup": 0, **changes})
 
 
 class TestData:
@@ -126,7 +127,7 @@ def test_psnr_of_a_known_error():
 
 
 def test_the_learning_rate_warms_up_and_ends_at_0():
-    recipe = small(steps=100, warmup=10)
+    recipe = small(steps=100, warmup=0.1)
     factors = [learning_rate_factor(step, recipe) for step in range(101)]
     assert factors[0] < 0.11
     assert max(factors) == pytest.approx(1, abs=0.03)
@@ -156,10 +157,10 @@ def test_the_command_trains_and_exits_by_the_convention(data, tmp_path, command)
 
     done = run("--steps", 1, "--batch", 1, "--crop", 32, "--workers", 0)
     assert done.returncode == 0 and (tmp_path / "run" / "weights" / "model.safetensors").exists(), done.stderr
-    unknown, missing = run("--recipe", "api_plan"), run("--data", tmp_path)
+    unknown, missing = run("--recipe", "api_plan"), run("--data", tmp_path, "--output", tmp_path / "other")
     assert unknown.returncode == 2 and "Did you mean api_plain" in " ".join(unknown.stderr.replace("│", "").split())
     assert missing.returncode == 1 and "holds no JPEG or PNG" in missing.stderr
-    assert run("--crop", "33").returncode == 2
+    assert run("--crop", "33", "--output", tmp_path / "other").returncode == 2
 
 
 @pytest.mark.slow
@@ -235,7 +236,7 @@ from dehaze.training.loop import train
 from dehaze.training.recipes import RECIPES
 from dehaze.training.recipes.api import APIObjective
 plain = partial(APIObjective, generator=False, contrast=False)
-recipe = replace(RECIPES.get("api"), objective=plain, steps=8, batch=2, crop=64, warmup=1)
+recipe = replace(RECIPES.get("api"), objective=plain, steps=8, batch=2, crop=64, warmup=0)
 train(recipe, Path({str(data)!r}), Path({str(output)!r}), **{options})
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -251,6 +252,12 @@ train(recipe, Path({str(data)!r}), Path({str(output)!r}), **{options})
     expected, tensors = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
     for key, value in expected.items():
         torch.testing.assert_close(tensors[key], value, atol=1e-6, rtol=1e-5, msg=key)
+    logs = [list(csv.DictReader((folder / "log.csv").open())) for folder in (tmp_path / "whole", output)]
+    assert [row["step"] for row in logs[1]] == ["2", "4", "6", "8"]
+    for row, other in zip(*logs, strict=True):
+        assert row.keys() == other.keys()
+        for key in row.keys() - {"seconds"}:
+            assert float(other[key]) == pytest.approx(float(row[key]), rel=1e-4), key
 
 
 @pytest.mark.slow
@@ -266,7 +273,7 @@ from dehaze.training.loop import train
 from dehaze.training.recipes import RECIPES
 from dehaze.training.recipes.api import APIObjective
 plain = partial(APIObjective, generator=False, contrast=False)
-recipe = replace(RECIPES.get("api"), objective=plain, steps=12, batch=4, crop=64, warmup=1)
+recipe = replace(RECIPES.get("api"), objective=plain, steps=12, batch=4, crop=64, warmup=0)
 train(recipe, Path({str(data)!r}), Path(sys.argv[1]), workers=0, precision="fp32", save_every=3)
 """)
     curves, environment = [], os.environ | {"PYTHONPATH": str(Path(dehaze.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
@@ -278,6 +285,49 @@ train(recipe, Path({str(data)!r}), Path(sys.argv[1]), workers=0, precision="fp32
             curves.append([float(row["l1"]) for row in csv.DictReader(file)])
     assert len(curves[0]) == len(curves[1]) == 4
     assert curves[1] == pytest.approx(curves[0], rel=0.02)
+
+
+def test_a_run_goes_on_with_its_settings_alone(data, tmp_path):
+    options = {"workers": 0, "precision": "fp32"}
+    train(small(steps=2), data, tmp_path, **options)
+    weights = (tmp_path / "weights" / "model.safetensors").read_bytes()
+    with pytest.raises(DehazeError, match=r"steps was 2 and is 4; learning_rate was 0\.0005 and is 0\.1\..*--override"):
+        train(small(steps=4, learning_rate=0.1), data, tmp_path, **options)
+    with pytest.raises(DehazeError, match=r"data was .* and is .*other"):
+        (tmp_path / "other").symlink_to(tmp_path)
+        train(small(steps=2), tmp_path / "other" / "other.jpg", tmp_path, **options)
+    assert (tmp_path / "weights" / "model.safetensors").read_bytes() == weights
+    train(small(steps=4), data, tmp_path, override=True, **options)
+    assert (tmp_path / "weights" / "model.safetensors").read_bytes() != weights
+    with pytest.raises(DehazeError, match="holds a run of 4 steps, and 3 are asked for"):
+        train(small(steps=3), data, tmp_path, override=True, **options)
+    log = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert [row["step"] for row in log] == ["2", "4"]
+    settings = json.loads((tmp_path / "run.json").read_text())
+    assert settings["recipe"]["steps"] == 4 and settings["data"] == str(data)
+    assert settings["made_with"]["dehaze"] == dehaze.__version__
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(data, tmp_path, capsys):
+    for _ in range(2):
+        weights = train(small(steps=2), data, tmp_path, workers=0, precision="fp32")
+    assert "this run has done its 2 steps" in capsys.readouterr().out
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 2 and weights.is_dir()
+
+
+def test_too_few_scenes_to_validate_are_told(data, tmp_path, capsys):
+    for kind in ("images", "depth"):
+        (tmp_path / "few" / kind).mkdir(parents=True)
+        for file in sorted((data / kind).iterdir())[:3]:
+            (tmp_path / "few" / kind / file.name).write_bytes(file.read_bytes())
+    train(small(steps=1), tmp_path / "few", tmp_path, workers=0, precision="fp32")
+    assert "3 scenes are too few to hold one out" in capsys.readouterr().out
+
+
+def test_recipes_that_compare_no_features_refuse_them(data, tmp_path):
+    with pytest.raises(ValueError, match="this recipe compares no features"):
+        train(replace(RECIPES.get("ahg"), steps=1), data, tmp_path / "run", features=tmp_path / "vgg16.safetensors")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_checkpoint_that_cannot_be_written_is_explained(tmp_path):

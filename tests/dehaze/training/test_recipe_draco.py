@@ -65,7 +65,7 @@ def test_the_two_forms_differ_in_nothing_else():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["draco", "draco_published"])
 def test_a_short_run_gives_weights_that_load(name, data, features, tmp_path):
-    recipe = replace(RECIPES.get(name), steps=2, batch=2, crop=32, warmup=1)
+    recipe = replace(RECIPES.get(name), steps=2, batch=2, crop=32, warmup=0)
     weights = train(recipe, data, tmp_path, features=features, workers=0, precision="bf16")
     network, _ = load_network("draco", weights)
     assert isinstance(network, DRACO)

@@ -103,7 +103,7 @@ def test_the_three_of_a_table_differ_in_one_part_each(backbone):
 @pytest.mark.parametrize("backbone", ["api", "draco"])
 @pytest.mark.parametrize("part", ["", "_no_contrast", "_plain"])
 def test_a_short_run_gives_weights_that_load(backbone, part, data, features, tmp_path):
-    recipe = replace(RECIPES.get(f"progressive_{backbone}{part}"), steps=2, batch=2, crop=64, warmup=1)
+    recipe = replace(RECIPES.get(f"progressive_{backbone}{part}"), steps=2, batch=2, crop=64, warmup=0)
     weights = train(recipe, data, tmp_path, features=features, workers=0, precision="bf16")
     network, _ = load_network(backbone if part == "_plain" else f"progressive:{backbone}", weights)
     assert network.config == recipe.network().config
@@ -131,7 +131,7 @@ def test_a_run_begins_with_its_own_weights_or_those_of_its_backbone(tmp_path):
 @pytest.mark.parametrize("part", ["", "_no_contrast"])
 def test_a_frozen_backbone_stays_as_it_is(part, data, features, tmp_path):
     """Its weights, and the threshold by which it routes, which training would move."""
-    recipe = replace(RECIPES.get(f"progressive_api_frozen{part}"), steps=2, batch=2, crop=64, warmup=1)
+    recipe = replace(RECIPES.get(f"progressive_api_frozen{part}"), steps=2, batch=2, crop=64, warmup=0)
     weights = train(recipe, data, tmp_path, features=features, workers=0)
     trained, _ = load_network("progressive:api", weights)
     kept = load_network("api", "shipped")[0].state_dict()

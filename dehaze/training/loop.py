@@ -156,7 +156,7 @@ def train(
                 raise DehazeError(
                     f"is {value.item()} at step {state.step}.", "Lower the learning rate.", subject=f"The loss {key}"
                 )
-            losses[key] = 0.98 * losses.get(key, value.item()) + 0.02 * value.item()
+            losses[key] = 0.98 * losses.get(key, float(value)) + 0.02 * float(value)
         bar.set_postfix({key: f"{value:.4f}" for key, value in losses.items()})
         if state.step % save_every == 0:
             save()

@@ -42,19 +42,21 @@ Metrics = Annotated[
     list[str] | None,
     typer.Option("--metric", help=f"May be repeated. Default: {', '.join(DEFAULT_METRICS)}."),
 ]
-ProtocolName = Annotated[str, typer.Option("--protocol", help="How images are brought in and compared: see list.")]
+ProtocolName = Annotated[
+    str, typer.Option("--protocol", help="How images are resized and scored: see `list protocols`.")
+]
 FadeStats = Annotated[
     Path | None, typer.Option(help="Folder with the statistics files of FADE's release, for the metric fade.")
 ]
 LpipsWeights = Annotated[
-    Path | None, typer.Option(help="Safetensors file for the metric lpips, which else fetches its weights.")
+    Path | None, typer.Option(help="Safetensors file with the weights of lpips. Default: download them.")
 ]
 Clip = Annotated[
     Path | None, typer.Option(help="Folder of a CLIP model for the metric density, instead of the one that ships.")
 ]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(help="Folder that holds data sets of the catalogue; without it they come from the Hub, if they can."),
+    typer.Option(help="Folder that holds data sets of the catalogue. Default: the Hub, if a copy is there."),
 ]
 SetName = Annotated[str | None, typer.Option("--name", help="Name of the folder's data set in the record.")]
 Resume = Annotated[bool, typer.Option(help="Continue an unfinished run; leave a finished one as it is.")]
@@ -70,9 +72,9 @@ def run(
     ] = None,
     data_root: DataRoot = None,
     weights: Annotated[
-        str, typer.Option(help="Of the one model given: a .safetensors file, a folder or a Hub id.")
+        str, typer.Option(help="Weights of the one --model: 'shipped', a .safetensors file, a folder, a Hub id.")
     ] = "shipped",
-    method: Annotated[str | None, typer.Option(help="What records call that model; default: its name.")] = None,
+    method: Annotated[str | None, typer.Option(help="Name in the record. Default: that of the model.")] = None,
     metric: Metrics = None,
     protocol_name: ProtocolName = "native-v1",
     fade_stats: FadeStats = None,
@@ -80,11 +82,11 @@ def run(
     clip: Clip = None,
     name: SetName = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Score the first N images, under a name of their own.")
+        int | None, typer.Option(min=1, help="Score only the first N images; the record names the set NAME-firstN.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best there is.")] = None,
     save_images: Annotated[
-        Path | None, typer.Option(help="Folder for the restored images, one inside it a record.", file_okay=False)
+        Path | None, typer.Option(help="Folder for the restored images; each record gets a subfolder.", file_okay=False)
     ] = None,
     resume: Resume = True,
 ) -> None:
@@ -140,7 +142,7 @@ def score(
     resume: Resume = True,
     json_errors: Annotated[bool, typer.Option("--json-errors", help="Print an error's fields as JSON.")] = False,
 ) -> None:
-    """Score restored images that were made elsewhere, exactly as run scores its own."""
+    """Score images that another program restored, in the same way as `run` does."""
     with _clean_errors(json_errors):
         if not method.strip():
             raise UsageError("The method has no name.", "Give one with --method.")
@@ -175,8 +177,8 @@ def speed_(
     photo: Annotated[
         Path, typer.Option(help="Photograph to restore, at each size.", exists=True, dir_okay=False)
     ] = speed.PHOTO,
-    runs: Annotated[int, typer.Option(min=3, help="At most so many timed runs a row.")] = speed.Job.runs,
-    seconds: Annotated[float, typer.Option(min=0, help="No more runs are begun after these.")] = speed.Job.seconds,
+    runs: Annotated[int, typer.Option(min=3, help="Maximum of timed runs for each row.")] = speed.Job.runs,
+    seconds: Annotated[float, typer.Option(min=0, help="Start no run after so many seconds.")] = speed.Job.seconds,
     output: Annotated[Path | None, typer.Option(help="A .json or .csv file for the rows.", dir_okay=False)] = None,
 ) -> None:
     """Measure seconds, multiply-adds and memory of models by the size of the photograph.
@@ -212,7 +214,7 @@ def speed_(
 def list_(
     kind: Annotated[str | None, typer.Argument(help="models, datasets, metrics or protocols. Default: all.")] = None,
 ) -> None:
-    """List models, data sets, metrics and protocols; of a metric, whether it is ready or what it needs first."""
+    """List models, data sets, protocols and metrics; for metrics, also say whether they are ready or what they need."""
     with _clean_errors():
         if kind not in (None, "models", "datasets", "metrics", "protocols"):
             raise UsageError(f"There is no list of {kind!r}; there are models, datasets, metrics, protocols.")
@@ -246,7 +248,8 @@ def prepare_(
 ) -> None:
     """Check a downloaded data set against the catalogue, and copy it to a folder that every loader reads.
 
-    Of a metric: fetch the weights that it needs, or take them from a file, check them, and keep them in the cache.
+    With metric:NAME: download the weights of the metric, or copy them from --from FILE, check them, and store them in
+    the cache.
     """
     metric = name.removeprefix("metric:")
     if metric != name:

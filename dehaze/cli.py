@@ -25,7 +25,9 @@ app.command()(haze)
 app.command()(convert)
 app.command()(train)
 
-Weights = Annotated[str, typer.Option(help="'shipped', a .safetensors file, or a Hub id org/name[@revision].")]
+Weights = Annotated[
+    str, typer.Option(help="'shipped', a .safetensors file, a folder, or a Hub id org/name[@revision].")
+]
 
 
 @app.callback()
@@ -53,7 +55,10 @@ def run(
     tile: Annotated[
         int | None, typer.Option(help="Side of the tiles in px, 0 for none. Default: chosen by the model.")
     ] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Restore a megapixel and let the photograph follow it.")] = False,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="Restore a copy of 1 megapixel and carry the result over to the full photograph."),
+    ] = False,
     max_megapixels: Annotated[float, typer.Option(min=0.001, help="Refuse larger photographs.")] = 60.0,
 ) -> None:
     """Restore photographs. Failures are reported at the end; they do not stop the others."""

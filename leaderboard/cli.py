@@ -108,9 +108,11 @@ def submit(
     to: Annotated[str | None, typer.Option(help="The results data set ORG/NAME on the Hub.")] = None,
     dry_run: DryRun = False,
     results: Results = RESULTS,
-    dataset: Annotated[str | None, typer.Option(help="What the predictions are of; see 'bench list datasets'.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set that was restored; see `python -m bench list datasets`.")
+    ] = None,
     protocol: Annotated[
-        str, typer.Option(help="How predictions are scored; see 'bench list protocols'.")
+        str, typer.Option(help="How predictions are scored; see `python -m bench list protocols`.")
     ] = "native-v1",
     method: Annotated[str | None, typer.Option(help="Name of the method that made the predictions.")] = None,
     paper: Annotated[str | None, typer.Option(help="Where the method is published.")] = None,
@@ -155,7 +157,7 @@ def publish(
     pull_request: Annotated[bool, typer.Option("--pull-request", help="Propose instead of writing.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Send all records to the results data set, and `.eval_results` to the repositories of models."""
+    """Send all records to the results data set; with --model, also write scores (`.eval_results`) to its repository."""
     with _clean_errors():
         records, broken = select(results)
         if broken:

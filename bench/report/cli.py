@@ -30,8 +30,8 @@ DatasetName = Annotated[
     str | None,
     typer.Option(
         "--dataset",
-        help="Only records of this data set, named as for run. Its hazy and clear images are shown beside the restored "
-        "ones if it is sample, folder:PATH, hub:… or lies under --data-root.",
+        help="Only records of this data set, named as for run. The page shows its hazy and clear images too, "
+        "if they are found: sample, folder:PATH, hub:…, or a set under --data-root.",
     ),
 ]
 ProtocolName = Annotated[str | None, typer.Option("--protocol", help="Only records under this protocol.")]
@@ -42,8 +42,8 @@ _SIDE = 640  # pixels of the long side of a picture on it
 
 
 def compare(
-    a: Annotated[str, typer.Argument(help="A record (.json), or the name of a method: what is compared with.")],
-    b: Annotated[str, typer.Argument(help="A record, or the name of a method: what the verdict is about.")],
+    a: Annotated[str, typer.Argument(help="Method A, the baseline: a record (.json) or the name of a method.")],
+    b: Annotated[str, typer.Argument(help="Method B, judged against A: a record or the name of a method.")],
     results: Results = RESULTS,
     dataset: DatasetName = None,
     protocol: ProtocolName = None,
@@ -65,16 +65,16 @@ def compare(
     ] = None,
     save_images: Annotated[
         list[Path] | None,
-        typer.Option(help="Restored images for --sheet, as run saved them: A's folder, then B's; once if equal."),
+        typer.Option(help="Images for --sheet, from `run --save-images`: A's folder, then B's; one if it holds both."),
     ] = None,
     data_root: DataRoot = None,
 ) -> None:
     """Compare two methods image by image; exit with 1 if B is a step back from A.
 
-    A verdict takes both: p < 0.05 in the Wilcoxon signed-rank test (Holm-corrected over the metrics of a data set), and
-    a 95 % bootstrap interval of the mean difference that leaves out zero. A step back is a metric whose verdict is
-    worse; with a tolerance for it, one whose mean is worse by more than that, shown or not; and any image for which A
-    has a value and B has none.
+    B counts as better or worse only if both hold: p < 0.05 in the Wilcoxon signed-rank test (Holm-corrected over the
+    metrics of a data set), and the 95 % bootstrap interval of the mean difference excludes zero. B is a step back if a
+    metric without tolerance has the verdict worse, if a mean is worse by more than its tolerance (significant or not),
+    or if A has a value for an image and B has none.
     """
     with clean_errors():
         allowed = _tolerances(tolerance)
@@ -126,7 +126,7 @@ def report(
     ),
     output: Annotated[Path | None, typer.Option(help="File to write; default: print.", dir_okay=False)] = None,
     metric: Annotated[
-        str | None, typer.Option(help="Decides figures and the order of images; default: a table's first.")
+        str | None, typer.Option(help="For figures and the order of images. Default: the table's first.")
     ] = None,
     draw: Annotated[
         Path | None,
@@ -137,7 +137,7 @@ def report(
         typer.Option("--save-images", help="Restored images to show: the folder given to run, or to score."),
     ] = None,
     data_root: DataRoot = None,
-    images: Annotated[int, typer.Option(min=0, help="Images on the page of one record, the worst ones.")] = 200,
+    images: Annotated[int, typer.Option(min=0, help="Images on the page of one record, worst first.")] = 200,
 ) -> None:
     """Report records as tables, as figures, or as a page in one file that opens offline."""
     with clean_errors():

@@ -13,7 +13,7 @@ def haze(
     photo: Annotated[Path, typer.Argument(help="A clear photograph.")],
     output: Annotated[Path, typer.Option(help="Folder for the hazy versions and their densities.", file_okay=False)],
     density: Annotated[
-        float | None, typer.Option(min=0.01, max=0.99, help="Mean haze density. Default: of --real, else random.")
+        float | None, typer.Option(min=0.01, max=0.99, help="Mean haze density. Default: that of --real, or random.")
     ] = None,
     nonuniform: Annotated[float, typer.Option(min=0, max=1, help="0 for uniform haze, 1 for the least uniform.")] = 0.5,
     count: Annotated[int, typer.Option(min=1, help="Number of versions.")] = 1,

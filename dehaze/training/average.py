@@ -51,7 +51,8 @@ def main(
     weights: Annotated[list[str], typer.Argument(help="Folders or files of weights, 'shipped', or Hub ids.")],
     output: Annotated[Path, typer.Option(help="Folder for the mean.", file_okay=False)],
     share: Annotated[
-        list[float] | None, typer.Option(help="Share of the mean, once for each of the weights. Default: equal shares.")
+        list[float] | None,
+        typer.Option(help="Weight of a run in the mean; once for each of WEIGHTS, in order. Default: equal."),
     ] = None,
 ) -> None:
     """Average the weights of several runs of a model."""

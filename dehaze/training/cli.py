@@ -37,18 +37,19 @@ def train(
         Path | None, typer.Option(help="Safetensors file of VGG16, for recipes that compare features.")
     ] = None,
     start: Annotated[
-        Path | None, typer.Option(help="Safetensors file of initial weights: the network's or its backbone's.")
+        Path | None,
+        typer.Option(help="Safetensors file of initial weights: of the network, or of the one `progressive:` wraps."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for checkpoint, log and weights. Default: runs/RECIPE.")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Default: by the recipe.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Of all processes together. Default: by the recipe.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Summed over all processes. Default: the recipe's.")] = None,
     crop: Annotated[int | None, typer.Option(min=1, help="Side of the crops in px. Default: by the recipe.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Default: by the recipe.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: by the recipe.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Rendering processes beside each training process.")] = 1,
-    precision: Annotated[Literal["bf16", "fp16", "fp32"], typer.Option()] = "bf16",
+    workers: Annotated[int, typer.Option(min=0, help="Extra rendering processes for each training process.")] = 1,
+    precision: Annotated[Literal["bf16", "fp16", "fp32"], typer.Option(help="Number format of training.")] = "bf16",
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
     override: Annotated[bool, typer.Option("--override", help="Resume a run with other settings.")] = False,
 ) -> None:

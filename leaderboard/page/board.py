@@ -138,7 +138,11 @@ def leaderboard(results: Path = RESULTS, restore: explorer.Restore | None = None
         )
     with gr.Row():
         metrics = gr.CheckboxGroup(
-            _metrics(table), value=voting, label="Metrics", info="those chosen decide the rank", elem_id="metrics"
+            _metrics(table),
+            value=voting,
+            label="Metrics",
+            info="the rank counts the selected metrics",
+            elem_id="metrics",
         )
         without = gr.CheckboxGroup(
             [OVERLAPPING, PREDICTED], value=[], label="Leave out methods", info="that were", elem_id="without"
@@ -301,7 +305,7 @@ def exports(table: Table) -> str:
         f"<a download='{html_text(name)}' href='data:{kind};charset=utf-8,{quote(text, safe='')}'>{label}</a>"
         for label, name, kind, text in files
     )
-    return f"<p><span>Take it along:</span>{''.join(links)}</p>"
+    return f"<p><span>Export:</span>{''.join(links)}</p>"
 
 
 def picture(figure: "Figure") -> np.ndarray:

@@ -7,7 +7,7 @@ from bench.datasets.files import Files, Sample, make_samples, some
 from bench.errors import DatasetError
 
 METADATA = "metadata.parquet"
-_AGAIN = "Run 'bench prepare' again."
+_AGAIN = "Run 'python -m bench prepare' again."
 
 
 def lies_in(root: Path) -> bool:

@@ -60,7 +60,7 @@ def lacking(name: str) -> str | None:
         return None if shipped("clip") else "--clip DIR"
     if name in ("niqe", *_FAMILIES["perceptual"]) and find_spec("pyiqa") is None:
         return "pip install pyiqa"
-    return None if weights.ready(name) else f"bench prepare metric:{name}"
+    return None if weights.ready(name) else f"python -m bench prepare metric:{name}"
 
 
 def prepare(name: str, source: Path | None = None) -> None:

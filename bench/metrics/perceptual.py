@@ -185,11 +185,13 @@ def _create(name: str) -> nn.Module:
     except Exception as error:  # download, missing optional package, file that is not weights: that metric alone fails
         download = re.search(r'Downloading: "(.+)" to (\S+)', printed.getvalue())
         if download:
-            setting = f"Run 'bench prepare metric:{name}' with network, or put {download[1]} at {download[2]}."
+            setting = (
+                f"Run 'python -m bench prepare metric:{name}' with network, or put {download[1]} at {download[2]}."
+            )
         elif isinstance(error, ImportError):
             setting = "Install the package that is missing."
         else:
-            setting = f"Run 'bench prepare metric:{name}' with network."
+            setting = f"Run 'python -m bench prepare metric:{name}' with network."
         reason = f"cannot be made ready ({type(error).__name__}: {error})."
         raise MetricError(reason, subject=name, setting=setting) from error
 

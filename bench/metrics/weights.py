@@ -47,8 +47,8 @@ class Weights:
             raise MetricError(
                 f"needs {self.url}, which cannot be fetched ({error}).",
                 subject=metric,
-                setting=f"Run 'bench prepare metric:{metric}' with network, or fetch it elsewhere and run "
-                f"'bench prepare metric:{metric} --from FILE'.",
+                setting=f"Run 'python -m bench prepare metric:{metric}' with network, or fetch it elsewhere and run "
+                f"'python -m bench prepare metric:{metric} --from FILE'.",
             ) from error
 
     def take(self, file: Path) -> None:

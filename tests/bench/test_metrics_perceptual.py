@@ -121,7 +121,7 @@ def brisque_file(tmp_path):
 
 @pytest.mark.parametrize("name", NEEDED)
 def test_what_needs_weights_says_so_until_they_are_there(cache, name):
-    assert metrics.lacking(name) == f"bench prepare metric:{name}"
+    assert metrics.lacking(name) == f"python -m bench prepare metric:{name}"
     for file in NEEDED[name]:
         assert metrics.lacking(name)
         (cache / file).parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,8 @@ def test_the_others_are_ready(cache):
 def test_weights_that_cannot_be_fetched_name_address_and_way(cache, name):
     file = re.escape(NEEDED[name][0].rpartition("/")[2])
     with pytest.raises(
-        MetricError, match=rf"^{name} needs https://\S+/{file}, which .*no network.*'bench prepare metric:{name}' with"
+        MetricError,
+        match=rf"^{name} needs https://\S+/{file}, which .*no network.*'python -m bench prepare metric:{name}' with",
     ):
         metrics.get(name)
 

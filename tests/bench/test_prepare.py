@@ -123,7 +123,7 @@ def test_a_copy_that_changed_is_refused(known, source, tmp_path):
     with pytest.raises(DatasetError, match="changed since it was prepared: 01_hazy"):
         datasets.load(f"folder:{tmp_path / 'tiny'}")
     image.unlink()
-    with pytest.raises(DatasetError, match=r"lacks hazy/01_hazy\.png\. Run 'bench prepare' again"):
+    with pytest.raises(DatasetError, match=r"lacks hazy/01_hazy\.png\. Run 'python -m bench prepare' again"):
         datasets.load(f"folder:{tmp_path / 'tiny'}")
 
 

@@ -1,5 +1,8 @@
 """Read clips with OpenCV, and write them as VP8 in WebM files, which every browser plays. Sound is dropped."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dehaze.errors import VideoError
+from dehaze.io import clip_header
 
 if TYPE_CHECKING:
     import cv2
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
 MAX_SECONDS = 10
 MAX_SIDE = 1920  # px; larger frames are reduced
 _MAX_FRAME_PIXELS = 8192 * 4320  # checked before a frame is decoded
+_HEADER_SECONDS = 10  # to read a header and count frames
 _MIN_WHOLE_SHARE = 0.95  # of the frames or seconds that the header states: sound may last longer than the picture
 
 
@@ -43,13 +48,8 @@ def probe_clip(path: Path, max_seconds: float = MAX_SECONDS) -> Clip:
     # The content decides: a playlist of another format could make FFmpeg read other files.
     if start[4:8] != b"ftyp" and start[:4] != b"\x1aE\xdf\xa3":
         raise VideoError("is not an MP4, MOV or WebM clip, whatever its name says.", "Convert it to MP4.", subject=path)
-    cv2 = _opencv()
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    try:
-        properties = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT)
-        width, height, rate, count = map(capture.get, properties)
-    finally:
-        capture.release()
+    header = _header(path, max_seconds)
+    width, height, rate, count = (header[name] for name in ("width", "height", "rate", "count"))
     if not (width > 0 and height > 0):
         raise VideoError(
             "is damaged or cut short, or its codec is not supported.",
@@ -60,13 +60,13 @@ def probe_clip(path: Path, max_seconds: float = MAX_SECONDS) -> Clip:
         raise VideoError(
             f"has frames of {width:.0f}×{height:.0f} pixels.", "Give a clip of 16×16 up to 8192×4320.", subject=path
         )
-    if not 1 <= rate <= 120:
+    if not 1 <= rate <= clip_header.MAX_RATE:
         raise VideoError(
             f"states {rate:g} frames per second.", "Convert it to a clip of 1 to 120 frames per second.", subject=path
         )
     if count > max_seconds * rate + 1:
         raise VideoError(f"lasts {count / rate:.0f} s, and the limit is {max_seconds:g} s.", "Cut it.", subject=path)
-    held, last = _count_frames(path, max_seconds * rate)
+    held, last = int(header["held"]), header["last"]
     if held > max_seconds * rate + 1:
         raise VideoError(f"lasts longer than {max_seconds:g} s.", "Cut it.", subject=path)
     # Time is compared as well: with a variable frame rate, the count in the header is an estimate.
@@ -75,21 +75,16 @@ def probe_clip(path: Path, max_seconds: float = MAX_SECONDS) -> Clip:
     return Clip(path, int(width), int(height), rate, int(count) if truncated else held, truncated)
 
 
-def _count_frames(path: Path, enough: float) -> tuple[int, float]:
-    """Return how many frames a clip holds, including those hidden by edit lists, and the time of the last one in s.
-
-    Counting stops shortly after `enough` frames. Nothing is decoded, so this takes milliseconds.
-    """
-    cv2 = _opencv()
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
-    held, last = 0, 0.0
+def _header(path: Path, max_seconds: float) -> dict[str, float]:
+    """Read the header in a process of its own, whose memory and time are limited: a small file can claim gigabytes."""
+    _opencv()
+    program = [sys.executable, "-P", clip_header.__file__, str(path), str(max_seconds)]
     try:
-        while held <= enough + 1 and capture.grab():
-            held += 1
-            last = max(last, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-    finally:
-        capture.release()
-    return held, last
+        done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=_HEADER_SECONDS)
+        return json.loads(done.stdout.splitlines()[-1])
+    except (subprocess.SubprocessError, ValueError, IndexError) as error:
+        reason = "takes more memory or time to open than a clip of this length may."
+        raise VideoError(reason, "Convert it to MP4 with H.264.", subject=path) from error
 
 
 def read_frames(clip: Clip, max_seconds: float = MAX_SECONDS) -> Iterator[np.ndarray]:
@@ -100,11 +95,15 @@ def read_frames(clip: Clip, max_seconds: float = MAX_SECONDS) -> Iterator[np.nda
     cv2 = _opencv()
     capture = cv2.VideoCapture(str(clip.path), cv2.CAP_FFMPEG)
     try:
-        index = 0
+        index, shape = 0, None
         while (read := capture.read())[0]:
             if index > max_seconds * clip.rate + 1:
                 raise VideoError(f"lasts longer than {max_seconds:g} s.", "Cut it.", subject=clip.path)
             frame = read[1]
+            shape = shape or frame.shape
+            if frame.shape != shape:
+                reason = f"changes its size from {shape[1]}×{shape[0]} to {frame.shape[1]}×{frame.shape[0]} pixels."
+                raise VideoError(reason, "Convert it to MP4 with H.264, in one size.", subject=clip.path)
             shrink = min(1, MAX_SIDE / max(frame.shape[:2]))
             height, width = (max(2, round(side * shrink) // 2 * 2) for side in frame.shape[:2])
             if shrink < 1:
@@ -136,7 +135,7 @@ def clip_writer(target: Path, rate: float, width: int, height: int) -> "cv2.Vide
 
 def check_written(target: Path, count: int) -> None:
     """Raise VideoError if a file that a writer released holds fewer than `count` frames: OpenCV hides a full disk."""
-    held, _ = _count_frames(target, count)
+    held, _ = clip_header.count_frames(str(target), count)
     if held < count:
         reason = f"could not be written whole: it holds {held} of {count} frames."
         raise VideoError(reason, setting="Make room on the disk and try again.", subject=target)

@@ -12,7 +12,7 @@ from dehaze.page.controls import LASTING, STOPPED, bar, choose_strength, runs
 from dehaze.page.inference import infer_clip
 from dehaze.page.messages import chosen_strength, explained, uploaded
 from dehaze.page.models import choose_model, chosen_model
-from dehaze.page.visitors import Stop
+from dehaze.page.visitors import Stop, probing
 from dehaze.page.workshop import allowance, in_cache, seconds, turns, visitor
 
 HINT = f"""
@@ -30,7 +30,8 @@ def restore_video(upload: Any, model: Any, strength: Any, request: gr.Request | 
     target, done, began, who = in_cache(f"{path.stem}_dehazed.webm"), 0, time.perf_counter(), visitor(request)
     try:
         with explained("This clip cannot be restored"):
-            clip = probe_clip(path)
+            with probing(who):
+                clip = probe_clip(path)
             frame = clip.width * clip.height * min(1, MAX_SIDE / max(clip.width, clip.height)) ** 2 / 1e6
             # Maps are predicted on half a megapixel.
             work = clip.count * seconds(model, frame / 2)

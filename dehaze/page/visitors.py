@@ -97,6 +97,7 @@ class Turns:
 
 turns = Turns()  # of this process: its memory holds one photograph at work,
 scoring = Turns()  # and beside it one small copy that is scored
+probing = Turns()  # and one clip whose header is read
 
 
 class Stop:

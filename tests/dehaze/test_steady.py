@@ -1,4 +1,7 @@
+import os
 import resource
+import struct
+import subprocess
 import sys
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -11,6 +14,7 @@ from torch.nn import functional as F
 import dehaze
 from dehaze.dehazer import Dehazer
 from dehaze.errors import VideoError
+from dehaze.io import clip_header
 from dehaze.io.clip import probe_clip, read_frames
 from dehaze.networks.base import PredictsMaps
 from dehaze.steady import SteadyDehazer, restore_clip
@@ -242,6 +246,64 @@ def test_what_is_no_clip_is_named(tmp_path, data, words):
     (tmp_path / "a.mp4").write_bytes(data)
     with pytest.raises(VideoError, match=words):
         probe_clip(tmp_path / "a.mp4")
+
+
+def box(kind, *parts):
+    data = b"".join(parts)
+    return struct.pack(">I", 8 + len(data)) + kind + data
+
+
+def lying_mp4(samples):
+    """Return an MP4 file of some hundred bytes whose tables state `samples` frames of one byte."""
+
+    def full(kind, *parts):
+        return box(kind, bytes(4), *parts)
+
+    look = struct.pack(">HHIIIH", 64, 64, 0x480000, 0x480000, 0, 1)
+    entry = box(b"raw ", bytes(6), struct.pack(">H", 1), bytes(16), look, bytes(32), struct.pack(">Hh", 24, -1))
+    table = box(
+        b"stbl",
+        full(b"stsd", struct.pack(">I", 1), entry),
+        full(b"stts", struct.pack(">III", 1, samples, 1)),
+        full(b"ctts", struct.pack(">III", 1, samples, 5)),
+        full(b"stsc", struct.pack(">IIII", 1, 1, samples, 1)),
+        full(b"stsz", struct.pack(">II", 1, samples)),
+        full(b"stco", struct.pack(">II", 1, 48)),
+    )
+    media = box(
+        b"mdia",
+        full(b"mdhd", struct.pack(">IIIII", 0, 0, samples, samples, 0)),
+        full(b"hdlr", bytes(4), b"vide", bytes(13)),
+        box(b"minf", full(b"vmhd", bytes(8)), table),
+    )
+    matrix = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+    track = full(
+        b"tkhd", struct.pack(">IIIII", 0, 0, 1, 0, 1), bytes(16), matrix, struct.pack(">II", 64 << 16, 64 << 16)
+    )
+    movie = full(b"mvhd", struct.pack(">IIIIIH", 0, 0, 1, 1, 0x10000, 0x100), bytes(10), matrix, bytes(28))
+    return box(b"ftyp", b"isom", bytes(4), b"isom") + box(b"moov", movie, box(b"trak", track, media))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of memory is Linux's")
+def test_a_header_that_claims_gigabytes_gets_none(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(lying_mp4(80_000_000))
+    with pytest.raises(VideoError):
+        probe_clip(path)
+    program = [sys.executable, "-P", clip_header.__file__, str(path), "10"]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, _, usage = os.wait4(process.pid, 0)
+    assert usage.ru_maxrss < 1_500_000  # kB, also of this process, which it comes from; without the limit 2,900,000
+    assert usage.ru_utime < 5
+
+
+def test_frames_that_change_their_size_are_refused(tmp_path, monkeypatch):
+    source = probe_clip(clip(tmp_path / "a.webm", [scene()] * 3))
+    sizes = iter([(32, 48), (32, 48), (64, 48)])
+    capture = SimpleNamespace(read=lambda: (True, np.zeros((*next(sizes), 3), np.uint8)), release=lambda: None)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: capture)
+    with pytest.raises(VideoError, match="changes its size from 48×32 to 48×64 pixels"):
+        list(read_frames(source))
 
 
 def test_a_clip_that_is_broken_off_leaves_no_file(tmp_path):

@@ -34,7 +34,7 @@ class Limits:
     """What a batch may hold: photographs, bytes of each, bytes of all archives unpacked, megapixels of each."""
 
     photos: int = 200
-    photo_bytes: int = 100_000_000
+    photo_bytes: int = 100 * 2**20  # what gradio reads from `MAX_FILE` of site.py
     unpacked_bytes: int = 2_000_000_000
     megapixels: float = 60.0
 

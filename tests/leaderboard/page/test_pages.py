@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from bench import cli as bench
 from leaderboard.page import CSS, board, submit
+from leaderboard.page.explorer import Restored
 from tests.hub import HubServer
 
 BROWSER_MS = 120_000  # for machines that do much else at the same time
@@ -45,7 +46,7 @@ def url(hub, results, dataset, scored, enter, changed, make, tmp_path, monkeypat
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
     with gr.Blocks(analytics_enabled=False) as page:
         with gr.Tab("Leaderboard"):
-            board.leaderboard(results, lambda record, path: Image.new("RGB", (64, 48), "navy"))
+            board.leaderboard(results, lambda *_: Restored(Image.new("RGB", (64, 48), "navy"), as_scored=True))
         with gr.Tab("Submit"):
             submit.form(results, REPO)
     page.queue().launch(prevent_thread_lock=True, quiet=True, css_paths=CSS)

@@ -24,6 +24,7 @@ def compare(upload: Any, models: Any, request: gr.Request | None) -> Iterator[li
     models = list(dict.fromkeys(map(chosen_model, models)))
     pairs: dict[str, Any] = {name: gr.ImageSlider(None, visible=False) for name in offered}
     rows: list[scores.Row] = []
+    before_file = ""
     for name in models:
         yield [f"<p class='words'>{html.escape(name)} is at work …</p>{scores.ranking(rows)}", *pairs.values()]
         with explained("This photograph cannot be restored"):
@@ -31,12 +32,12 @@ def compare(upload: Any, models: Any, request: gr.Request | None) -> Iterator[li
             if not rows:
                 common = mean(optional(haze_density, found.before, name, who)) if inference.haze_estimator() else None
                 rows.append(scores.Row("photograph", scores.measured(found.before, who)))
-                before_file = saved(found.before, f"{path.stem}_before.png")
+                before_file = str(saved(found.before, f"{path.stem}_before.png"))
             density = mean(found.density) if common is None else common  # else each model has its own estimate
             left = None if density is None else mean(optional(haze_density, found.after, name, who))
             after = scores.measured(found.after, who) | {scores.DENSITY: left}
             rows.append(scores.Row(name, after, density, found.seconds))
-            pair = before_file, saved(found.after, f"{path.stem}_{name}.png")
+            pair = before_file, str(saved(found.after, f"{path.stem}_{name}.png"))
         pairs = dict.fromkeys(offered, gr.skip()) | {name: gr.ImageSlider(pair, visible=True)}
     yield [f"{scores.ranking(rows)}{note()}", *pairs.values()]
 

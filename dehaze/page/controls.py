@@ -9,11 +9,11 @@ from dehaze.page.visitors import Stop
 
 FORMATS = {"as it came": None, "PNG": ".png", "JPEG": ".jpg"}
 # What events share. What restores takes turns, so as many may begin as there are threads for.
-PRIVATE = {"preprocess": False, "api_visibility": "private"}
-RESTORING = {"concurrency_id": "restoring", "concurrency_limit": 20}
-LASTING = PRIVATE | {"concurrency_id": "lasting", "concurrency_limit": 8}
-AT_ONCE = PRIVATE | {"queue": False}
-SHOWING = PRIVATE | {"concurrency_id": "showing", "concurrency_limit": 8}
+PRIVATE: dict[str, Any] = {"preprocess": False, "api_visibility": "private"}
+RESTORING: dict[str, Any] = {"concurrency_id": "restoring", "concurrency_limit": 20}
+LASTING: dict[str, Any] = PRIVATE | {"concurrency_id": "lasting", "concurrency_limit": 8}
+AT_ONCE: dict[str, Any] = PRIVATE | {"queue": False}
+SHOWING: dict[str, Any] = PRIVATE | {"concurrency_id": "showing", "concurrency_limit": 8}
 STOPPED = "<p class='words' role=status>Stopped.</p>"
 # At once, in the browser: a message from the server could come after that of the end.
 STOPPING = """html => html.includes("class='running'") ? "<p class='words' role=status>Stopping …</p>" : html"""

@@ -1,7 +1,7 @@
 """The models at work: loaded when first asked for, on a ZeroGPU Space with a GPU lent for each call."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from dehaze.io.photo import Photo
 from dehaze.steady import restore_clip
 
 try:  # on a ZeroGPU Space; the program must import it before torch
-    from spaces import GPU
+    from spaces import GPU  # pyright: ignore[reportMissingImports] - only there
 except ImportError:
 
     def GPU(function):
@@ -54,5 +54,5 @@ def infer(model: str, photo: Photo, strength: float = 1.0) -> dehaze.Restoration
 @GPU
 def infer_clip(
     model: str, clip: Clip, target: Path, strength: float, turn: Callable[[], AbstractContextManager]
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     yield from restore_clip(clip, target, dehazer(model), strength, turn=turn)

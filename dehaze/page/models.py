@@ -36,7 +36,7 @@ def introduction(name: str, speed: float | None) -> str:
     card = ModelCard.load(file) if file.is_file() else None
     facts = card.data.to_dict() if card else {}
     title = re.match(r"\s*# .+?: (.+)", card.text) if card else None
-    what = title[1] if title else NETWORKS.get(name).__doc__.splitlines()[0].partition(":")[0].rstrip(".")
+    what = title[1] if title else (NETWORKS.get(name).__doc__ or "").partition("\n")[0].partition(":")[0].rstrip(".")
     trained_on = ", ".join(facts.get("datasets", ()))
     takes = [facts.get("license", "apache-2.0"), f"trained on {trained_on}" if trained_on else "not trained"]
     if speed is not None:

@@ -88,7 +88,7 @@ def saved_density(density: np.ndarray | None, picture: Image.Image, name: str) -
     return None if density is None else saved(density_map(density, picture, scores.SIDE), name)
 
 
-def score(result: Result | None, strength: Any) -> str:
+def score(result: Result | None, strength: Any) -> str | dict[str, Any]:
     """Score a result at a strength."""
     if result is None or strength is None:  # the number was deleted, and another is being typed
         return gr.skip()
@@ -96,7 +96,7 @@ def score(result: Result | None, strength: Any) -> str:
     left = None if result.density is None else mean(optional(haze_density, after, result.model, result.visitor))
     measures = scores.measured(after, result.visitor) | {scores.DENSITY: left}
     words = ""
-    if left is not None:
+    if result.density is not None and left is not None:
         old, new = scores.in_words(result.density), scores.in_words(left)
         words = f"<p class='words'>{old.capitalize()} before, {new} after.</p>"
     return f"{words}{scores.comparison(result.scores_before, measures)}<p>{result.summary}</p>{note()}"

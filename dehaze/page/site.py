@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Any, NoReturn
 
 import gradio as gr
+from gradio import themes
 from PIL import Image
 from starlette.middleware import Middleware
 
@@ -122,9 +123,9 @@ def run(launch: Callable[..., Any]) -> None:
     launch(folder=folder, server_port=port)
 
 
-def theme() -> gr.themes.Base:
+def theme() -> themes.Base:
     """Return the colours of the sky, with enough contrast, and the visitor's own fonts."""
-    return gr.themes.Default(
+    return themes.Default(
         primary_hue="sky",
         secondary_hue="sky",
         neutral_hue="slate",

@@ -40,7 +40,7 @@ shelf = Shelf(KEPT_BYTES)
 
 def visitor(request: gr.Request | None) -> str:
     """Tell visitors apart by their address."""
-    return address(request.request.scope, PROXIES) if request else ""
+    return address(request.request.scope, PROXIES) if request and request.request else ""
 
 
 def restored(

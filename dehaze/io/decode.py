@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageCms, ImageFile
 
 from dehaze.errors import ImageError
 from dehaze.io import deep
-from dehaze.io.headers import HeaderFile
+from dehaze.io.headers import HeaderFile, bounded_directories
 
 # Pillow opens more formats, but PostScript would run Ghostscript on a stranger's file.
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "HEIF")
@@ -94,7 +94,8 @@ def decode_array(array: np.ndarray, max_megapixels: float) -> Decoded:
 @contextmanager
 def _refuse_damage(subject: object) -> Iterator[None]:
     try:
-        yield
+        with bounded_directories():
+            yield
     except (ImageError, MemoryError):
         raise
     except Image.UnidentifiedImageError as error:

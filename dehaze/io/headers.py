@@ -5,6 +5,9 @@ of some MB could take hours, or all memory. An honest header takes some hundred 
 """
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any, cast
 
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
@@ -46,14 +49,29 @@ class HeaderFile:
 
 
 _load = ImageFileDirectory_v2.load
+_here = threading.local()  # `bounded` in a thread that decodes for this package
 
 
 def _load_bounded(self: ImageFileDirectory_v2, fp: IO[bytes]) -> None:
+    if not getattr(_here, "bounded", False):
+        _load(self, fp)
+        return
     _load(self, cast(IO[bytes], HeaderFile(fp)))
     numbers = sum(len(data) for tag, data in self._tagdata.items() if self.tagtype[tag] not in _BYTES)
     if numbers > _MAX_NUMBERS:
         raise ValueError("its metadata has too many numbers")
 
 
-# Pillow reads TIFF directories, which EXIF has too, while it opens a file, so they are bounded in Pillow itself.
-ImageFileDirectory_v2.load = _load_bounded
+@contextmanager
+def bounded_directories() -> Iterator[None]:
+    """Bound the TIFF directories, which EXIF has too, that Pillow reads in this thread within the context.
+
+    Pillow reads them while it opens a file and offers no limit, so its own method is wrapped. Other code of the program
+    finds it as it was.
+    """
+    ImageFileDirectory_v2.load = _load_bounded
+    before, _here.bounded = getattr(_here, "bounded", False), True
+    try:
+        yield
+    finally:
+        _here.bounded = before

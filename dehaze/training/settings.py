@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -76,7 +76,7 @@ def _text(value: Any) -> str:
             [*map(_text, value.args), *(f"{key}={_text(each)}" for key, each in value.keywords.items())]
         )
         return f"{_text(value.func)}({options})"
-    return value.__qualname__ if isinstance(value, Callable) and hasattr(value, "__qualname__") else str(value)
+    return str(getattr(value, "__qualname__", value))
 
 
 def _commit() -> str | None:

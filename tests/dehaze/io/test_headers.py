@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from PIL import Image, TiffImagePlugin
 
+from dehaze.errors import ImageError
 from dehaze.io.photo import read_photo
 from tests import bounded
 
@@ -111,3 +112,11 @@ def test_large_photographs_in_small_pieces_are_read():
     finally:
         TiffImagePlugin.STRIP_SIZE = before
     assert read_photo(strips.getvalue()).pixels.shape == (1000, 2000, 3)
+
+
+def test_other_code_reads_such_files_with_pillow_as_ever():
+    data = shared(400, 100_000)
+    with pytest.raises(ImageError):
+        read_photo(data)
+    with Image.open(io.BytesIO(data)) as image:
+        assert len(image.tag_v2) > 400

@@ -1,9 +1,10 @@
 """Training samples: crops of clear photographs with depth, rendered hazy on demand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from dehaze.errors import DehazeError
 from dehaze.haze import HazeRenderer
 
 VALIDATION_INTERVAL, MAX_VALIDATION = 21, 60  # scenes
+MAX_DAMAGED_SHARE = 0.01  # of the photographs; a run leaves fewer out
+Source = TypeVar("Source")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,36 @@ def find_scenes(folder: Path) -> tuple[list[Scene], list[Scene]]:
     validation = scenes[VALIDATION_INTERVAL // 2 :: VALIDATION_INTERVAL][:MAX_VALIDATION]
     held_out = set(validation)
     return [scene for scene in scenes if scene not in held_out], validation
+
+
+def without_damaged(sources: Sequence[Source], say: Callable[[str], None]) -> list[Source]:
+    """Return the sources (scenes, pairs or paths) whose files can all be decoded; `say` the others, by name and count.
+
+    Reads every file once, before a run learns from any. Raises DehazeError if more than one in a hundred is damaged.
+    """
+    with ThreadPoolExecutor() as pool:
+        complaints = list(pool.map(_damage, sources))
+    found = [complaint for complaint in complaints if complaint]
+    if len(found) > MAX_DAMAGED_SHARE * len(sources):
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise DehazeError(
+            f"{len(found)} of {len(sources)} photographs are damaged: {'; '.join(found[:3])}{more}.",
+            "Replace or remove them.",
+        )
+    if found:
+        say(f"{len(found)} of {len(sources)} photographs are damaged and left out: {'; '.join(found)}")
+    return [source for source, complaint in zip(sources, complaints, strict=True) if not complaint]
+
+
+def _damage(source: Any) -> str | None:
+    """Say which file of a source cannot be decoded, and why."""
+    for path in (source,) if isinstance(source, Path) else vars(source).values():
+        try:
+            with Image.open(path) as image:
+                image.load()
+        except Exception as error:  # decoders raise anything
+            return f"{path} ({error})"
+    return None
 
 
 def random_square(
@@ -87,9 +120,10 @@ class RealHaze:
     """
 
     def __init__(self, folder: Path, side: int = 384):
-        self.photos = sorted(path for path in folder.glob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
-        if not self.photos:
+        photos = sorted(path for path in folder.glob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
+        if not photos:
             raise DehazeError("holds no JPEG or PNG.", "Give a folder of real hazy photographs.", subject=folder)
+        self.photos = without_damaged(photos, print)
         self.side = side
         self._kept: dict[Path, Image.Image] = {}
 

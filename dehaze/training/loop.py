@@ -21,7 +21,7 @@ from dehaze.networks.base import Network
 from dehaze.networks.progressive import Progressive
 from dehaze.training import settings
 from dehaze.training.checkpoint import TrainingState
-from dehaze.training.data import RealHaze, RenderedCrops, Scene, find_scenes
+from dehaze.training.data import RealHaze, RenderedCrops, Scene, find_scenes, without_damaged
 from dehaze.training.log import Log
 from dehaze.training.pairs import MixedCrops, PairedCrops, find_pairs
 from dehaze.training.recipe import Recipe
@@ -78,10 +78,11 @@ def train(
     if checkpoint.exists() and not override:
         settings.check(chosen, output)
     torch.manual_seed(recipe.seed)
-    training, validation = find_scenes(data)
+    training, validation = (without_damaged(scenes, accelerator.print) for scenes in find_scenes(data))
     if not validation:
         accelerator.print(f"{len(training)} scenes are too few to hold one out, so none is validated; 11 would do")
     real_haze = None if real is None else RealHaze(real)
+    known = [] if pairs is None else without_damaged(find_pairs(pairs)[0], accelerator.print)
 
     network = recipe.network()
     if recipe.crop % (multiple := network.multiple_of if isinstance(network, Network) else 1):
@@ -118,9 +119,9 @@ def train(
     if pairs is None:
         crops = RenderedCrops(training, renderer, **samples)
     elif recipe.pair_share < 1:
-        crops = MixedCrops(training, renderer, find_pairs(pairs)[0], recipe.pair_share, **samples)
+        crops = MixedCrops(training, renderer, known, recipe.pair_share, **samples)
     else:
-        crops = PairedCrops(find_pairs(pairs)[0], **samples)
+        crops = PairedCrops(known, **samples)
     loader = DataLoader(
         crops, recipe.batch // accelerator.num_processes, num_workers=workers, prefetch_factor=4 if workers else None
     )

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from dehaze.hub import load_network
 from dehaze.networks.base import EstimatesDensity
 from dehaze.training import recipes
 from dehaze.training.checkpoint import TrainingState
-from dehaze.training.data import RealHaze, RenderedCrops, find_scenes, random_crop
+from dehaze.training.data import RealHaze, RenderedCrops, Scene, find_scenes, random_crop, without_damaged
 from dehaze.training.loop import learning_rate_factor, train
 from dehaze.training.pairs import MixedCrops, find_pairs
 from dehaze.training.recipes import RECIPES
@@ -102,6 +103,24 @@ class TestData:
         assert torch.equal(crops[1]["hazy"], without[1]["hazy"])
         with pytest.raises(DehazeError, match="real hazy photographs"):
             RealHaze(tmp_path)
+
+
+def test_damaged_photographs_are_named_and_left_out(data, tmp_path):
+    whole = [shutil.copy(data / "images" / "00.jpg", tmp_path / f"{number:03}.jpg") for number in range(200)]
+    paths, told = [Path(path) for path in whole], []
+    assert without_damaged(paths, told.append) == paths and not told
+    paths[7].write_bytes(paths[7].read_bytes()[:500])
+    paths[9].write_bytes(b"no photograph")
+    assert without_damaged(paths, told.append) == [path for path in paths if path not in (paths[7], paths[9])]
+    assert len(told) == 1 and told[0].startswith("2 of 200") and "007.jpg" in told[0] and "009.jpg" in told[0]
+    paths[11].write_bytes(b"")
+    with pytest.raises(
+        DehazeError, match=r"3 of 200 photographs are damaged: .*007\.jpg .*011\.jpg .*Replace or remove"
+    ):
+        without_damaged(paths, told.append)
+    scene = Scene(paths[0], paths[7])
+    with pytest.raises(DehazeError, match=r"1 of 1 photographs are damaged: .*007\.jpg"):
+        without_damaged([scene], told.append)
 
 
 class Half(EstimatesDensity):

@@ -2,7 +2,8 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from dehaze.filters.flatness import local_maximum
 
 KEPT_CONTRAST = 0.3  # share of the contrast of the sky
 REACH_DIVISOR = 24  # the sky may exceed its region in the depth by 1/24 of the shorter side
@@ -16,7 +17,7 @@ def sky_mask(clear: Tensor, depth: Tensor) -> Tensor:
     """
     reach = max(1, min(depth.shape) // REACH_DIVISOR)
     far = (depth > 1 - 1.5 / 255).to(clear.dtype)[None]
-    far = F.max_pool2d(far, 2 * reach + 1, stride=1, padding=reach)
+    far = local_maximum(far[None], reach)[0]
     blue = (clear[2:] - clear[:1] - 0.05) / 0.1
     bright = (clear.amin(0, keepdim=True) - 0.5) / 0.15
     return far * torch.maximum(blue, bright).clamp(0, 1)

@@ -26,7 +26,7 @@ from dehaze.page.folder import full_disk_explained, reserve
 from dehaze.page.messages import chosen, chosen_strength, explained, for_visitors, uploaded
 from dehaze.page.models import choose_model, chosen_model
 from dehaze.page.visitors import Stop
-from dehaze.page.workshop import MAX_MEGAPIXELS, in_cache, restored
+from dehaze.page.workshop import MAX_FILE_BYTES, MAX_MEGAPIXELS, in_cache, restored
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Limits:
     """What a batch may hold: photographs, bytes of each, bytes of all archives unpacked, megapixels of each."""
 
     photos: int = 200
-    photo_bytes: int = 100 * 2**20  # what gradio reads from `MAX_FILE` of site.py
+    photo_bytes: int = MAX_FILE_BYTES
     unpacked_bytes: int = 2_000_000_000
     megapixels: float = 60.0
 

@@ -23,9 +23,17 @@ from dehaze.page.inference import dehazer, infer, optional
 from dehaze.page.models import model_choices
 from dehaze.page.scores import measured
 from dehaze.page.visitors import Allowance
-from dehaze.page.workshop import ALLOWED, ALLOWED_SECONDS, KEPT_SECONDS, MAX_MEGAPIXELS, PROXIES, haze_density, turns
+from dehaze.page.workshop import (
+    ALLOWED,
+    ALLOWED_SECONDS,
+    KEPT_SECONDS,
+    MAX_FILE_BYTES,
+    MAX_MEGAPIXELS,
+    PROXIES,
+    haze_density,
+    turns,
+)
 
-MAX_FILE = "100mb"
 ALLOWED_UPLOADS = {"megabytes": 4000}  # of one visitor, in as many seconds as ALLOWED counts
 VISITORS_KEPT = 100  # whose last results are kept: some 4 MB of memory each, and pixels on disk
 SWEEP_SECONDS = 600
@@ -39,7 +47,7 @@ INTRO = """
 """
 FOOTER = f"""
 <p>Haze hides what is behind it: where it is thick, no software can bring the details back, and some noise may show.
-A photograph may have up to {MAX_MEGAPIXELS} megapixels and {MAX_FILE.removesuffix("mb")} MB. Each visitor may have
+A photograph may have up to {MAX_MEGAPIXELS} megapixels and {MAX_FILE_BYTES // 1_000_000} MB. Each visitor may have
 {ALLOWED["photographs"]} photographs or {ALLOWED["megapixels"]} megapixels restored in {ALLOWED_SECONDS // 60} minutes.
 Photographs are restored on this server, shown to nobody else, and deleted within two hours. Free software under the
 Apache License 2.0.</p>
@@ -71,7 +79,7 @@ def serve(
     Thread(target=optional, args=(warm_up, static[0]), name="warm-up", daemon=True).start()
     page.launch(
         theme=theme(), css_paths=[HERE / "page.css", *styles], js=(HERE / "page.js").read_text(encoding="utf-8"),
-        head_paths=[HERE / "head.html"], max_file_size=MAX_FILE, state_session_capacity=VISITORS_KEPT,
+        head_paths=[HERE / "head.html"], max_file_size=MAX_FILE_BYTES, state_session_capacity=VISITORS_KEPT,
         max_threads=THREADS, allowed_paths=[], footer_links=["api"], run_history=False, enable_monitoring=False,
         ssr_mode=False, app_kwargs={"middleware": [door], "lifespan": lambda _: folder.until_closed()}, **options,
     )  # fmt: skip

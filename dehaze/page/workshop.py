@@ -21,6 +21,7 @@ from dehaze.page.kept import Shelf
 from dehaze.page.visitors import Allowance, address, scoring, turns
 
 MAX_MEGAPIXELS = 60
+MAX_FILE_BYTES = 100_000_000  # of an upload, or of a photograph in an archive
 MAX_JPEG2000 = 12  # megapixels; their decoder lets no other request be answered meanwhile
 MIN_SIDE = 16  # px
 PREVIEW_SIDE = 1600  # px; what the browser is shown; the download has every pixel

@@ -158,6 +158,7 @@ def test_batch_tells_of_each_and_packs_what_there_is(hazy, bad, tmp_path):
         next(batch.restore_batch(None, "dcp", 1, "JPEG", None))
 
 
+@pytest.mark.slow
 def test_archives_that_mean_harm_are_explained(hazy, tmp_path):
     """What they do to the reader of archives itself is looked at in the tests of `dehaze.page.batch`."""
     hazy.save(photo := tmp_path / "a.png")

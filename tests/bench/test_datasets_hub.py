@@ -11,6 +11,7 @@ from bench.datasets import catalogue, hub
 from bench.errors import DatasetError
 from tests.hub import HubServer, impatient
 
+pytestmark = pytest.mark.slow  # the library `datasets` takes its time
 PAIRS = ("hazy/51.png", "hazy/52.png", "clear/51.png", "clear/52.png")
 
 

@@ -51,6 +51,7 @@ def by_definition(levels, side=7):
     return visible[:height, :width]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_is_the_definition(seed):
     levels = texture(seed) if seed < 3 else np.random.default_rng(3).integers(0, 256, (11, 14)).astype(float)

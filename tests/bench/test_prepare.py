@@ -30,6 +30,7 @@ def source(put, tmp_path):
     return tmp_path / "root/Tiny"
 
 
+@pytest.mark.slow
 def test_the_copy_is_read_by_every_loader_with_one_fingerprint(known, source, tmp_path, monkeypatch):
     from datasets import load_dataset
 

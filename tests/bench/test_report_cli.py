@@ -59,6 +59,7 @@ def test_compare_prints_a_verdict_and_the_exit_code_is_that_of_the_regression(be
     assert bench("compare", *names[::-1], *out, "--metric", "psnr", "--tolerance", f"psnr={drop * 2}").exit_code == 0
 
 
+@pytest.mark.slow
 def test_compare_draws(bench, results, tmp_path):
     folders = ["--save-images", results / "pictures", "--save-images", results / "pictures/dcp__folder-set__native-v1"]
     what = ["identity", "dcp", "--results", results / "out", "--tolerance", "psnr=100", "--tolerance", "ssim=1"]
@@ -113,6 +114,7 @@ def test_a_damaged_file_stops_a_comparison(bench, results, tmp_path):
     assert "dcp" in (tmp_path / "page.html").read_text()
 
 
+@pytest.mark.slow
 def test_report_prints_or_writes_tables(bench, results, tmp_path):
     printed = bench("report", "--results", results / "out")
     assert printed.exit_code == 0, printed.output

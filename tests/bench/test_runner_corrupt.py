@@ -70,6 +70,7 @@ def independent_psnr(hazy, clear):
     return peak_signal_noise_ratio(*(np.asarray(image) for image in reversed(list(images))))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("kind", ["hazy", "clear"])
 def test_a_damaged_image_never_gives_a_wrong_number(kind, tmp_path):

@@ -19,6 +19,7 @@ from dehaze.networks.base import Network, PredictsMaps, TakesInstruction
 sides = st.integers(1, 70)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["api", "dcp", "identity"])
 @settings(max_examples=12, deadline=None)
 @given(height=sides, width=sides, mode=st.sampled_from(["RGB", "L", "RGBA", "LA", "P", "CMYK", "I;16", "1"]))

@@ -76,6 +76,7 @@ def test_an_unknown_hub_model_is_explained(hub):
         load_network("api", "org/tiny@gone")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [

@@ -49,6 +49,7 @@ def test_no_other_size_is_accepted(network):
                 assert restore(network, torch.rand(1, 3, size, least)).shape == (1, 3, size, least)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_the_smallest_and_odd_multiples_of_the_accepted_size(network):
     step, least = network.multiple_of, network.min_size
@@ -66,6 +67,7 @@ def test_the_output_is_an_image(network):
     assert restored.isfinite().all()
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_the_last_stage_is_the_output(network):
     hazy = torch.rand(1, 3, 128, 128)
@@ -80,6 +82,7 @@ def test_images_of_a_batch_do_not_mix(network):
     torch.testing.assert_close(restore(network, hazy), alone, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_black_white_and_constant_images_give_numbers(network):
     for value in (0.0, 0.5, 1.0):
@@ -157,6 +160,7 @@ class TestAPI:
         for unrefined in plain, network.train():
             torch.testing.assert_close(unrefined(hazy), hazy)
 
+    @pytest.mark.slow
     def test_light_haze_costs_less(self):
         network = API().eval()
         hazy = torch.rand(1, 3, 256, 256)

@@ -156,6 +156,7 @@ def long_clip(request, tmp_path):
     return made if request.param == "a.webm" else moov_first(made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_clip_cut_short_says_so_and_is_restored_as_far_as_it_goes(tmp_path, long_clip, share):
     whole = probe_clip(long_clip)

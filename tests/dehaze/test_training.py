@@ -226,6 +226,7 @@ def test_pairs_can_be_trained_on(data, pairs, tmp_path):
     assert not torch.equal(*tensors)
 
 
+@pytest.mark.slow
 def test_pairs_can_be_a_share_of_the_samples(data, pairs, tmp_path):
     scenes, known = find_scenes(data)[0], find_pairs(pairs)[0]
     which = {"size": 32, "seed": 0, "start": 0, "stop": 200}
@@ -306,6 +307,7 @@ train(recipe, Path({str(data)!r}), Path(sys.argv[1]), workers=0, precision="fp32
     assert curves[1] == pytest.approx(curves[0], rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_settings_alone(data, tmp_path):
     options = {"workers": 0, "precision": "fp32"}
     train(small(steps=2), data, tmp_path, **options)

@@ -291,6 +291,7 @@ def memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mathematics", "lines", "terminal", "backwards", "braces", "word"])
 def test_figures_show_texts_as_they_are(name):
     """Drawing fails where a text is taken for mathematics that is none."""

@@ -174,6 +174,7 @@ def test_what_is_wrong_is_not_sent(server, enter, results, tmp_path, changed):
     assert done.exit_code == 2 and "--dataset what they are of" in done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["submit", "publish", "pull"])
 @pytest.mark.parametrize("fault", [{"status": 403}, {"status": 500}, {"truncate": True}], ids=["403", "500", "cut"])
 def test_each_fault_is_one_clear_line(server, enter, results, tmp_path, monkeypatch, command, fault):

@@ -74,6 +74,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow
 def test_headers_cost_little(tmp_path):
     (tmp_path / "plain").write_bytes(saved("PNG"))
     for name, made in HOSTILE.items():

@@ -41,6 +41,7 @@ def told(hazy) -> dict[str, torch.Tensor]:
     return {"density": torch.rand(2, 1, 64, 128, generator=draws), "embedding": embedding}
 
 
+@pytest.mark.slow
 def test_size():
     network, hazy = CLIPHaze().eval(), torch.zeros(1, 3, 256, 256)
     assert parameters(network) <= 1_500_000

@@ -69,6 +69,7 @@ class TestObjective:
         sum(terms.values()).backward()
         assert gradients(objective.network.encoder)
 
+    @pytest.mark.slow
     def test_terms_fall_when_trained(self, objective, batch):
         optimizer = torch.optim.AdamW(objective.network.parameters(), 3e-3)
 

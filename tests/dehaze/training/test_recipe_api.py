@@ -95,6 +95,7 @@ def test_a_step_depends_on_its_batch_alone(batch, features):
     assert all(torch.equal(once[key], again[key]) for key in once)
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_network_alone(batch, features):
     network, average = untrained(), untrained().requires_grad_(False)
     objective = APIObjective(network, average, features).train()

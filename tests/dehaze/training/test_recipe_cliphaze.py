@@ -12,6 +12,7 @@ from dehaze.training.recipes import RECIPES
 TINY = CLIPHazeConfig(widths=(24, 24, 24), blocks=(1, 1, 1, 1, 1))
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_its_weights_load(data, tiny_clip, tmp_path):
     """Its configuration says which CLIP instructs, and whoever loads it has to say so too."""
     full = RECIPES.get("cliphaze_t")

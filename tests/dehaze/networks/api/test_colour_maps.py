@@ -69,6 +69,7 @@ def test_maps_are_brought_up_bilinearly_to_any_size(maps, size):
         torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_applying_maps_has_gradients():
     generator = torch.Generator().manual_seed(0)
     hazy, affine, logit = (

@@ -138,7 +138,7 @@ def check_written(target: Path, count: int) -> None:
     held, _ = clip_header.count_frames(str(target), count)
     if held < count:
         reason = f"could not be written whole: it holds {held} of {count} frames."
-        raise VideoError(reason, setting="Make room on the disk and try again.", subject=target)
+        raise VideoError(reason, "Make room on the disk, or try again later.", subject=target)
 
 
 def _opencv() -> Any:

@@ -77,7 +77,9 @@ def find(paths: Iterable[Path], limits: Limits = Limits()) -> list[Source]:
         sources += _members(path) if path.suffix.lower() == ".zip" else [Source(path.name, path)]
         # An archive counts as well, and at once: a request can name one thousands of times.
         if (count := max(number, len(sources))) > limits.photos:
-            raise ImageError(f"These are {count} photographs, and the limit is {limits.photos}. Give fewer at once.")
+            raise ImageError(
+                f"These are at least {count} photographs, and the limit is {limits.photos}. Give fewer at once."
+            )
     if not sources:
         raise ImageError("There is no photograph in it. Give photographs, or a zip archive of some.")
     unpacked = sum(source.member.file_size for source in sources if source.member)

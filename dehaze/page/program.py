@@ -35,7 +35,7 @@ def remove_haze(photo: dict | None, model: str, strength: float, request: gr.Req
             pixels = (restoration.density * 255).round().astype(np.uint8)
             density = str(saved(Image.fromarray(pixels), f"{path.stem}_haze_density.png"))
         facts = {"model": model, "strength": strength, "seconds": restoration.seconds, "megapixels": megapixels(photo)}
-        # Within the turn: beside the next photograph, both would take twice as long.
+        # Within the turn: scored beside the next photograph, both would take twice as long.
         before, after = (measured(preview(each, PREVIEW_SIDE), visitor(request)) for each in (photo, restoration.photo))
         return str(file), density, facts | {"before": before, "after": after}
 

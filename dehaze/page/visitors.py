@@ -58,7 +58,7 @@ class Allowance:
 
 
 class Turns:
-    """Let one request work at a time: the visitor who was served longest ago is next, each with the oldest request."""
+    """Let one request work at a time. Next is the oldest request of the visitor who was served longest ago."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[object]] = {}  # tickets by visitor; the first visitor is the next

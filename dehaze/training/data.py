@@ -119,11 +119,11 @@ class RealHaze:
     Raises DehazeError for a folder without photographs.
     """
 
-    def __init__(self, folder: Path, side: int = 384):
+    def __init__(self, folder: Path, side: int = 384, say: Callable[[str], None] = print):
         photos = sorted(path for path in folder.glob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
         if not photos:
             raise DehazeError("holds no JPEG or PNG.", "Give a folder of real hazy photographs.", subject=folder)
-        self.photos = without_damaged(photos, print)
+        self.photos = without_damaged(photos, say)
         self.side = side
         self._kept: dict[Path, Image.Image] = {}
 

@@ -78,10 +78,12 @@ def train(
     if checkpoint.exists() and not override:
         settings.check(chosen, output)
     torch.manual_seed(recipe.seed)
-    training, validation = (without_damaged(scenes, accelerator.print) for scenes in find_scenes(data))
+    splits = find_scenes(data)
+    usable = set(without_damaged([scene for split in splits for scene in split], accelerator.print))
+    training, validation = ([scene for scene in split if scene in usable] for split in splits)
     if not validation:
         accelerator.print(f"{len(training)} scenes are too few to hold one out, so none is validated; 11 would do")
-    real_haze = None if real is None else RealHaze(real)
+    real_haze = None if real is None else RealHaze(real, say=accelerator.print)
     known = [] if pairs is None else without_damaged(find_pairs(pairs)[0], accelerator.print)
 
     network = recipe.network()

@@ -345,6 +345,18 @@ def test_too_few_scenes_to_validate_are_told(data, tmp_path, capsys):
     assert "3 scenes are too few to hold one out" in capsys.readouterr().out
 
 
+def test_one_damaged_scene_of_many_costs_itself_alone(data, tmp_path, capsys):
+    for kind in ("images", "depth"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        file = sorted((data / kind).iterdir())[0]
+        for number in range(120):
+            shutil.copy(file, tmp_path / "set" / kind / f"{number:03}{file.suffix}")
+    scene = find_scenes(tmp_path / "set")[1][0]  # one of the six for validation
+    scene.photo.write_bytes(b"")
+    train(small(steps=1), tmp_path / "set", tmp_path / "run", workers=0, precision="fp32")
+    assert f"1 of 120 photographs are damaged and left out: {scene.photo}" in capsys.readouterr().out
+
+
 def test_recipes_that_compare_no_features_refuse_them(data, tmp_path):
     with pytest.raises(ValueError, match="this recipe compares no features"):
         train(replace(RECIPES.get("ahg"), steps=1), data, tmp_path / "run", features=tmp_path / "vgg16.safetensors")

@@ -38,6 +38,7 @@ WRITABLE = {
     ".tiff": ("TIFF", {}),
     ".bmp": ("BMP", {}),
 }
+OPAQUE = ("JPEG", "BMP")  # formats without alpha
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Photo:
     mode: str  # one of _MODES
     icc_profile: bytes | None
     exif: bytes | None  # without orientation
+
+    @property
+    def is_transparent(self) -> bool:
+        """Whether any pixel is not opaque; screenshots often have an alpha channel that is opaque throughout."""
+        return self.alpha is not None and bool(self.alpha.min() < np.iinfo(self.alpha.dtype).max)
 
     def tensor(self) -> Tensor:
         """Return the colours as a tensor [1, 3, H, W], float32 in [0, 1]."""
@@ -83,16 +89,19 @@ class Photo:
         """Write the photograph atomically in the format of the suffix, and return the path.
 
         PNG and TIFF keep 16 bits, the other formats have 8. JPEG has quality 95 and 4:4:4 chroma, WebP quality 95.
-        ICC profile and EXIF are kept, except in BMP. Raises OutputError.
+        ICC profile and EXIF are kept, except in BMP. JPEG and BMP have no alpha: one that is opaque throughout is
+        dropped. Raises OutputError, for transparency too.
         """
         path = Path(path)
         format_name, options = format_of(path)
-        if self.alpha is not None and format_name in ("JPEG", "BMP"):
-            raise OutputError(
-                f"cannot be written: the photograph has transparency, and {format_name} has none.",
-                "Use .png.",
-                subject=path,
-            )
+        if self.alpha is not None and format_name in OPAQUE:
+            if self.is_transparent:
+                raise OutputError(
+                    f"cannot be written: the photograph has transparency, and {format_name} has none.",
+                    "Use .png.",
+                    subject=path,
+                )
+            return replace(self, alpha=None).save(path)
         try:
             data = self._encode(format_name, options)
         except MemoryError:

@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -187,6 +188,17 @@ def test_beyond_the_format_is_refused(tmp_path):
 def test_bmp_refuses_transparency(tmp_path):
     with pytest.raises(OutputError, match="BMP has none"):
         noisy("RGBA").save(tmp_path / "photo.bmp")
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "LA;16", "RGBA;16"])
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
+def test_an_alpha_that_is_opaque_throughout_is_no_transparency(tmp_path, mode, suffix):
+    photo = noisy(mode)
+    opaque = replace(photo, alpha=np.full_like(photo.alpha, np.iinfo(photo.alpha.dtype).max))
+    again = read_photo(opaque.save(tmp_path / f"photo{suffix}"))
+    assert again.alpha is None
+    assert np.abs(again.pixels / 255 - opaque.pixels / np.iinfo(opaque.pixels.dtype).max).mean() < 0.05
+    assert read_photo(opaque.save(tmp_path / "photo.png")).mode == mode
 
 
 def test_saving_replaces_a_file_whole_and_leaves_nothing_else(tmp_path):

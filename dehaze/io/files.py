@@ -63,10 +63,17 @@ def _refuse_other_kinds(path: str, found: os.stat_result) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file atomically and durably: beside the target first, then renamed. Raises OutputError."""
+    """Write a file atomically and durably. Raises OutputError."""
+    with whole_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside the target, and rename it to the target once it is written, durably. Raises OutputError."""
     try:
         with _unfinished(path.parent) as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())  # else a power cut can leave an empty file under the new name
             if fcntl is None:  # Windows renames no file that is open

@@ -114,10 +114,6 @@ def test_archives_of_countless_members_are_not_listed(tmp_path, monkeypatch):
     monkeypatch.setattr(zipfile, "ZipFile", None)  # it would list them
     with pytest.raises(ImageError, match="too many members"):
         batch.find([many])
-    data = many.read_bytes()
-    (tmp_path / "b.zip").write_bytes(data[:-22] + b"PK\x06\x07" + bytes(16) + data[-22:-10] + bytes(10))
-    with pytest.raises(ImageError, match="too many members"):
-        batch.find([tmp_path / "b.zip"])
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", b"no archive" * 100, b"PK\x05\x06" + b"\xff" * 18])

@@ -141,9 +141,12 @@ def build(name: str, *, fade_stats: Path | None = None) -> Metric:
 def fog_density(image: Tensor, statistics: Statistics) -> FogDensity:
     """Measure the fog density of one RGB image [3, H, W] in [0, 1], rounded to 8 bits; sides of 16 pixels or more.
 
-    The density is NaN where no patch has all features. Raises `MetricError` on smaller images.
+    The density is NaN where no patch has all features, or where the image has no structure. Raises `MetricError` on
+    smaller images.
     """
     patches = features(image)
+    if not _has_structure(image):
+        return FogDensity(np.nan, np.full(patches.shape[:2], np.nan))
     # A patch without a positive or a negative product has no such variance: the release leaves it out of the means.
     defined = np.isfinite(patches).all(axis=-1)
     if not defined.any():
@@ -181,7 +184,7 @@ def features(image: Tensor) -> np.ndarray:
         raise MetricError(
             f"needs images of at least {MIN_SIZE}×{MIN_SIZE} pixels, got {size}.", "Leave it out.", subject="FADE"
         )
-    pixels = np.ascontiguousarray((image[:, :height, :width].float() * 255).round().byte().cpu().numpy())
+    pixels = _pixels(image)
     # Bands of patch rows keep the memory small and the arrays in the cache.
     rows = max(1, BAND_PIXELS // (width * PATCH)) * PATCH
     bands = [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
@@ -190,6 +193,18 @@ def features(image: Tensor) -> np.ndarray:
     return np.log1p(
         np.concatenate([_band_features(pixels, band, _contrast(energy[:, band], largest)) for band in bands])
     )
+
+
+def _has_structure(image: Tensor) -> bool:
+    """Return whether the grey levels of the whole patches differ: else half the features are rounding noise."""
+    levels = grey(_pixels(image))
+    return bool(levels.min() < levels.max())
+
+
+def _pixels(image: Tensor) -> np.ndarray:
+    """Return the whole patches of an image [3, H, W] in [0, 1], rounded to 8 bits."""
+    height, width = (side // PATCH * PATCH for side in image.shape[-2:])
+    return np.ascontiguousarray((image[:, :height, :width].float() * 255).round().byte().cpu().numpy())
 
 
 def _band_features(pixels: np.ndarray, band: slice, contrast: np.ndarray) -> np.ndarray:

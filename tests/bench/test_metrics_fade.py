@@ -113,6 +113,29 @@ def test_a_denser_veil_scores_higher():
     assert scores == sorted(scores) and scores[-1] > 3 * scores[0]
 
 
+@pytest.mark.parametrize("level", [0, 1, 37, 77, 128, 200, 250, 254, 255, (37, 77, 250), (255, 0, 0)], ids=str)
+@pytest.mark.parametrize("size", [(16, 16), (61, 43)])
+def test_an_image_of_one_colour_is_undefined(level, size):
+    image = torch.tensor(np.broadcast_to(level, (3,)).copy()).float().div(255)[:, None, None].expand(3, *size)
+    with pytest.raises(MetricError, match="undefined for this image: it has no structure"):
+        metrics.get("fade_refit")(image[None])
+    assert np.isnan(fade.fog_density(image, fade.refitted_statistics()).map).all()
+
+
+def test_an_image_of_one_grey_level_is_undefined():
+    """The first features see grey alone: without structure in it they are rounding noise."""
+    image = torch.full((3, 32, 32), 0.5)
+    image[2, :, 16:] += 1 / 255  # blue, of which a step does not reach the grey level
+    assert np.ptp(fade.grey((image.numpy() * 255).round().astype(np.uint8))) == 0
+    assert np.isnan(fade.fog_density(image, fade.refitted_statistics()).density)
+
+
+@pytest.mark.parametrize("level", [1, 37, 77, 128, 250])
+def test_faint_texture_has_a_number(level):
+    image = (level + torch.randint(0, 2, (1, 48, 48), generator=torch.Generator().manual_seed(0))).expand(3, -1, -1)
+    assert 0 < metrics.get("fade_refit")(image[None] / 255).item() < np.inf
+
+
 def test_released_statistics_are_read_from_a_folder(release):
     image = noise(64, 64)[None]
     assert metrics.get("fade", fade_stats=release)(image) == metrics.get("fade_refit")(image)

@@ -2,54 +2,83 @@
 
 import io
 import re
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO, NamedTuple, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageFile
+from PIL import Image, ImageFile
 
 from dehaze.errors import ImageError
-from dehaze.io import deep
+from dehaze.io import colour, deep, exif, png, raw, tiff, xmp
 from dehaze.io.headers import HeaderFile, bounded_directories
+from dehaze.io.metadata import Metadata, iptc_in_photoshop, of_png, sound_resolution
+
+if TYPE_CHECKING:
+    from pillow_heif import HeifFile
 
 # Pillow opens more formats, but PostScript would run Ghostscript on a stranger's file.
-_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "HEIF")
-# Tags that describe the photograph. The other tags describe the old file (strips, thumbnail, size, orientation).
-_KEPT_TAGS = frozenset(
-    ExifTags.Base[name]
-    for name in (
-        *("ImageDescription", "Make", "Model", "Software", "HostComputer", "DateTime", "Artist", "Copyright"),
-        *("XResolution", "YResolution", "ResolutionUnit", "Rating", "RatingPercent"),
-        *("XPTitle", "XPComment", "XPAuthor", "XPKeywords", "XPSubject"),
-    )
-)
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PPM")
 
 _SCAN = b"\xff\xda"  # the marker before each scan of a JPEG file; within a scan it cannot occur
 _MAX_SCANS = 50  # encoders write some 10
+_HEIF = re.compile(rb"hei[cxms]|hev[cx]")
+_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
+_GAIN_MAP_MARKS = (b"urn:iso:std:iso:ts:21496:-1\0",)
+_PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 
 
 class Decoded(NamedTuple):
-    """Upright samples, and the metadata that still hold for them."""
+    """Upright samples, the metadata that still hold for them, and notes of what was not taken."""
 
     samples: np.ndarray  # H×W grey or H×W×C (grey and alpha, RGB, RGBA), uint8 or uint16
-    icc_profile: bytes | None = None
-    exif: bytes | None = None
+    metadata: Metadata = Metadata()
+    notes: tuple[str, ...] = ()
+    lossless: bool = False  # a WebP file without loss
 
 
 def decode_file(file: BinaryIO, subject: object, max_megapixels: float) -> Decoded:
     """Decode the first image of a file. Raises ImageError about `subject`."""
     with _refuse_damage(subject):
-        image = _open(file, subject)
+        head = _head(file, subject)
+        structure = tiff.read(file)
+        if raw.is_camera_raw(head, structure):
+            return _decode_raw(file, structure, subject, max_megapixels)
+        if _is_heif(head):
+            return _decode_heif(file, subject, max_megapixels)
+        if structure and tiff.is_unusual(structure):
+            return _decode_tiff(file, structure, subject, max_megapixels)
+        try:
+            image = _open(file, subject)
+        except Image.UnidentifiedImageError:
+            if structure is None or tiff.size(structure) == (0, 0):
+                raise
+            return _decode_tiff(file, structure, subject, max_megapixels)
         _check_size(*image.size, subject, max_megapixels)
         _check_size(*_tile_size(image), subject, max_megapixels)
+        if structure:
+            metadata, notes = _of_tiff(structure)
+            turned = 1  # by Pillow, while it loads
+        elif image.format == "PNG":
+            metadata, notes = of_png(png.read_chunks(file))
+            notes += _frames(png.read_chunks(file))
+            turned = _orientation(metadata)
+        else:
+            metadata, notes = _of_info(image)
+            turned = _orientation(metadata)
         if image.format in ("JPEG", "MPO"):
             _check_scans(file, subject)
-        if not deep.is_colour16(image):
-            return _with_metadata(_samples(image, subject), image)
-        samples = deep.decode_colour16(image, lambda: _open(file, subject), subject)
-        return _with_metadata(_with_keyed_alpha(samples, image), image)
+        lossless = image.format == "WEBP" and _is_lossless(file)
+        if image.format == "PPM" and image.mode == "RGB":
+            samples = _deep_ppm(file, image)
+        elif image.format == "PNG" and deep.is_colour16(image):
+            samples = _with_keyed_alpha(deep.decode_colour16(image, lambda: _open(file, subject)), image)
+        else:
+            samples = _samples(image, subject)
+        return _finish(samples, turned, metadata, notes, lossless)
 
 
 class Header(NamedTuple):
@@ -63,7 +92,19 @@ class Header(NamedTuple):
 def read_header(file: BinaryIO, subject: object) -> Header:
     """Read the header of a file; nothing is decoded. Raises ImageError."""
     with _refuse_damage(subject):
-        image = _open(file, subject)
+        head, structure = _head(file, subject), tiff.read(file)
+        if raw.is_camera_raw(head, structure):
+            return Header(*raw.measure(file, subject), "RAW")
+        if _is_heif(head):
+            return Header(*_open_heif(file, subject).size, "HEIF")
+        if structure and tiff.is_unusual(structure):
+            return Header(*tiff.size(structure), "TIFF")
+        try:
+            image = _open(file, subject)
+        except Image.UnidentifiedImageError:
+            if structure is None or tiff.size(structure) == (0, 0):
+                raise
+            return Header(*tiff.size(structure), "TIFF")
         return Header(*image.size, image.format or "")
 
 
@@ -72,7 +113,9 @@ def decode_pillow(image: Image.Image, max_megapixels: float) -> Decoded:
     subject = "The image"
     _check_size(*image.size, subject, max_megapixels)
     with _refuse_damage(subject):
-        return _with_metadata(_samples(image, subject), image)
+        samples = _samples(image, subject)
+        metadata, notes = _of_info(image)
+        return _finish(samples, _orientation(metadata), metadata, notes)
 
 
 def decode_array(array: np.ndarray, max_megapixels: float) -> Decoded:
@@ -85,7 +128,7 @@ def decode_array(array: np.ndarray, max_megapixels: float) -> Decoded:
         raise ImageError(f"has the shape {array.shape}.", "Give H×W, H×W×3 or H×W×4, channels last.", subject=subject)
     _check_size(array.shape[1], array.shape[0], subject, max_megapixels)
     if array.dtype.kind == "f":
-        return Decoded(_from_unit_range(array, subject))
+        return Decoded(tiff.from_unit_range(array, subject))
     if array.dtype.kind != "u" or array.dtype.itemsize > 2:
         raise ImageError(f"has the type {array.dtype}.", "Give uint8, uint16, or float in [0, 1].", subject=subject)
     return Decoded(array.astype(array.dtype.newbyteorder("="), copy=False))
@@ -142,23 +185,23 @@ def _tile_size(image: Image.Image) -> tuple[int, int]:
     return tags.get(322, 1), tags.get(323, 1)
 
 
+def _head(file: BinaryIO, subject: object) -> bytes:
+    file.seek(0)
+    if not (start := file.read(64)):
+        raise ImageError("is empty.", "Copy or download it again.", subject=subject)
+    return start
+
+
 def _open(file: BinaryIO, subject: object) -> ImageFile.ImageFile:
     """Read the header of an image file; Pillow decodes the pixels on demand."""
-    file.seek(0)
-    start = file.read(64)
-    if not start:
-        raise ImageError("is empty.", "Copy or download it again.", subject=subject)
-    if start[4:8] == b"ftyp" and re.search(rb"hei[cxms]|hev[cx]", start[8:]):
-        try:
-            import pillow_heif  # pyright: ignore[reportMissingImports] - the user's choice
-        except ImportError:
+    if _head(file, subject).startswith(png.SIGNATURE):
+        chunks = png.read_chunks(file)
+        if chunks.first(b"CgBI") is not None:
             raise ImageError(
-                "is a HEIC photograph, and the plug-in that reads these is not installed.",
-                "Convert it to JPEG.",
-                setting="Or install the plug-in with `pip install pillow-heif`.",
-                subject=subject,
-            ) from None
-        pillow_heif.register_heif_opener()
+                "is a PNG file in the form of iOS applications.", "Save it as a usual PNG file.", subject=subject
+            )
+        file = cast(BinaryIO, png.Parts(file, chunks.decoded))
+    file.seek(0)
     Image.init()
     header = HeaderFile(file)
     with _own_size_limit():
@@ -185,39 +228,18 @@ def _samples(image: Image.Image, subject: object) -> np.ndarray:
     """Load an image and return its samples as grey or sRGB, with alpha if it has transparency."""
     image.load()
     if image.mode == "F":
-        return _from_unit_range(np.asarray(image), subject)
+        return tiff.from_unit_range(np.asarray(image), subject)
     if image.mode.startswith("I"):
         numbers = np.asarray(image)
         if image.mode == "I" and (numbers.min() < 0 or numbers.max() > 65535):
             raise ImageError("holds 32-bit values outside 0 to 65535.", "Rescale it to 16 bits.", subject=subject)
         return _with_keyed_alpha(numbers.astype(np.uint16), image)
     if image.mode == "CMYK":
-        return np.asarray(_cmyk_to_rgb(image))
+        profile = image.info.get("icc_profile")
+        return np.asarray((profile and colour.to_srgb(image, profile)) or image.convert("RGB"))
     mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     mode += "A" if image.has_transparency_data else ""
     return np.asarray(image if image.mode == mode else image.convert(mode))
-
-
-def _from_unit_range(values: np.ndarray, subject: object) -> np.ndarray:
-    low, high = values.min(), values.max()
-    if not (low >= 0 and high <= 1):  # NaN fails this too
-        raise ImageError(f"holds float values from {low:g} to {high:g}.", "Rescale them to [0, 1].", subject=subject)
-    return np.rint(np.multiply(values, 65535, dtype=np.float32)).astype(np.uint16)
-
-
-def _cmyk_to_rgb(image: Image.Image) -> Image.Image:
-    converted = None
-    if profile := image.info.get("icc_profile"):
-        with suppress(ImageCms.PyCMSError):  # the profile is damaged or is for other colours: ignore it
-            converted = ImageCms.profileToProfile(
-                image,
-                io.BytesIO(profile),
-                ImageCms.createProfile("sRGB"),
-                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                outputMode="RGB",
-                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-            )
-    return converted or image.convert("RGB")
 
 
 def _with_keyed_alpha(samples: np.ndarray, image: Image.Image) -> np.ndarray:
@@ -225,19 +247,210 @@ def _with_keyed_alpha(samples: np.ndarray, image: Image.Image) -> np.ndarray:
     key = image.info.get("transparency")
     if key is None:
         return samples
-    colour = samples if samples.ndim == 3 else samples[..., None]
-    opaque = (colour != np.asarray(key)).any(axis=2, keepdims=True)
-    return np.concatenate([colour, opaque.astype(np.uint16) * 65535], axis=2)
+    colours = samples if samples.ndim == 3 else samples[..., None]
+    opaque = (colours != np.asarray(key)).any(axis=2, keepdims=True)
+    return np.concatenate([colours, opaque.astype(np.uint16) * 65535], axis=2)
 
 
-def _with_metadata(samples: np.ndarray, image: Image.Image) -> Decoded:
-    """Turn samples upright and add the ICC profile and EXIF of the loaded image."""
-    samples = _upright(samples, _orientation(image))
-    icc_profile = image.info.get("icc_profile") or b""
-    # A profile for CMYK does not hold for samples that were converted to RGB.
+def _decode_tiff(file: BinaryIO, structure: tiff.Tiff, subject: object, max_megapixels: float) -> Decoded:
+    _check_size(*tiff.size(structure), subject, max_megapixels)
+    _check_size(structure.number(322, 1), structure.number(323, 1), subject, max_megapixels)
+    metadata, notes = _of_tiff(structure)
+    samples, more = tiff.decode(structure, file, subject)
+    orientation = structure.number(exif.ORIENTATION, 1)
+    return _finish(samples, orientation if 1 <= orientation <= 8 else 1, metadata, [*notes, *more])
+
+
+def _decode_raw(file: BinaryIO, structure: tiff.Tiff | None, subject: object, max_megapixels: float) -> Decoded:
+    def check_size(width: int, height: int) -> None:
+        _check_size(width, height, subject, max_megapixels)
+
+    samples, preview = raw.develop(file, subject, check_size)
+    metadata = Metadata()
+    if structure:
+        height, width = samples.shape[:2]
+        first = structure.structure.first
+        metadata = Metadata(exif=exif.from_tiff(structure.structure, first, width, height)[0])
+    elif preview:
+        with suppress(Exception):  # a photograph without its metadata is better than none
+            metadata = replace(_of_info(Image.open(io.BytesIO(preview)))[0], icc_profile=None)
+    return _finish(samples, 1, metadata, ["It was developed from camera raw with the white balance of the camera."])
+
+
+def _is_heif(head: bytes) -> bool:
+    return head[4:8] == b"ftyp" and _HEIF.search(head[8:]) is not None
+
+
+def _open_heif(file: BinaryIO, subject: object) -> "HeifFile":
+    try:
+        import pillow_heif
+    except ImportError:  # some systems have no build of it
+        raise ImageError(
+            "is a HEIC photograph, and the library that reads these is not installed.",
+            "Convert it to JPEG.",
+            setting="Or install the library with `pip install pillow-heif`.",
+            subject=subject,
+        ) from None
+    return pillow_heif.open_heif(file, convert_hdr_to_8bit=False)
+
+
+def _decode_heif(file: BinaryIO, subject: object, max_megapixels: float) -> Decoded:
+    """Decode a HEIF file; the library turns it by the file's own properties, and its EXIF orientation says no more."""
+    heif = _open_heif(file, subject)
+    _check_size(*heif.size, subject, max_megapixels)
+    image = heif[heif.primary_index]
+    samples, mode = np.asarray(image), image.mode.partition(";")[0]
+    if image.mode.startswith("I;16"):  # grey, of as many bits as it came with
+        samples = samples.astype(np.uint16)
+    if mode.endswith("a"):
+        samples = np.concatenate([tiff.unassociated(samples[..., :-1], samples[..., -1]), samples[..., -1:]], axis=2)
+    metadata, notes = _of_info(image)
+    if (code := image.info.get("nclx_profile")) and not metadata.icc_profile:
+        numbers = (code["color_primaries"], code["transfer_characteristics"])
+        if numbers != (1, 13) and 2 not in numbers and max(numbers) < 256:
+            metadata = replace(metadata, marks={b"cICP": bytes([*numbers, 0, 1])})
+    kinds = " ".join(map(str, image.info.get("aux", {})))
+    if "hdrgainmap" in kinds or "tmap" in kinds:
+        notes.append(_GAIN_MAP)
+    if image.info.get("depth_images"):
+        notes.append("It holds a depth map, which is left out.")
+    if len(heif) > 1:
+        notes.append(_first_of(len(heif), "pictures"))
+    return _finish(samples, 1, metadata, notes)
+
+
+def _deep_ppm(file: BinaryIO, image: ImageFile.ImageFile) -> np.ndarray:
+    """Read a colour PPM file; Pillow reduces more than 8 bits to 8."""
+    tile = image.tile[0]
+    top = tile.args[-1] if isinstance(tile.args, tuple) else tile.args
+    if tile.codec_name != "ppm" or not isinstance(top, int) or top < 256:
+        return np.asarray(image)
+    file.seek(tile.offset)
+    data = file.read(image.width * image.height * 6)
+    numbers = np.frombuffer(data, ">u2").reshape(image.height, image.width, 3)
+    if top == 65535:
+        return numbers.astype(np.uint16)
+    table = np.rint(np.arange(65536).clip(0, top) * (65535 / top)).astype(np.uint16)
+    return table[numbers]
+
+
+def _is_lossless(file: BinaryIO) -> bool:
+    """Return whether the first frame of a WebP file is stored without loss."""
+    size, at = file.seek(0, io.SEEK_END), 12
+    while at + 8 <= size:
+        file.seek(at)
+        name, length = struct.unpack("<4sI", file.read(8))
+        if name in (b"VP8L", b"VP8 "):
+            return name == b"VP8L"
+        at += 8 + 16 if name == b"ANMF" else 8 + length + length % 2
+    return False
+
+
+_GAIN_MAP = "It holds a gain map for HDR displays, which is left out."
+
+
+def _first_of(count: int, what: str) -> str:
+    return f"It holds {count} {what}; the first was taken."
+
+
+def _frames(chunks: png.Chunks) -> list[str]:
+    control = chunks.first(b"acTL") or b""
+    count = int.from_bytes(control[:4], "big")
+    return [_first_of(count, "frames")] if count > 1 else []
+
+
+def _of_tiff(structure: tiff.Tiff) -> tuple[Metadata, list[str]]:
+    """Return the metadata of a TIFF file, and notes of what was left out."""
+    data, broken = exif.from_tiff(structure.structure, structure.offset, *tiff.size(structure))
+    notes = [f"The EXIF field {name} is left out: it is damaged." for name in broken]
+    if structure.pictures > 1:
+        notes.append(_first_of(structure.pictures, "pages"))
+    iptc = structure.data(33723) or iptc_in_photoshop(structure.data(34377) or b"")
+    metadata = Metadata(structure.data(34675), data, structure.data(700), iptc, _tiff_resolution(structure))
+    return metadata, notes
+
+
+def _tiff_resolution(structure: tiff.Tiff) -> tuple[float, float] | None:
+    unit = {2: 1.0, 3: 2.54}.get(structure.number(296, 2))
+    found = [structure.data(tag) or b"" for tag in (282, 283)]
+    numbers = [struct.unpack(f"{structure.structure.order}II", data) for data in found if len(data) == 8]
+    if unit is None or len(numbers) != 2:
+        return None
+    return sound_resolution([part / whole * unit if whole else 0 for part, whole in numbers])
+
+
+def _of_info(image: Any) -> tuple[Metadata, list[str]]:
+    """Return the metadata that Pillow or pillow-heif found, and notes of what was left out."""
+    info, notes, found = image.info, [], {}
+    found["icc_profile"] = info.get("icc_profile") or None
+    found["exif"] = _raw_exif(image)
+    packet = info.get("xmp") or info.get("XML:com.adobe.xmp")
+    packet = packet.encode() if isinstance(packet, str) else packet
+    found["xmp"] = packet.rstrip(b"\0") if packet else None
+    photoshop = info.get("photoshop")
+    if isinstance(photoshop, dict):
+        found["iptc"] = photoshop.get(0x0404) or None
+    if info.get("jfif_unit") in (1, 2):
+        scale = 1 if info["jfif_unit"] == 1 else 2.54
+        found["resolution"] = sound_resolution([number * scale for number in info["jfif_density"]])
+    elif "dpi" in info and getattr(image, "format", None) not in ("JPEG", "MPO"):
+        found["resolution"] = sound_resolution(info["dpi"])
+    if isinstance(comment := info.get("comment"), bytes):
+        found["comment"] = comment or None
+    segments = getattr(image, "applist", [])
+    if any(data.startswith(_EXTENDED_XMP) for _, data in segments):
+        notes.append("The extension of the XMP packet is left out: it belongs to the photograph as it was.")
+    if xmp.has_gain_map(found["xmp"]) or any(data.startswith(_GAIN_MAP_MARKS) for _, data in segments):
+        notes.append(_GAIN_MAP)
+    elif getattr(image, "format", None) == "MPO" and getattr(image, "n_frames", 1) > 1:
+        notes.append(_first_of(image.n_frames, "pictures"))
+    elif getattr(image, "format", None) in ("GIF", "WEBP", "AVIF") and _frame_count(image) > 1:
+        notes.append(_first_of(_frame_count(image), "frames"))
+    if xmp.has_clip(found["xmp"]):
+        notes.append("It holds a clip, which is left out.")
+    return Metadata(**found), notes
+
+
+def _frame_count(image: Image.Image) -> int:
+    """Return the number of frames; 2 for a GIF file of more, whose frames nobody counts without reading them."""
+    if image.format == "GIF":
+        return 2 if getattr(image, "is_animated", False) else 1
+    return getattr(image, "n_frames", 1)
+
+
+def _raw_exif(image: Any) -> bytes | None:
+    data = image.info.get("exif")
+    if isinstance(data, bytes) and data:
+        # HEIF has four bytes in front, which say where the structure begins.
+        return exif.PREFIX + data.removeprefix(exif.PREFIX)
+    if isinstance(image, Image.Image) and not isinstance(data, bytes):
+        with suppress(Exception):  # a photograph with damaged metadata can still be restored
+            tags = image.getexif()
+            return tags.tobytes() if len(tags) else None
+    return None
+
+
+def _orientation(metadata: Metadata) -> int:
+    return exif.orientation(metadata.exif) or xmp.orientation(metadata.xmp) or 1
+
+
+def _finish(
+    samples: np.ndarray, orientation: int, metadata: Metadata, notes: list[str], lossless: bool = False
+) -> Decoded:
+    """Turn samples upright, and keep of the metadata what holds for them."""
+    if samples.ndim == 3 and samples.shape[2] == 1:
+        samples = samples[..., 0]
+    samples = _upright(samples, orientation)
     is_grey = samples.ndim == 2 or samples.shape[2] == 2
-    holds = icc_profile[16:20] in ((b"RGB ", b"GRAY") if is_grey else (b"RGB ",))
-    return Decoded(samples, icc_profile if holds else None, _kept_exif(image, samples.shape[1], samples.shape[0]))
+    profile = metadata.icc_profile or b""
+    # A profile for CMYK does not hold for samples that were converted to RGB.
+    holds = profile[16:20] in ((b"RGB ", b"GRAY") if is_grey else (b"RGB ",))
+    if not profile and exif.says_adobe_rgb(metadata.exif) and not is_grey:
+        profile, holds = colour.adobe_rgb(), True  # few programs know that mark
+    metadata, more = replace(metadata, icc_profile=profile if holds else None).tidied(
+        samples.shape[1], samples.shape[0]
+    )
+    return Decoded(samples, metadata, tuple([*notes, *more]), lossless)
 
 
 def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
@@ -246,28 +459,3 @@ def _upright(samples: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         samples = samples[::-1]
     return samples[:, ::-1] if orientation in (2, 3, 6, 7) else samples
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a photograph with damaged metadata can still be restored
-        return 1
-
-
-def _kept_exif(image: Image.Image, width: int, height: int) -> bytes | None:
-    try:
-        whole, kept = image.getexif(), Image.Exif()
-        for tag in _KEPT_TAGS:
-            if value := whole.get(tag):
-                kept[tag] = value
-        for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-            if values := dict(whole.get_ifd(directory)):
-                kept[directory] = values
-        details = kept.get(ExifTags.IFD.Exif, {})
-        details.pop(ExifTags.IFD.Interop, None)  # an offset into the old file
-        if ExifTags.Base.ExifImageWidth in details:
-            details[ExifTags.Base.ExifImageWidth], details[ExifTags.Base.ExifImageHeight] = width, height
-        return kept.tobytes() if len(kept) else None
-    except Exception:  # a photograph with damaged metadata can still be restored
-        return None

@@ -1,8 +1,8 @@
-"""Read photographs of any kind, keep depth, alpha, profile and EXIF, and write them atomically."""
+"""Read photographs of any kind, keep depth, alpha and metadata, and write them atomically."""
 
 import io
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from dehaze.errors import DehazeError, ImageError, OutputError
 from dehaze.filters.colour import luminance
-from dehaze.io import decode, deep
+from dehaze.io import colour, decode, deep, png
 from dehaze.io.files import open_file, write_whole
+from dehaze.io.metadata import Metadata, jpeg_segments, png_chunks
 
 # Mode by bytes per sample and channels. Of the 16-bit modes Pillow has only "I;16"; the others follow its pattern.
 _MODES = {
@@ -48,8 +49,18 @@ class Photo:
     pixels: np.ndarray  # H×W×3 RGB, uint8 or uint16; the three channels of a grey photograph are equal
     alpha: np.ndarray | None  # H×W, same dtype as pixels
     mode: str  # one of _MODES
-    icc_profile: bytes | None
-    exif: bytes | None  # without orientation
+    metadata: Metadata = field(default_factory=Metadata)
+    notes: tuple[str, ...] = ()  # of what was not taken from the file
+    lossless: bool = False  # read from a lossless WebP file: a WebP file is written so, too
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """The colour profile; made from what the file says where it has none."""
+        return self.metadata.profile(self.mode in _GREY)
+
+    @property
+    def exif(self) -> bytes | None:
+        return self.metadata.exif
 
     @property
     def is_transparent(self) -> bool:
@@ -88,9 +99,10 @@ class Photo:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the photograph atomically in the format of the suffix, and return the path.
 
-        PNG and TIFF keep 16 bits, the other formats have 8. JPEG has quality 95 and 4:4:4 chroma, WebP quality 95.
-        ICC profile and EXIF are kept, except in BMP. JPEG and BMP have no alpha: one that is opaque throughout is
-        dropped. Raises OutputError, for transparency too.
+        PNG and TIFF keep 16 bits, the other formats have 8. JPEG has quality 95 and 4:4:4 chroma, WebP quality 95 if
+        the photograph came with a loss. Metadata is kept as far as the format holds it, see `losses`. In BMP, which has
+        no profile, colours become sRGB. JPEG and BMP have no alpha: one that is opaque throughout is dropped. Raises
+        OutputError, for transparency too.
         """
         path = Path(path)
         format_name, options = format_of(path)
@@ -102,6 +114,12 @@ class Photo:
                     subject=path,
                 )
             return replace(self, alpha=None).save(path)
+        if format_name != "PNG" and colour.hdr_transfer(self.metadata.marks):
+            raise OutputError(
+                f"cannot be written: the photograph is for HDR displays, which {format_name} cannot say here.",
+                "Use .png.",
+                subject=path,
+            )
         try:
             data = self._encode(format_name, options)
         except MemoryError:
@@ -111,30 +129,48 @@ class Photo:
         write_whole(path, data)
         return path
 
+    def losses(self, path: str | os.PathLike[str]) -> tuple[str, ...]:
+        """Name what the format of a path cannot hold of the metadata, a sentence each."""
+        return tuple(self.metadata.within(format_of(Path(path))[0])[1])
+
+    def without_metadata(self) -> "Photo":
+        """Return the photograph without EXIF, XMP, IPTC, text and resolution; the colour profile stays."""
+        return replace(self, metadata=self.metadata.colour_alone())
+
     def _encode(self, format_name: str, options: dict) -> bytes:
         samples = self._samples()
-        if _is_colour16(samples) and format_name == "PNG":
-            return deep.encode_png(samples, self.icc_profile, self.exif)
-        if _is_colour16(samples) and format_name == "TIFF":
-            if samples.shape[2] == 2:  # few programs read 16-bit grey and alpha from a TIFF
+        metadata, _ = self.metadata.within(format_name)
+        profile = self.icc_profile
+        if format_name == "PNG":
+            data = deep.encode_png(samples) if _is_colour16(samples) else _by_pillow(samples, format_name, options)
+            return png.with_chunks(data, png_chunks(metadata))
+        if format_name == "TIFF":
+            if _is_colour16(samples) and samples.shape[2] == 2:  # few programs read these
                 samples = samples[..., [0, 0, 0, 1]]
-            return deep.encode_tiff(samples, self.icc_profile, self.exif)
-        if format_name not in ("PNG", "TIFF"):
-            samples = to_8_bits(samples)
-        file = io.BytesIO()
-        self._to_pillow(samples).save(file, format_name, exif=self.exif or b"", icc_profile=self.icc_profile, **options)
-        return file.getvalue()
+            return deep.encode_tiff(samples, replace(metadata, icc_profile=profile))
+        samples = to_8_bits(samples)
+        if metadata.resolution and format_name != "WEBP":
+            options = options | {"dpi": metadata.resolution}
+        if format_name == "BMP":
+            return _by_pillow(_in_srgb(samples, profile), format_name, options)
+        options = options | {"exif": metadata.exif or b"", "icc_profile": profile, "xmp": metadata.xmp or b""}
+        if format_name == "JPEG":
+            options = options | {"comment": metadata.comment or b"", "extra": jpeg_segments(metadata)}
+        elif self.lossless:
+            options = options | {"lossless": True, "quality": 80}  # of its effort
+        return _by_pillow(samples, format_name, options)
 
     def _samples(self) -> np.ndarray:
         """Return the samples in the layout of files: H×W grey, or H×W×C with alpha last."""
         if self.alpha is not None:
-            colour = self.pixels[..., :1] if self.mode in _GREY else self.pixels
-            return np.concatenate([colour, self.alpha[..., None]], axis=2)
+            colours = self.pixels[..., :1] if self.mode in _GREY else self.pixels
+            return np.concatenate([colours, self.alpha[..., None]], axis=2)
         return np.ascontiguousarray(self.pixels[..., 0]) if self.mode in _GREY else self.pixels
 
     def _to_pillow(self, samples: np.ndarray) -> Image.Image:
         image = Image.fromarray(samples)
-        metadata = {"icc_profile": self.icc_profile, "exif": self.exif}
+        metadata = {"icc_profile": self.icc_profile, "exif": self.exif, "xmp": self.metadata.xmp}
+        metadata |= {"dpi": self.metadata.resolution}
         image.info.update({name: value for name, value in metadata.items() if value})
         return image
 
@@ -145,8 +181,9 @@ def read_photo(
     """Read a photograph from a path, the bytes of a file, a Pillow image or an array.
 
     The EXIF orientation is applied. Palettes become colour, CMYK becomes sRGB (by its embedded profile if it has one),
-    1-bit images become 8-bit grey. PNG and TIFF files keep 16 bits. An animation gives its first frame. Arrays are
-    H×W, H×W×3 or H×W×4 (alpha last) of uint8, uint16, or float in [0, 1], which becomes 16-bit. Raises ImageError.
+    1-bit images become 8-bit grey. PNG, TIFF, HEIF and PPM files keep 9 to 16 bits, as 16. Camera raw is developed by
+    rawpy, where it is installed. An animation gives its first frame, and `notes` says so. Arrays are H×W, H×W×3 or
+    H×W×4 (alpha last) of uint8, uint16, or float in [0, 1], which becomes 16-bit. Raises ImageError.
     """
     if isinstance(source, np.ndarray):
         return _assemble(decode.decode_array(source, max_megapixels))
@@ -185,14 +222,27 @@ def format_of(path: Path) -> tuple[str, dict]:
 def _assemble(decoded: decode.Decoded) -> Photo:
     samples = decoded.samples if decoded.samples.ndim == 3 else decoded.samples[..., None]
     channels = samples.shape[2]
-    colour = samples[..., :3] if channels > 2 else np.repeat(samples[..., :1], 3, axis=2)
+    colours = samples[..., :3] if channels > 2 else np.repeat(samples[..., :1], 3, axis=2)
     return Photo(
-        pixels=np.ascontiguousarray(colour),
+        pixels=np.ascontiguousarray(colours),
         alpha=np.ascontiguousarray(samples[..., -1]) if channels in (2, 4) else None,
         mode=_MODES[samples.dtype.itemsize, channels],
-        icc_profile=decoded.icc_profile,
-        exif=decoded.exif,
+        metadata=decoded.metadata,
+        notes=decoded.notes,
+        lossless=decoded.lossless,
     )
+
+
+def _by_pillow(samples: np.ndarray, format_name: str, options: dict) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(samples).save(file, format_name, **options)
+    return file.getvalue()
+
+
+def _in_srgb(samples: np.ndarray, profile: bytes | None) -> np.ndarray:
+    """Convert 8-bit samples into sRGB by their profile."""
+    converted = colour.to_srgb(Image.fromarray(samples), profile) if profile else None
+    return samples if converted is None else np.asarray(converted)
 
 
 def _is_colour16(samples: np.ndarray) -> bool:

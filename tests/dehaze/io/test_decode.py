@@ -7,13 +7,15 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from dehaze.errors import ImageError
-from dehaze.io.photo import read_photo
+from dehaze.io.metadata import Metadata
+from dehaze.io.photo import Photo, read_photo
 
 repeatable = settings(derandomize=True, deadline=None, max_examples=60)
 sizes = st.tuples(st.integers(1, 64), st.integers(1, 64))
@@ -126,23 +128,31 @@ def test_orientation_is_applied_as_pillow_does(size, orientation, format_name):
     photo = read_photo(data)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     np.testing.assert_array_equal(photo.pixels, np.asarray(expected.convert("RGB")))
-    assert photo.exif is None  # nothing was left in it
+    assert exif_of(photo).get(ORIENTATION, 1) == 1
     np.testing.assert_array_equal(read_photo(Image.open(io.BytesIO(data))).pixels, photo.pixels)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_of_16_bit_colour(orientation):
-    from dehaze.io import deep
-
+def test_orientation_of_16_bit_colour(tmp_path, orientation):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     samples = noise(5, 9, 4, dtype=np.uint16)
     coarse = encoded(Image.fromarray((samples >> 8).astype(np.uint8)), "PNG", exif=exif)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(coarse))))
-    for encode in (deep.encode_png, deep.encode_tiff):
-        photo = read_photo(encode(samples, None, exif.tobytes()))
+    whole = Photo(samples[..., :3], samples[..., 3], "RGBA;16", Metadata(exif=exif.tobytes()))
+    turned = io.BytesIO()
+    extra = [(ORIENTATION, 3, 1, orientation, True)]
+    tifffile.imwrite(turned, samples, photometric="rgb", extrasamples=["unassalpha"], metadata=None, extratags=extra)
+    for data in (whole.save(tmp_path / "photo.png").read_bytes(), turned.getvalue()):
+        photo = read_photo(data)
         np.testing.assert_array_equal(np.dstack([photo.pixels, photo.alpha]) >> 8, expected)
         assert np.isin(photo.pixels, samples).all()
+
+
+def exif_of(photo: Photo) -> Image.Exif:
+    exif = Image.Exif()
+    exif.load(photo.exif or b"")
+    return exif
 
 
 def camera_exif() -> Image.Exif:
@@ -167,16 +177,17 @@ def camera_exif() -> Image.Exif:
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP"])
 def test_exif_keeps_what_describes_the_photograph(format_name):
     photo = read_photo(encoded(Image.fromarray(noise(20, 30, 3)), format_name, exif=camera_exif().tobytes()))
-    exif = Image.Exif()
-    exif.load(photo.exif)
+    exif = exif_of(photo)
     details, place = exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
-    assert set(exif) == {ExifTags.Base.Make, ExifTags.Base.XResolution, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo}
+    kept = {ExifTags.Base.Make, ExifTags.Base.XResolution, ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo}
+    assert set(exif) == {*kept, ORIENTATION, ExifTags.Base.ImageWidth}
+    assert (exif[ORIENTATION], exif[ExifTags.Base.ImageWidth]) == (1, 20)
     assert exif[ExifTags.Base.Make] == "Maker"
     assert details[ExifTags.Base.DateTimeOriginal] == "2024:05:06 07:08:09"
     assert details[ExifTags.Base.ExposureTime] == pytest.approx(0.008)
     assert details[ExifTags.Base.MakerNote] == b"note"
     assert (details[ExifTags.Base.ExifImageWidth], details[ExifTags.Base.ExifImageHeight]) == (20, 30)  # turned
-    assert ExifTags.IFD.Interop not in details
+    assert exif.get_ifd(ExifTags.IFD.Interop) == {1: "R98"}
     assert place == {1: "N", 2: (48.0, 8.0, 0.5)}
 
 

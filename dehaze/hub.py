@@ -40,12 +40,16 @@ FLOAT_DTYPES = ("F32", "F16", "BF16")  # as safetensors calls the data types tha
 
 
 class Card(TypedDict, total=False):
-    """What the front matter of a model card states; other entries are not read."""
+    """What the front matter of a model card states; other entries are not read.
+
+    `weights_sha256` is the hash of the weights that the card's figures are of.
+    """
 
     license: str
     paper: str
     datasets: str | list[str]
     tags: str | list[str]
+    weights_sha256: str
 
 
 @dataclass(frozen=True)
@@ -261,6 +265,12 @@ def read_config(path: Path, largest: int = MAX_BYTES[CONFIG_FILE]) -> dict[str, 
         return values
 
 
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes; raises WeightsError if it cannot be read."""
+    with readable(path), path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 def read_card(folder: Path) -> Card:
     """Read the front matter of the model card in `folder`; an empty dictionary where there is none."""
     path = folder / CARD_FILE
@@ -305,9 +315,7 @@ def _read_folder(folder: Path, file: Path, revision: str | None = None) -> Weigh
             "Correct that entry.",
             subject=path,
         )
-    with readable(file), file.open("rb") as opened:
-        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-    return Weights(file, sha256, values, read_card(folder), revision, model)
+    return Weights(file, sha256(file), values, read_card(folder), revision, model)
 
 
 def _from_hub(repo: str, revision: str | None) -> Weights:
@@ -348,7 +356,7 @@ def repository(name: str, weights: str | Path = "shipped", card: str | None = No
     """Return the files of a Hub repository of the model `name`, by path: weights, configuration, card and pictures.
 
     `card` replaces the text of the card beside the weights. Its links that lead out of the folder become plain text.
-    Raises WeightsError if the weights are not the model's, or the card names no licence.
+    Raises WeightsError if the weights are not the model's, or the card names no licence or other weights.
     """
     _, found = load_network(name, weights)
     if found is None:
@@ -360,14 +368,20 @@ def repository(name: str, weights: str | Path = "shipped", card: str | None = No
         card = (folder / CARD_FILE).read_text(encoding="utf-8")
     card = re.sub(r"\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", card)
     try:
-        licensed = front_matter(card).get("license")
+        stated = front_matter(card)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise WeightsError(
             f"cannot be read ({one_line(error)}).", "Correct it.", subject="The front matter of the card"
         ) from error
-    if not licensed:
+    if not stated.get("license"):
         raise WeightsError(
             "names no license.", "Add one to its front matter, such as 'license: apache-2.0'.", subject="The card"
+        )
+    if stated.get("weights_sha256", found.sha256) != found.sha256:
+        raise WeightsError(
+            f"is of other weights than {found.file}: its weights_sha256 is not theirs.",
+            "Give the card of these weights; 'python -m leaderboard card --weights FOLDER' makes one.",
+            subject="The card",
         )
     pictures = [folder / shown for shown in re.findall(r"!\[[^\]]*\]\(([\w.-]+)\)", card)]
     config = {"model": found.model or name, **found.config}

@@ -40,6 +40,7 @@ def with_figures(name: str, records: Sequence[Record], folder: Path | None = Non
     made = ModelCard(card.read_text(encoding="utf-8"))
     assert isinstance(made.data, ModelCardData)  # the stubs know the class of any card alone
     made.data.model_name = name
+    made.data["weights_sha256"] = digest
     made.data.eval_results = [
         EvalResult(
             task_type="image-to-image",

@@ -19,7 +19,8 @@ Tensors = dict[str, Tensor]
 class TrainingState:
     """The state that a run resumes from: network, moving average, critic if any, and optimizer.
 
-    Besides these: the step, the seconds spent, and the running means of the `losses`.
+    Besides these: the step, the seconds spent, the running means of the `losses`, the `best` score, and how many
+    validations were `worse` than it since.
     """
 
     network: nn.Module
@@ -29,6 +30,12 @@ class TrainingState:
     step: int = 0
     seconds: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)
+    best: float | None = None
+    worse: int = 0
+
+    def _facts(self) -> dict[str, str]:
+        names = ("step", "seconds", "losses", "best", "worse")
+        return {name: json.dumps(getattr(self, name)) for name in names}
 
     def _modules(self) -> dict[str, nn.Module]:
         modules = {"network.": self.network, "average.": self.average}
@@ -46,8 +53,7 @@ class TrainingState:
         temporary = path.with_suffix(".tmp")
         # Saving needs contiguous tensors; copying into the network restores channels_last.
         try:
-            facts = {"step": str(self.step), "seconds": str(self.seconds), "losses": json.dumps(self.losses)}
-            save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, facts)
+            save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, self._facts())
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
             temporary.unlink(missing_ok=True)
@@ -61,9 +67,10 @@ class TrainingState:
         """Read the state from `path`. Raises WeightsError if the file is damaged or belongs to another network."""
         try:
             with safe_open(path, "pt") as file:
-                facts = file.metadata()
+                facts = {key: json.loads(value) for key, value in file.metadata().items()}
                 step, seconds = int(facts["step"]), float(facts.get("seconds", 0))
-                losses = {key: float(value) for key, value in json.loads(facts.get("losses", "{}")).items()}
+                losses = {key: float(value) for key, value in facts.get("losses", {}).items()}
+                best, worse = facts.get("best"), int(facts.get("worse", 0))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
             for prefix, module in self._modules().items():
                 module.load_state_dict(_under(prefix, tensors))
@@ -77,7 +84,7 @@ class TrainingState:
             index, _, name = key.partition(".")
             optimizer["state"].setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict(optimizer)
-        self.step, self.seconds, self.losses = step, seconds, losses
+        self.step, self.seconds, self.losses, self.best, self.worse = step, seconds, losses, best, worse
 
 
 def _under(prefix: str, tensors: Tensors) -> Tensors:

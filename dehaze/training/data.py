@@ -1,5 +1,6 @@
 """Training samples: crops of clear photographs with depth, rendered hazy on demand."""
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -79,6 +80,32 @@ def _damage(source: Any) -> str | None:
     return None
 
 
+class Photos:
+    """Decode photographs, and keep as many in memory as fit into `memory` bytes.
+
+    A photograph of another mode than depth is kept upright, and reduced to a shorter side of `side` px.
+    """
+
+    def __init__(self, side: float = math.inf, memory: int = 0):
+        self.side, self.free = side, memory
+        self._kept: dict[tuple[Path, str], Image.Image] = {}
+
+    def read(self, path: Path, mode: str = "RGB") -> Image.Image:
+        """Return a photograph as RGB, or a depth file as `L`."""
+        if found := self._kept.get((path, mode)):
+            return found
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image).convert(mode)
+        if (scale := self.side / min(upright.size)) < 1:
+            width, height = (max(1, round(length * scale)) for length in upright.size)
+            upright = upright.resize((width, height), Image.Resampling.LANCZOS)
+        # The first are kept, not the latest: every epoch shows each photograph once, so that the latest come last.
+        if (size := upright.width * upright.height * len(upright.getbands())) <= self.free:
+            self.free -= size
+            self._kept[path, mode] = upright
+        return upright
+
+
 def random_square(
     shape: tuple[int, int], smallest: float, generator: torch.Generator
 ) -> tuple[tuple[float, float, float, float], bool]:
@@ -94,52 +121,48 @@ def random_square(
 
 def cut(photo: Image.Image, box: tuple[float, float, float, float], size: int) -> Tensor:
     """Cut a square from a photograph and resize it to `size` px: [3,size,size] in [0,1]."""
-    pixels = np.array(photo.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, box))
+    pixels = np.array(photo.resize((size, size), Image.Resampling.BICUBIC, box))
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
-def random_crop(scene: Scene, size: int, generator: torch.Generator, smallest: float = 0.6) -> tuple[Tensor, Tensor]:
+def random_crop(
+    scene: Scene, size: int, generator: torch.Generator, smallest: float = 0.6, photos: Photos | None = None
+) -> tuple[Tensor, Tensor]:
     """Cut a square drawn by `random_square` from a scene and resize it to `size` px.
 
     Returns the photograph [3,size,size] in [0,1] and its depth [size,size] in [0,1], where 1 is far.
     """
-    with Image.open(scene.photo) as photo, Image.open(scene.depth) as depth:
-        box, mirrored = random_square(photo.size, smallest, generator)
-        to_depth_x, to_depth_y = depth.width / photo.width, depth.height / photo.height
-        depth_box = (box[0] * to_depth_x, box[1] * to_depth_y, box[2] * to_depth_x, box[3] * to_depth_y)
-        clear = cut(photo, box, size)
-        near = np.array(depth.convert("L").resize((size, size), Image.Resampling.BILINEAR, depth_box))
+    photos = photos or Photos()
+    photo, depth = photos.read(scene.photo), photos.read(scene.depth, "L")
+    box, mirrored = random_square(photo.size, smallest, generator)
+    to_depth_x, to_depth_y = depth.width / photo.width, depth.height / photo.height
+    depth_box = (box[0] * to_depth_x, box[1] * to_depth_y, box[2] * to_depth_x, box[3] * to_depth_y)
+    clear = cut(photo, box, size)
+    near = np.array(depth.resize((size, size), Image.Resampling.BILINEAR, depth_box))
     far = 1 - torch.from_numpy(near).float() / 255
     return (clear.flip(-1), far.flip(-1)) if mirrored else (clear, far)
 
 
 class RealHaze:
-    """Unlabelled real hazy photographs, kept in memory at a shorter side of at most `side` px.
+    """Unlabelled real hazy photographs, each a file; at most `memory` bytes of them are kept decoded.
 
     Raises DehazeError for a folder without photographs.
     """
 
-    def __init__(self, folder: Path, side: int = 384, say: Callable[[str], None] = print):
+    SIDE = 384  # px, the shorter side
+
+    def __init__(self, folder: Path, say: Callable[[str], None] = print, memory: int = 2**27):
         photos = sorted(path for path in folder.glob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
         if not photos:
             raise DehazeError("holds no JPEG or PNG.", "Give a folder of real hazy photographs.", subject=folder)
-        self.photos = without_damaged(photos, say)
-        self.side = side
-        self._kept: dict[Path, Image.Image] = {}
+        self.files = without_damaged(photos, say)
+        self.photos = Photos(self.SIDE, memory)
 
     def crop(self, size: int, generator: torch.Generator) -> Tensor:
         """Cut a random square of 60–100 % of the shorter side and resize it to `size` px: [3,size,size] in [0,1]."""
-        photo = self._read(self.photos[int(torch.randint(len(self.photos), (), generator=generator))])
+        photo = self.photos.read(self.files[int(torch.randint(len(self.files), (), generator=generator))])
         box, _ = random_square(photo.size, 0.6, generator)
         return cut(photo, box, size)
-
-    def _read(self, path: Path) -> Image.Image:
-        if path not in self._kept:
-            with Image.open(path) as photo:
-                scale = min(1.0, self.side / min(photo.size))
-                width, height = (round(length * scale) for length in photo.size)
-                self._kept[path] = photo.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
-        return self._kept[path]
 
 
 class SeededSamples(Dataset):
@@ -147,8 +170,9 @@ class SeededSamples(Dataset):
 
     Thus a run that resumes at step s continues with sample s × batch, and any number of workers and processes gives the
     same data. Each epoch shuffles the sources. The side of a crop is a share `smallest` to 1 of the shorter side. An
-    item is the dictionary from `make` with `index`, from which an objective may seed its own draws, and with a crop
-    `real` [3,S,S] if real haze is given.
+    item is the dictionary from `make` with `index`, from which an objective may seed its own draws, and from sample
+    `real_from` on with a crop `real` [3,S,S] if real haze is given. At most `memory` bytes of decoded photographs are
+    kept; one that is more than twice as large as its crops need is kept reduced.
     """
 
     def __init__(
@@ -161,9 +185,12 @@ class SeededSamples(Dataset):
         stop: int,
         smallest: float = 0.6,
         real: RealHaze | None = None,
+        real_from: int = 0,
+        memory: int = 0,
     ):
-        self.sources, self.smallest, self.real = sources, smallest, real
+        self.sources, self.smallest, self.real, self.real_from = sources, smallest, real, real_from
         self.size, self.seed, self.start, self.stop = size, seed, start, stop
+        self.photos = Photos(2 * size / smallest, memory)
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -176,7 +203,9 @@ class SeededSamples(Dataset):
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.sources))
         generator = torch.Generator().manual_seed((self.seed << 40) + index)
         item = self.make(self.sources[order[position]], generator) | {"index": torch.tensor(index)}
-        return item if self.real is None else item | {"real": self.real.crop(self.size, generator)}
+        if self.real is None or index < self.real_from:
+            return item
+        return item | {"real": self.real.crop(self.size, generator)}
 
     def make(self, source: Any, generator: torch.Generator) -> dict[str, Tensor]:
         """Make a sample of a source; all random numbers come from the generator."""
@@ -191,6 +220,6 @@ class RenderedCrops(SeededSamples):
         self.renderer = renderer
 
     def make(self, source: Scene, generator: torch.Generator) -> dict[str, Tensor]:
-        clear, depth = random_crop(source, self.size, generator, self.smallest)
+        clear, depth = random_crop(source, self.size, generator, self.smallest, self.photos)
         sample = self.renderer.render(clear, depth, generator)
         return {"hazy": sample.hazy, "clear": sample.clear, "density": 1 - sample.transmission}

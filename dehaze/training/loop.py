@@ -4,28 +4,29 @@ import copy
 import inspect
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker, get_available_trackers
+from accelerate.utils import LoggerType
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from dehaze import hub
-from dehaze.errors import DehazeError, WeightsError
-from dehaze.haze import HazeRenderer
+from dehaze.errors import DehazeError
 from dehaze.networks.base import Network
-from dehaze.networks.progressive import Progressive
 from dehaze.training import settings
 from dehaze.training.checkpoint import TrainingState
-from dehaze.training.data import RealHaze, RenderedCrops, Scene, find_scenes, without_damaged
-from dehaze.training.log import Log
-from dehaze.training.pairs import MixedCrops, PairedCrops, find_pairs
+from dehaze.training.progress import Progress
 from dehaze.training.recipe import Recipe
-from dehaze.training.validation import VALIDATION_HAZE, VALIDATION_SEED
+from dehaze.training.results import Results
+from dehaze.training.sources import find_sources
+from dehaze.training.start import freeze, make_network
+
+TRACKED_EVERY = 10  # steps between the values that trackers get
 
 
 def learning_rate_factor(step: int, recipe: Recipe) -> float:
@@ -44,58 +45,74 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
 
 def train(
     recipe: Recipe,
-    data: Path,
+    data: Path | None,
     output: Path,
     *,
     pairs: Path | None = None,
+    val_pairs: Path | None = None,
     real: Path | None = None,
     features: Path | None = None,
-    start: Path | None = None,
+    start: str | Path | None = None,
+    name: str | None = None,
+    license: str | None = None,
     workers: int = 1,
     precision: str = "bf16",
     save_every: int = 500,
+    keep: int = 3,
+    patience: int | None = None,
+    photo_memory: float = 1.0,
+    log_with: Sequence[str] = (),
     override: bool = False,
 ) -> Path:
-    """Train a recipe on the scenes in `data`; return the folder with the weights of the moving average.
+    """Train a recipe on scenes, on pairs, or on both; return the folder with the weights of the moving average.
 
-    `pairs` is a folder for `find_pairs`; `recipe.pair_share` of the samples come from it, and validation stays
-    rendered. `real` is a folder of real hazy photographs, and `features` a file of weights of a feature backbone, for
-    recipes that use them. `start` is a file of initial weights: the network's or, in the progressive framework, its
-    backbone's. `output` holds `checkpoint.safetensors` (a killed run resumes from it), `log.csv`, `run.json` with all
-    settings, and `weights/`. A run resumes with the settings it was started with; `override` lets them differ.
-    `recipe.batch` counts the samples of all processes. Raises DehazeError for missing or incomplete data and other
-    settings, WeightsError for a damaged checkpoint, ValueError for a batch, crop or option that does not fit.
+    `data` holds scenes for `find_scenes`, which are rendered hazy, and `pairs` pairs for `find_pairs`, which fill
+    `recipe.pair_share` of the samples, all without `data`. A part of both is held out for validation, or `val_pairs`
+    are. `real` is a folder of real hazy photographs and `features` a file of weights of a feature backbone, for recipes
+    that use them. `start` are initial weights, as `dehaze.load` takes them. `name` and `license` are for the card.
+
+    `output` holds `checkpoint.safetensors` (a killed run resumes from it), `log.csv`, `run.json` with all settings,
+    `samples/`, and folders of weights: `weights`, `best`, and `step-N` of the last `keep` validations. With `patience`,
+    the run ends after so many validations without a better score. `photo_memory` is for decoded photographs, in GB.
+    `log_with` names trackers of accelerate. A run resumes with the settings it was started with; `override` lets them
+    differ. `recipe.batch` counts the samples of all processes. Raises DehazeError for missing or incomplete data and
+    other settings, WeightsError for weights that do not fit, ValueError for a batch, crop or option that does not fit.
     """
     # Without `cpu=True`, several processes on CPUs do not find each other.
     on_cpu = not torch.accelerator.is_available()
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=on_cpu)
-    if recipe.batch % accelerator.num_processes:
-        raise ValueError(f"the batch of {recipe.batch} cannot be shared by {accelerator.num_processes} processes")
+    accelerator = Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        cpu=on_cpu,
+        gradient_accumulation_steps=recipe.accumulate,
+        log_with=_trackers(log_with) or None,
+        project_dir=output,
+    )
+    if recipe.batch % (parts := accelerator.num_processes * recipe.accumulate):
+        shared = f"{accelerator.num_processes} processes" if recipe.accumulate == 1 else f"{parts} parts"
+        raise ValueError(f"the batch of {recipe.batch} cannot be shared by {shared}")
+    if recipe.needs_density and pairs is not None:
+        raise ValueError("this recipe learns from the density of rendered haze; leave the pairs out")
     if features is not None and "features" not in inspect.signature(recipe.objective).parameters:
         raise ValueError("this recipe compares no features; leave the weights of VGG16 out")
-    given = {"data": data, "pairs": pairs, "real": real, "features": features, "start": start, "precision": precision}
-    chosen, checkpoint = settings.describe(recipe, **given), output / "checkpoint.safetensors"
+    given = {"data": data, "pairs": pairs, "val_pairs": val_pairs, "real": real, "features": features, "start": start}
+    chosen = settings.describe(recipe, name=name, license=license, **given, precision=precision)
+    checkpoint = output / "checkpoint.safetensors"
     if checkpoint.exists() and not override:
         settings.check(chosen, output)
     torch.manual_seed(recipe.seed)
-    splits = find_scenes(data)
-    usable = set(without_damaged([scene for split in splits for scene in split], accelerator.print))
-    training, validation = ([scene for scene in split if scene in usable] for split in splits)
-    if not validation:
-        accelerator.print(f"{len(training)} scenes are too few to hold one out, so none is validated; 11 would do")
-    real_haze = None if real is None else RealHaze(real, say=accelerator.print)
-    known = [] if pairs is None else without_damaged(find_pairs(pairs)[0], accelerator.print)
-
-    network = recipe.network()
+    sources = find_sources(accelerator.print, data, pairs, val_pairs, real)
+    network = make_network(recipe, start)
     if recipe.crop % (multiple := network.multiple_of if isinstance(network, Network) else 1):
         raise ValueError(f"crops of {recipe.crop} px do not fit this network; choose a multiple of {multiple}")
-    if start is not None:
-        load_initial_weights(network, start)
+    freeze(network, recipe.freeze)
     network = network.to(accelerator.device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).requires_grad_(False).eval()
     objective = recipe.objective(network, average, **({} if features is None else {"features": features})).to(
         accelerator.device
     )
+    real_from = getattr(objective, "real_from", None)
+    if real is not None and real_from is None:
+        raise ValueError("this recipe learns nothing from real haze; leave its folder out")
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, recipe.learning_rate, weight_decay=recipe.weight_decay)
     state = TrainingState(network, average, optimizer, getattr(objective, "critic", None))
@@ -110,81 +127,81 @@ def train(
         )
     if state.step == recipe.steps:
         accelerator.print(f"this run has done its {state.step} steps; more --steps with --override go on with it")
-    log = Log(output / "log.csv")
-    log.keep_until(state.step)
+
     if accelerator.is_main_process:
         settings.write(chosen, output)
-
-    samples = {"start": state.step * recipe.batch, "stop": recipe.steps * recipe.batch, "real": real_haze}
-    samples |= {"size": recipe.crop, "smallest": recipe.smallest_crop, "seed": recipe.seed}
-    renderer = HazeRenderer(recipe.renderer)
-    if pairs is None:
-        crops = RenderedCrops(training, renderer, **samples)
-    elif recipe.pair_share < 1:
-        crops = MixedCrops(training, renderer, known, recipe.pair_share, **samples)
-    else:
-        crops = PairedCrops(known, **samples)
-    loader = DataLoader(
-        crops, recipe.batch // accelerator.num_processes, num_workers=workers, prefetch_factor=4 if workers else None
-    )
+    if log_with:
+        accelerator.init_trackers(name or recipe.model.replace(":", "_"), _plain(settings.flat(chosen)))
+    memory = int(photo_memory * 1e9) // (max(1, workers) * accelerator.num_processes)
+    crops = sources.crops(recipe, state.step, real_from or 0.0, memory)
+    loader = DataLoader(crops, recipe.batch // parts, num_workers=workers, prefetch_factor=4 if workers else None)
     parallel, optimizer, loader = accelerator.prepare(objective, optimizer, loader)
+    results = Results(recipe, sources, output, chosen, keep)
+    progress = Progress(state.step, recipe.steps, recipe.batch, accelerator.print, accelerator.is_main_process)
+    began, before = time.perf_counter(), state.seconds
+
+    def rate() -> float:
+        return recipe.learning_rate * learning_rate_factor(state.step, recipe)
 
     def save() -> None:
+        speed = progress.figures()
         if accelerator.is_main_process:
-            scores = recipe.validate(average, _validation(validation, recipe, accelerator.device))
-            accelerator.print(f"step {state.step}: {scores}")
             state.seconds = before + time.perf_counter() - began
-            # First, as a run that goes on drops the rows after its checkpoint.
-            log.append({"step": state.step, "seconds": round(state.seconds), **losses, **scores})
-            state.save(checkpoint)
+            scores = results.keep(state, {"learning_rate": rate(), **speed})
+            accelerator.print(f"step {state.step}: {scores}")
+            accelerator.log({**scores, **speed}, step=state.step)
+            if patience is not None and state.worse >= patience:
+                accelerator.set_trigger()
 
-    began, before, losses = time.perf_counter(), state.seconds, state.losses
-    hidden = None if accelerator.is_main_process else True  # None: shown only on a terminal
-    saved = state.step
-    bar = tqdm(loader, total=recipe.steps, initial=state.step, unit="step", disable=hidden)
-    for batch in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * learning_rate_factor(state.step, recipe)
-        batch = {key: channels_last(value) for key, value in batch.items()}
-        terms = parallel(batch, state.step / recipe.steps)
-        accelerator.backward(sum(terms.values()))
-        accelerator.clip_grad_norm_(trained, recipe.max_gradient_norm)
-        optimizer.step()
-        optimizer.zero_grad()
+    if not state.step and start is not None:
+        save()  # what the weights are worth before the run
+    saved, ended = state.step, patience is not None and state.worse >= patience
+    summed: dict[str, Tensor] = {}  # the losses of the parts of a batch
+    for batch in () if ended else progress.batches(loader):
+        with accelerator.accumulate(parallel):
+            for group in optimizer.param_groups:
+                group["lr"] = rate()
+            terms = parallel({key: channels_last(value) for key, value in batch.items()}, state.step / recipe.steps)
+            accelerator.backward(sum(terms.values()))
+            for key, value in terms.items():
+                summed[key] = summed.get(key, 0.0) + value.detach() / recipe.accumulate
+            if not accelerator.sync_gradients:
+                continue
+            accelerator.clip_grad_norm_(trained, recipe.max_gradient_norm)
+            optimizer.step()
+            optimizer.zero_grad()
         # The decay starts low, so that the initial values leave the average soon.
         update_average(average, network, min(recipe.ema_decay, (1 + state.step) / (10 + state.step)))
         state.step += 1
-        for key, value in accelerator.reduce({key: value.detach() for key, value in terms.items()}, "mean").items():
-            if not value.isfinite():
-                raise DehazeError(
-                    f"is {value.item()} at step {state.step}.", "Lower the learning rate.", subject=f"The loss {key}"
-                )
-            losses[key] = 0.98 * losses.get(key, float(value)) + 0.02 * float(value)
-        bar.set_postfix({key: f"{value:.4f}" for key, value in losses.items()})
+        update_losses(state.losses, accelerator.reduce(summed, "mean"), state.step)
+        summed = {}
+        progress.advance(state.losses)
+        if state.step % TRACKED_EVERY == 0:
+            accelerator.log({**state.losses, "learning_rate": rate()}, step=state.step)
         if state.step % save_every == 0:
             save()
             saved = state.step
+            if ended := patience is not None and accelerator.check_trigger():
+                break
+    if ended:
+        accelerator.print(f"stopped at step {state.step}: the last {patience} validations were no better")
     if state.step > saved:
         save()
     accelerator.wait_for_everyone()
+    accelerator.end_training()
     if accelerator.is_main_process:
-        recipe.save(average, output / "weights")
-        accelerator.print(f"weights: {output / 'weights'}")
+        accelerator.print(f"weights: {output / 'weights'}" + (f", best: {output / 'best'}" if state.best else ""))
     return output / "weights"
 
 
-def load_initial_weights(network: nn.Module, file: Path) -> None:
-    """Read weights into the backbone of a progressive framework or, if they do not fit, into the network.
-
-    Raises WeightsError.
-    """
-    backbone = network.backbone if isinstance(network, Progressive) else network
-    try:
-        hub.read_weights(backbone, file, type(backbone).__name__)
-    except WeightsError:
-        if backbone is network:
-            raise
-        hub.read_weights(network, file, type(network).__name__)
+def update_losses(means: dict[str, float], terms: Mapping[str, Tensor], step: int) -> None:
+    """Update the running means of the losses. Raises DehazeError for one that is not finite."""
+    for key, value in terms.items():
+        if not value.isfinite():
+            raise DehazeError(
+                f"is {value.item()} at step {step}.", "Lower the learning rate.", subject=f"The loss {key}"
+            )
+        means[key] = 0.98 * means.get(key, float(value)) + 0.02 * float(value)
 
 
 def channels_last(value: Tensor) -> Tensor:
@@ -192,9 +209,14 @@ def channels_last(value: Tensor) -> Tensor:
     return value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
 
 
-def _validation(scenes: list[Scene], recipe: Recipe, device: torch.device) -> Iterator[dict[str, Tensor]]:
-    """Yield the validation scenes in batches, with the same haze for all recipes."""
-    renderer = HazeRenderer(VALIDATION_HAZE)
-    crops = RenderedCrops(scenes, renderer, size=recipe.crop, seed=VALIDATION_SEED, start=0, stop=len(scenes))
-    for batch in DataLoader(crops, batch_size=recipe.batch):
-        yield {key: value.to(device) for key, value in batch.items()}
+def _trackers(names: Sequence[str]) -> list[str | LoggerType | GeneralTracker]:
+    """Return the names of trackers; accelerate would pass over one that is not installed."""
+    for name in names:
+        if name not in {str(each.value) for each in get_available_trackers()}:
+            raise ValueError(f"the tracker {name!r} is not installed; 'pip install {name}' may help, or leave it out")
+    return [*names]
+
+
+def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as trackers take them: numbers and texts."""
+    return {key: value if isinstance(value, bool | int | float) else str(value) for key, value in facts.items()}

@@ -4,16 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from dehaze.errors import DehazeError
 from dehaze.haze import HazeRenderer
-from dehaze.training.data import RenderedCrops, Scene, SeededSamples, cut, random_square
+from dehaze.training.data import Photos, RenderedCrops, Scene, SeededSamples, cut, random_square
 
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 VALIDATION_INTERVAL = 10  # pairs
+LONG_SIDE = 800  # px of photographs that are restored whole
 
 
 @dataclass(frozen=True)
@@ -53,23 +55,36 @@ def find_pairs(folder: Path) -> tuple[list[Pair], list[Pair]]:
     return [pair for pair in pairs if pair not in validation], validation
 
 
-def paired_crop(pair: Pair, size: int, generator: torch.Generator, smallest: float) -> dict[str, Tensor]:
-    """Cut one square drawn by `random_square` from both images: `hazy` and `clear` [3,size,size] in [0,1]."""
-    with Image.open(pair.hazy) as hazy, Image.open(pair.clear) as clear:
-        box, mirrored = random_square(hazy.size, smallest, generator)
-        crops = {"hazy": cut(hazy, box, size), "clear": cut(clear, box, size)}
-    return {name: crop.flip(-1) for name, crop in crops.items()} if mirrored else crops
+def paired_crop(
+    pair: Pair, size: int, generator: torch.Generator, smallest: float, photos: Photos
+) -> dict[str, Tensor]:
+    """Cut one square drawn by `random_square` from both images: `hazy` and `clear` [3,size,size] in [0,1].
+
+    The density is unknown, and therefore NaN.
+    """
+    hazy, clear = photos.read(pair.hazy), photos.read(pair.clear)
+    box, mirrored = random_square(hazy.size, smallest, generator)
+    crops = {"hazy": cut(hazy, box, size), "clear": cut(clear, box, size)}
+    crops = {name: crop.flip(-1) for name, crop in crops.items()} if mirrored else crops
+    return crops | {"density": torch.full_like(crops["hazy"][:1], torch.nan)}
+
+
+def whole(path: Path) -> Tensor:
+    """Read a photograph at a long side of at most 800 px, as the protocol long800-v1 does: [1,3,H,W] in [0,1]."""
+    photo = Photos().read(path)
+    photo.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float() / 255
 
 
 class PairedCrops(SeededSamples):
-    """Crops of pairs: `hazy` and `clear` [3,S,S] in [0,1]. There is no `density`, because it is unknown."""
+    """Crops of pairs: `hazy` and `clear` [3,S,S] in [0,1], and an unknown `density` [1,S,S]."""
 
     def make(self, source: Pair, generator: torch.Generator) -> dict[str, Tensor]:
-        return paired_crop(source, self.size, generator, self.smallest)
+        return paired_crop(source, self.size, generator, self.smallest, self.photos)
 
 
 class MixedCrops(RenderedCrops):
-    """Crops of scenes, rendered hazy, and in `share` of the samples crops of `pairs`, whose unknown density is NaN."""
+    """Crops of scenes, rendered hazy, and in `share` of the samples crops of `pairs`."""
 
     def __init__(self, scenes: list[Scene], renderer: HazeRenderer, pairs: list[Pair], share: float, **which: Any):
         super().__init__(scenes, renderer, **which)
@@ -79,5 +94,5 @@ class MixedCrops(RenderedCrops):
         mixed, which = torch.rand(2, generator=generator).tolist()
         if mixed >= self.share:
             return super().make(source, generator)
-        item = paired_crop(self.pairs[int(which * len(self.pairs))], self.size, generator, self.smallest)
-        return item | {"density": torch.full_like(item["hazy"][:1], torch.nan)}
+        pair = self.pairs[int(which * len(self.pairs))]
+        return paired_crop(pair, self.size, generator, self.smallest, self.photos)

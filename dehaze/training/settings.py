@@ -1,23 +1,78 @@
-"""What a run was started with: written beside its checkpoint, and compared when the run goes on."""
+"""What a run is started with: values set by name, written beside its checkpoint, and compared when it goes on."""
 
 import json
 import subprocess
+import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass, replace
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 import dehaze
 from dehaze.errors import DehazeError
+from dehaze.haze import HazeMixture
 from dehaze.io.files import write_whole
 from dehaze.training.recipe import Recipe
 
 FILE = "run.json"
 _MADE_WITH = "made_with"  # versions, which may differ when a run goes on
 _NAMED = 5  # settings that an error names
+
+
+def set_value(recipe: Any, name: str, value: Any) -> Any:
+    """Return a recipe with another value; a dotted name, such as `renderer.beta`, reaches into its haze.
+
+    In a mixture every kind of haze takes the value. Numbers, texts and lists of them can be set, of the kind that
+    stands there. Raises ValueError that names what does not fit.
+    """
+    field, _, inner = name.partition(".")
+    if isinstance(recipe, HazeMixture):
+        return HazeMixture(tuple((share, set_value(kind, name, value)) for share, kind in recipe.kinds))
+    known = _values(recipe)
+    if field not in known:
+        near = get_close_matches(field, known, 1)
+        raise ValueError(
+            f"{field!r} is no value of a recipe; {f'did you mean {near[0]}?' if near else ', '.join(known)}"
+        )
+    now = known[field]
+    if inner or is_dataclass(now):
+        return replace(recipe, **{field: set_value(now, inner, value)})
+    try:
+        return replace(recipe, **{field: TypeAdapter(_kind(now)).validate_python(value, strict=True)})
+    except ValidationError as error:
+        expected = error.errors(include_url=False)[0]["msg"].partition(" ")[2]
+        raise ValueError(f"{name} is {value!r} and {expected}, as {now!r} is") from error
+
+
+def _values(recipe: object) -> dict[str, Any]:
+    """Return what can be set: neither networks nor functions."""
+    found = {each.name: getattr(recipe, each.name) for each in fields(recipe)} if is_dataclass(recipe) else {}
+    return {name: value for name, value in found.items() if not callable(value)}
+
+
+def _kind(value: Any) -> Any:
+    """Return the type that stands for a value: a range keeps its length, a list of texts may have any."""
+    if not isinstance(value, tuple):
+        return type(value)
+    kinds = tuple(_kind(each) for each in value)
+    made = tuple[str, ...] if not kinds or kinds[0] is str else tuple[kinds]
+    return Annotated[made, BeforeValidator(lambda given: tuple(given) if isinstance(given, list) else given)]
+
+
+def parse(text: str) -> tuple[str, Any]:
+    """Split KEY=VALUE; the value is read as TOML has it, else as text. Raises ValueError."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f"{text!r} is not KEY=VALUE, such as steps=2000 or renderer.beta=[0.5, 2.0]")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
 
 
 def describe(recipe: Recipe, **given: object) -> dict[str, Any]:
@@ -30,12 +85,12 @@ def describe(recipe: Recipe, **given: object) -> dict[str, Any]:
 def check(settings: Mapping[str, Any], folder: Path) -> None:
     """Raise DehazeError if the run in a folder was started with other settings, and name them."""
     try:
-        before = dict(_flat(json.loads((folder / FILE).read_text(encoding="utf-8"))))
+        before = flat(json.loads((folder / FILE).read_text(encoding="utf-8")))
     except FileNotFoundError:  # of a run that older code started
         return
     except ValueError as error:
         raise DehazeError(f"is damaged ({error}).", "Remove it to go on.", subject=folder / FILE) from error
-    now = dict(_flat(settings))
+    now = flat(settings)
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if not changed:
         return
@@ -53,8 +108,12 @@ def write(settings: Mapping[str, Any], folder: Path) -> None:
     write_whole(folder / FILE, (json.dumps(settings, indent=2) + "\n").encode())
 
 
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that count, by dotted names."""
+    return dict(_flat(settings))
+
+
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the settings that count, with dotted names."""
     if not isinstance(value, dict):
         yield name, value
         return

@@ -1,4 +1,4 @@
-"""Scores on validation scenes, by which weights are chosen."""
+"""Scores on validation scenes and pairs, by which weights are chosen."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -6,9 +6,13 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from dehaze.dehazer import Dehazer
 from dehaze.density import instruct, load_clip
 from dehaze.haze import RendererConfig
-from dehaze.networks.base import EstimatesDensity
+from dehaze.networks.base import EstimatesDensity, Network
+from dehaze.training.losses.ssim import ssim
+
+Batch = Mapping[str, Tensor]
 
 # All recipes are validated on the same haze, so that their scores compare.
 VALIDATION_HAZE = RendererConfig()
@@ -28,7 +32,7 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def validate(network: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
+def validate(network: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
     """Score a dehazing network on batches of `hazy`, `clear` and `density`.
 
     Returns the mean PSNR in dB of hazy crops (`hazy`), of restored crops (`restored`), and of restored clear crops
@@ -49,3 +53,35 @@ def validate(network: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> dic
         scores["restored"].append(psnr(restored.float().clamp(0, 1), clear))
         scores["harm"].append(psnr(network(clear, **instruct(network, clip, clear)).float(), clear))
     return {key: round(torch.cat(values).mean().item(), 4) for key, values in scores.items()}
+
+
+def dehazer_of(network: Network) -> Dehazer:
+    """Wrap a network that is trained, so that it restores whole photographs as it will when it ships."""
+    device = next(network.parameters()).device
+    clip = load_clip(network)
+    return Dehazer("trained", network, device, torch.float32, clip=clip and clip.to(device))
+
+
+@torch.no_grad()
+def validate_pairs(network: Network, pairs: Iterable[Batch]) -> dict[str, float]:
+    """Score a dehazing network on whole photographs, `hazy` and `clear` [1,3,H,W] in [0,1].
+
+    Returns the mean PSNR in dB before and after (`pairs_hazy`, `pairs_restored`), and the mean SSIM after
+    (`pairs_ssim`, as in the loss).
+    """
+    scores, dehazer = defaultdict(list), dehazer_of(network)
+    for pair in pairs:
+        hazy, clear = pair["hazy"], pair["clear"]
+        restored, _ = dehazer.restore_tensor(hazy)
+        scores["pairs_hazy"].append(psnr(hazy, clear))
+        scores["pairs_restored"].append(psnr(restored, clear))
+        scores["pairs_ssim"].append(ssim(restored, clear))
+    return {key: round(torch.cat(values).mean().item(), 4) for key, values in scores.items()}
+
+
+@torch.no_grad()
+def show_restored(network: Network, batch: Batch) -> dict[str, Tensor]:
+    """Return the columns of the sample sheet: hazy, restored, truth and density, as far as they are known."""
+    restored, density = dehazer_of(network).restore_tensor(batch["hazy"])
+    columns = {"hazy": batch["hazy"], "restored": restored, "clear": batch.get("clear"), "density": density}
+    return {name: images for name, images in columns.items() if images is not None}

@@ -48,13 +48,14 @@ class GeneratorObjective(nn.Module):
     def __init__(self, network: HazeGenerator, average: nn.Module):
         super().__init__()
         self.network, self.critic = network, Critic()
+        self.real_from = 0.0
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         hazy, clear = batch["hazy"], batch["clear"]
         photos = [clear, hazy, *([batch["real"]] if "real" in batch else [])]
         densities, airlights = self.network.encode_with_airlight(torch.cat(photos))
         densities, airlights = densities.chunk(len(photos)), airlights.chunk(len(photos))
-        density = batch.get("density", densities[1].detach())
+        density = torch.where(batch["density"].isnan(), densities[1].detach(), batch["density"])  # NaN: it is unknown
         airlight, weight = airlight_between(hazy, clear, density)
 
         # D(C, M_c), D(C, M_h), and the densities of the unlabelled photographs with their own airlight.
@@ -63,7 +64,7 @@ class GeneratorObjective(nn.Module):
         rendered = rendered.chunk(len(photos))
         generated, examples = torch.cat(rendered[1:]), torch.cat(photos[1:])
         frozen = {key: value.detach() for key, value in self.critic.named_parameters()}
-        terms = {
+        return {
             "reconstruction": F.l1_loss(rendered[1], hazy),
             "identity": IDENTITY_WEIGHT * F.l1_loss(rendered[0], clear),
             "adversarial": -ADVERSARIAL_WEIGHT * functional_call(self.critic, frozen, (generated,)).float().mean(),
@@ -71,10 +72,8 @@ class GeneratorObjective(nn.Module):
             "airlight": AIRLIGHT_WEIGHT * ((airlights[1] - airlight).abs().mean(1) * weight).mean(),
             # The encoder must find the rendered density again, so that the decoder cannot weaken it.
             "cycle": CYCLE_WEIGHT * F.l1_loss(self.network.encode(rendered[-1]), densities[-1].detach()),
+            "density": DENSITY_WEIGHT * density_loss(densities[1], density),
         }
-        if "density" in batch:
-            terms["density"] = DENSITY_WEIGHT * density_loss(densities[1], density)
-        return terms
 
 
 def density_loss(density: Tensor, truth: Tensor) -> Tensor:
@@ -123,10 +122,24 @@ def validate(network: HazeGenerator, batches: Iterable[Batch]) -> dict[str, floa
     return {key: round(torch.cat(values).mean().item(), 4) for key, values in scores.items()}
 
 
+@torch.no_grad()
+def show(network: HazeGenerator, batch: Batch) -> dict[str, Tensor]:
+    """Return the columns of the sample sheet: the truth, what the generator makes of it, and the density it finds."""
+    device = next(network.parameters()).device
+    height, width = (length - length % network.multiple_of for length in batch["hazy"].shape[-2:])
+    hazy = batch["hazy"][..., :height, :width].to(device)
+    density, airlight = network.encode_with_airlight(hazy)
+    clear = batch["clear"][..., :height, :width].to(device) if "clear" in batch else hazy
+    return {"hazy": hazy, "clear": clear, "rendered": network.decode(clear, density, airlight), "density": density}
+
+
 RECIPE = Recipe(
+    model="ahg",
     network=HazeGenerator,
     objective=GeneratorObjective,
     validate=validate,
+    show=show,
+    best="haze_psnr",
     steps=2000,
     # No density explains noise and compression, and darkened scenes only in part.
     renderer=RendererConfig(gamma_share=0.25, noise_share=0.1, jpeg_share=0.2),

@@ -46,6 +46,7 @@ class APIObjective(nn.Module):
         super().__init__()
         self.network, self.average = network, average
         self.generator = self.contrast = None
+        self.real_from = GENERATOR_START if generator else None
         if generator:
             from dehaze.haze.generator import load_generator
 
@@ -173,6 +174,7 @@ ROOM = replace(
 )
 
 RECIPE = Recipe(
+    model="api",
     network=API,
     objective=APIObjective,
     renderer=HazeMixture(((0.22, DENSE), (0.12, COLOURED), (0.12, MACHINE), (0.46, THIN), (0.08, ROOM))),

@@ -192,10 +192,22 @@ def validate(network: "CLIPModel", batches: Iterable[Batch]) -> dict[str, float]
     }
 
 
+@torch.no_grad()
+def show(network: "CLIPModel", batch: Batch) -> dict[str, Tensor]:
+    """Return the columns of the sample sheet: the image, and the density found in it."""
+    found = HazeDensity(network, make_tokenizer()).map(batch["hazy"].to(network.device))
+    truth = {"truth": batch["density"]} if "density" in batch else {}
+    return {"hazy": batch["hazy"], "density": found, **truth}
+
+
 RECIPE = Recipe(
+    model="clip",
     network=make_clip,
     objective=CLIPObjective,
     validate=validate,
+    show=show,
+    best="density_rank",
+    needs_density=True,
     save=save_clip,
     steps=2_000,
     # More non-uniform haze than for a dehazer: patches learn from its local density.

@@ -24,12 +24,12 @@ class CLIPHazeObjective(nn.Module):
         return {"l1": F.l1_loss(restored.float(), batch["clear"])}
 
 
-SMALL = Recipe(network=CLIPHaze, objective=CLIPHazeObjective, steps=8_000, learning_rate=1e-3)
+SMALL = Recipe(model="cliphaze_t", network=CLIPHaze, objective=CLIPHazeObjective, steps=8_000, learning_rate=1e-3)
 
 RECIPES = {
     "cliphaze_t": SMALL,
     # The large network needs a GPU.
-    "cliphaze_b": replace(SMALL, network=CLIPHazeBase, steps=32_000, batch=16, learning_rate=4e-4),
+    "cliphaze_b": replace(SMALL, model="cliphaze_b", network=CLIPHazeBase, steps=32_000, batch=16, learning_rate=4e-4),
     # The density mixes the paths, without CLIP's embedding.
     "cliphaze_t_density": replace(SMALL, network=partial(CLIPHaze, CLIPHazeConfig(mix="density"))),
     # The state-space model alone, without local attention and CLIP.

@@ -42,7 +42,15 @@ class DRACOObjective(nn.Module):
         }
 
 
-RECIPE = Recipe(network=DRACO, objective=DRACOObjective, steps=8_000, crop=128, learning_rate=1e-3, weight_decay=0.0)
+RECIPE = Recipe(
+    model="draco",
+    network=DRACO,
+    objective=DRACOObjective,
+    steps=8_000,
+    crop=128,
+    learning_rate=1e-3,
+    weight_decay=0.0,
+)
 
 RECIPES = {
     "draco": RECIPE,

@@ -51,6 +51,7 @@ class ProgressiveObjective(nn.Module):
             assert isinstance(network, Progressive), "no other network has a backbone"
             network.backbone.requires_grad_(False).eval()
         self.generator = self.contrast = None
+        self.real_from = 0.0 if generator else None
         if generator:
             from dehaze.haze.generator import load_generator
 
@@ -93,7 +94,7 @@ def make_around_shipped_api() -> Progressive:
 
 
 LEARNED = partial(ProgressiveObjective, generator=True)
-AROUND_API = replace(API, network=NETWORKS.get("progressive:api"), objective=LEARNED)
+AROUND_API = replace(API, model="progressive:api", network=NETWORKS.get("progressive:api"), objective=LEARNED)
 AROUND_API_L1 = replace(AROUND_API, objective=partial(LEARNED, contrast=False))
 # Only the pre-restoration and the gates are trained.
 AROUND_FROZEN_API = replace(
@@ -105,19 +106,21 @@ AROUND_FROZEN_API = replace(
     steps=500,
     learning_rate=1e-3,
 )
-AROUND_DRACO = replace(DRACO, network=NETWORKS.get("progressive:draco"), objective=ProgressiveObjective)
+AROUND_DRACO = replace(
+    DRACO, model="progressive:draco", network=NETWORKS.get("progressive:draco"), objective=ProgressiveObjective
+)
 AROUND_DRACO_L1 = replace(AROUND_DRACO, objective=partial(ProgressiveObjective, contrast=False))
 
 # In an ablation "no_contrast" the loss is L1 on every stage; in "plain" the backbone is trained so by itself.
 RECIPES = {
     "progressive_api": AROUND_API,
     "progressive_api_no_contrast": AROUND_API_L1,
-    "progressive_api_plain": replace(AROUND_API_L1, network=NETWORKS.get("api")),
+    "progressive_api_plain": replace(AROUND_API_L1, model="api", network=NETWORKS.get("api")),
     "progressive_api_frozen": AROUND_FROZEN_API,
     "progressive_api_frozen_no_contrast": replace(
         AROUND_FROZEN_API, objective=partial(LEARNED, frozen=True, contrast=False)
     ),
     "progressive_draco": AROUND_DRACO,
     "progressive_draco_no_contrast": AROUND_DRACO_L1,
-    "progressive_draco_plain": replace(AROUND_DRACO_L1, network=NETWORKS.get("draco")),
+    "progressive_draco_plain": replace(AROUND_DRACO_L1, model="draco", network=NETWORKS.get("draco")),
 }

@@ -138,5 +138,5 @@ def test_a_run_leaves_a_clip_that_loads_like_any_other(data, tmp_path):
     given = processor(text=["a hazy photo"], images=[photo], return_tensors="pt")
     assert model(**given).logits_per_image.shape == (1, 1)
     assert given["pixel_values"].shape == (1, 3, 128, 128)
-    assert {path.suffix for path in Path(folder).iterdir()} == {".json", ".safetensors"}
+    assert {path.suffix for path in Path(folder).iterdir()} == {".json", ".md", ".safetensors"}
     assert load_density(folder).map(torch.rand(1, 3, 50, 70)).shape == (1, 1, 50, 70)

@@ -22,7 +22,7 @@ def test_a_run_learns_and_its_weights_load(data, tiny_clip, tmp_path):
     trained, _ = load_network("cliphaze_t", weights, clip=tiny_clip)
     assert trained.config.clip == str(tiny_clip)
     assert trained.head.weight.abs().max() > 0
-    assert (tmp_path / "log.csv").read_text().startswith("step,seconds,l1,hazy,restored,harm\n")
+    assert (tmp_path / "log.csv").read_text().startswith("step,seconds,l1,hazy,restored,harm,learning_rate,")
 
 
 @pytest.mark.parametrize("mix", ["local", "global", "sum", "density"])

@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dehaze import hub
 from dehaze.errors import WeightsError
 from dehaze.hub import load_network, save_weights
 from dehaze.networks import NETWORKS
-from dehaze.training.loop import load_initial_weights, train
+from dehaze.training.loop import train
 from dehaze.training.recipes import RECIPES
 from dehaze.training.recipes.progressive import CONTRAST_START, ProgressiveObjective
+from dehaze.training.start import make_network
 from dehaze.training.windows import hazy_windows
 
 
@@ -95,7 +97,7 @@ def test_the_three_of_a_table_differ_in_one_part_each(backbone):
     assert plain.network is NETWORKS.get(backbone)
     assert wrapped.objective is plain.objective
     assert full.objective(full.network, None, contrast=False).contrast is None
-    assert replace(plain, network=full.network, objective=full.objective) == full
+    assert replace(plain, model=full.model, network=full.network, objective=full.objective) == full
     assert replace(wrapped, objective=full.objective) == full
 
 
@@ -118,13 +120,23 @@ def test_a_run_begins_with_its_own_weights_or_those_of_its_backbone(tmp_path):
     save_weights(backbone, tmp_path / "backbone")
     save_weights(wrapped, tmp_path / "wrapped")
 
-    network = NETWORKS.get("progressive:draco")()
-    load_initial_weights(network, tmp_path / "backbone" / "model.safetensors")
+    around, alone = RECIPES.get("progressive_draco"), RECIPES.get("draco")
+    network = make_network(around, tmp_path / "backbone")
     assert all(torch.equal(value, backbone.state_dict()[key]) for key, value in network.backbone.state_dict().items())
-    load_initial_weights(network, tmp_path / "wrapped" / "model.safetensors")
+    network = make_network(around, tmp_path / "wrapped" / "model.safetensors")
+    assert network.training
     assert all(torch.equal(value, wrapped.state_dict()[key]) for key, value in network.state_dict().items())
-    with pytest.raises(WeightsError, match="has the unknown"):
-        load_initial_weights(NETWORKS.get("draco")(), tmp_path / "wrapped" / "model.safetensors")
+    with pytest.raises(WeightsError, match="is not of the model 'draco'"):
+        make_network(alone, tmp_path / "wrapped")
+    with pytest.raises(WeightsError, match="is not of the model 'progressive:draco'"):
+        make_network(around, hub.shipped_folder("api"))
+
+
+def test_a_run_takes_the_configuration_of_its_initial_weights():
+    shipped = load_network("progressive:api", "shipped")[0]
+    network = make_network(RECIPES.get("progressive_api"), "shipped")
+    assert network.config == shipped.config and not network.config.backbone.refined
+    assert all(torch.equal(value, shipped.state_dict()[key]) for key, value in network.state_dict().items())
 
 
 @pytest.mark.slow

@@ -60,6 +60,10 @@ def run(
         typer.Option("--fast", help="Restore a copy of 1 megapixel and carry the result over to the full photograph."),
     ] = False,
     max_megapixels: Annotated[float, typer.Option(min=0.001, help="Refuse larger photographs.")] = 60.0,
+    strip_metadata: Annotated[
+        bool,
+        typer.Option("--strip-metadata", help="Write no EXIF (place, date, camera), XMP, IPTC or text."),
+    ] = False,
 ) -> None:
     """Restore photographs. Failures are reported at the end; they do not stop the others."""
     import torch
@@ -84,7 +88,7 @@ def run(
             try:
                 photo = read_photo(file, max_megapixels=max_megapixels)
                 restoration = dehazer(photo, strength)
-                written = restoration.save(targets[file])
+                written = restoration.save(targets[file], strip_metadata=strip_metadata)
             except DehazeError as error:
                 failures.append(str(error))
                 continue
@@ -97,6 +101,8 @@ def run(
                 continue
             height, width = restoration.pixels.shape[:2]
             console.print(f"{as_markup(written)}  {width}×{height}  {restoration.seconds:.2f} s")
+            for note in (*photo.notes, *(() if strip_metadata else photo.losses(written))):
+                complaints.print(f"note: {as_markup(file)}: {as_markup(note)}")
     for failure in failures:
         complaints.print(f"[red]failed:[/] {as_markup(failure)}")
     if failures:

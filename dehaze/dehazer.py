@@ -24,8 +24,9 @@ FAST_PIXELS = 1_000_000
 class Restoration:
     """A restored photograph.
 
-    `photo` holds the pixels with the alpha, ICC profile and EXIF of the input; `density` is the estimated haze density
-    1 − t [H,W] in [0,1], or None where the model estimates none; `seconds` is the time in the network.
+    `photo` holds the pixels with the alpha and metadata of the input, and notes of what was not taken from its file;
+    `density` is the estimated haze density 1 − t [H,W] in [0,1], or None where the model estimates none; `seconds` is
+    the time in the network.
     """
 
     photo: Photo
@@ -43,9 +44,13 @@ class Restoration:
         """The restored pixels, H×W×3, uint8 or uint16 as the input."""
         return self.photo.pixels
 
-    def save(self, path: str | Path) -> Path:
-        """Write the photograph in the format of the suffix; see `Photo.save`."""
-        return self.photo.save(path)
+    def save(self, path: str | Path, *, strip_metadata: bool = False) -> Path:
+        """Write the photograph in the format of the suffix; see `Photo.save`.
+
+        With `strip_metadata` the file says nothing beside its colour profile: neither place nor date nor camera.
+        """
+        photo = self.photo.without_metadata() if strip_metadata else self.photo
+        return photo.save(path)
 
 
 @dataclass(frozen=True)

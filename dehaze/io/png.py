@@ -7,6 +7,8 @@ unpacks what nobody asks for.
 import io
 import struct
 import zlib
+from bisect import bisect_right
+from itertools import accumulate
 from typing import BinaryIO, NamedTuple
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -64,7 +66,8 @@ class Parts(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, ranges: list[tuple[int, int]]):
         self._file, self._ranges, self._at = file, ranges, 0
-        self._size = sum(length for _, length in ranges)
+        self._ends = list(accumulate(length for _, length in ranges))
+        self._size = self._ends[-1]
 
     def readable(self) -> bool:
         return True
@@ -80,19 +83,20 @@ class Parts(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        size = self._size if size < 0 else size
-        found, skip = b"", self._at
-        for start, length in self._ranges:
-            if skip < length and len(found) < size:
-                self._file.seek(start + skip)
-                found += self._file.read(min(length - skip, size - len(found)))
-                skip = 0
-            else:
-                skip = max(0, skip - length)
-            if len(found) >= size:
+        found, left = [], self._size - self._at if size < 0 else size
+        number = bisect_right(self._ends, self._at)
+        while left > 0 and number < len(self._ranges):
+            start, length = self._ranges[number]
+            skip = self._at - (self._ends[number] - length)
+            self._file.seek(start + skip)
+            part = self._file.read(min(length - skip, left))
+            found.append(part)
+            left -= len(part)
+            self._at += len(part)
+            if len(part) < length - skip:
                 break
-        self._at += len(found)
-        return found
+            number += 1
+        return b"".join(found)
 
 
 def unpacked(data: bytes) -> bytes:

@@ -21,7 +21,7 @@ from dehaze.errors import DehazeError, ImageError
 from dehaze.io import archive
 from dehaze.io.names import claim_path, output_name
 from dehaze.io.photo import Photo
-from dehaze.page.controls import FORMATS, LASTING, bar, choose_format, choose_strength, runs
+from dehaze.page.controls import FORMATS, LASTING, bar, choose_format, choose_privacy, choose_strength, runs
 from dehaze.page.folder import full_disk_explained, reserve
 from dehaze.page.messages import chosen, chosen_strength, explained, for_visitors, uploaded
 from dehaze.page.models import choose_model, chosen_model
@@ -107,6 +107,7 @@ def restore_photos(
     target: Path,
     suffix: str | None = None,
     limits: Limits = Limits(),
+    strip_metadata: bool = False,
 ) -> Iterator[Outcome]:
     """Restore photographs one by one into the zip archive `target`, and give the outcome of each as it is there.
 
@@ -121,7 +122,8 @@ def restore_photos(
 
         def save(photo: Photo, restoration: Restoration) -> Saved:
             name = claim_path(Path(output_name(source.name, photo, suffix)), written)
-            return restoration.save(folder / name), photo.pixels[..., 0].size / 1e6, restoration.seconds
+            file = restoration.save(folder / name, strip_metadata=strip_metadata)
+            return file, photo.pixels[..., 0].size / 1e6, restoration.seconds
 
         return restorer(partial(source.file, limits), save)
 
@@ -180,7 +182,9 @@ cannot be read is named and left out; the others go on. When you stop, what is d
 stop_batch = Stop()
 
 
-def restore_batch(uploads: Any, model: Any, strength: Any, form: Any, request: gr.Request | None) -> Iterator:
+def restore_batch(
+    uploads: Any, model: Any, strength: Any, form: Any, request: gr.Request | None, strip_metadata: Any = False
+) -> Iterator:
     """Restore many photographs; give the status of each, and at last all results, or those so far, in one archive."""
     uploads = uploads if isinstance(uploads, list) else [uploads]
     paths = [uploaded(upload, "photograph") for upload in uploads or [None]]
@@ -192,6 +196,7 @@ def restore_batch(uploads: Any, model: Any, strength: Any, form: Any, request: g
         results = restore_photos(
             takewhile(lambda _: not stop_batch.asked(request), sources),
             lambda given, finish: restored(model, given, strength, request, finish), target, FORMATS[form], LIMITS,
+            strip_metadata is True,
         )  # fmt: skip
         try:
             for outcome in results:
@@ -233,7 +238,7 @@ def tab() -> None:
                     label="Photographs or zip archives", file_count="multiple", file_types=["image", ".zip"],
                     height=200, elem_id="files",
                 )  # fmt: skip
-                settings = [choose_model(), choose_strength(), choose_format()]
+                settings = [choose_model(), choose_strength(), choose_format(), choose_privacy()]
                 with gr.Row():
                     button = gr.Button("Remove haze from all", variant="primary", size="lg", scale=3)
                     stop = gr.Button("Stop", size="lg", min_width=80)

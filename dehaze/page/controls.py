@@ -27,6 +27,10 @@ def choose_format() -> gr.Radio:
     return gr.Radio(list(FORMATS), value=next(iter(FORMATS)), label="Download as")
 
 
+def choose_privacy() -> gr.Checkbox:
+    return gr.Checkbox(False, label="Strip metadata", info="Leaves out place, date, camera and all else but colours")
+
+
 def before_and_after(height: int, **options: Any) -> gr.ImageSlider:
     return gr.ImageSlider(
         format="png", type="filepath", interactive=False, height=height, max_height=height, buttons=["fullscreen"],

@@ -22,6 +22,7 @@ from dehaze.page.controls import (
     SHOWING,
     before_and_after,
     choose_format,
+    choose_privacy,
     choose_strength,
 )
 from dehaze.page.inference import optional
@@ -70,10 +71,11 @@ def run(upload: Any, model: Any, request: gr.Request | None) -> tuple[Result, tu
             if inference.haze_estimator()
             else found.density
         )
+        restored = f"{found.megapixels:.1f} megapixels restored by {model} in {found.seconds:.1f} s."
         result = Result(
             name=path.name,
             model=model,
-            summary=f"{found.megapixels:.1f} megapixels restored by {html.escape(model)} in {found.seconds:.1f} s.",
+            summary=html.escape(" ".join([restored, *found.notes])),
             kept=found.kept,
             before=scores.reduced(found.before),
             after=scores.reduced(found.after),
@@ -103,7 +105,7 @@ def score(result: Result | None, strength: Any) -> str | dict[str, Any]:
 
 
 def prepare(
-    result: Result | None, strength: Any, form: Any, request: gr.Request | None = None
+    result: Result | None, strength: Any, form: Any, request: gr.Request | None = None, strip_metadata: Any = False
 ) -> Iterator[gr.DownloadButton]:
     """Write a result at a strength as the file to take home; it replaces the one before."""
     if result is None or strength is None:
@@ -115,13 +117,14 @@ def prepare(
         for former in result.folder.iterdir():
             former.unlink()
         with turns(visitor(request)):
-            path, (height, width) = write(result, strength, form)
+            path, (height, width) = write(result, strength, form, strip_metadata is True)
     yield gr.DownloadButton(f"Download {path.suffix[1:].upper()}, {width}×{height}", path, interactive=True)
 
 
-def write(result: Result, strength: float, form: str) -> tuple[Path, tuple[int, int]]:
+def write(result: Result, strength: float, form: str, strip_metadata: bool) -> tuple[Path, tuple[int, int]]:
     """Write a result at a strength; return the file, and the photograph's height and width."""
     photo = result.kept.at(strength)
+    photo = photo.without_metadata() if strip_metadata else photo
     path = result.folder / output_name(result.name, photo, FORMATS[form])
     return photo.save(path), photo.pixels.shape[:2]
 
@@ -147,7 +150,9 @@ def tab(sample: Path) -> None:
                 gr.HTML(credit_list(sources), elem_id="credits", padding=False)
             with gr.Column(scale=3, min_width=320):
                 slider = before_and_after(label="Before and after", height=480, elem_id="slider")
-                form = choose_format()
+                with gr.Row():
+                    form = choose_format()
+                    privacy = choose_privacy()
                 download = gr.DownloadButton("Download", interactive=False, elem_id="download")
                 with gr.Row():
                     with gr.Column(min_width=280):
@@ -163,12 +168,12 @@ def tab(sample: Path) -> None:
         for start in (button.click, examples.load_input_event.success):
             ran = start(run, [photo, model], [result, slider, density], show_progress_on=slider, **PRIVATE, **RESTORING)
             ran.success(score, [result, strength], scores, **AT_ONCE)
-            ran.success(prepare, [result, strength, form], download, **SHOWING)
+            ran.success(prepare, [result, strength, form, privacy], download, **SHOWING)
             start(None, js=SCROLL)
         strength.change(None, strength, js=STRENGTH)
         strength.change(score, [result, strength], scores, **AT_ONCE)
-        for changed in (strength.change, form.change):
-            changed(prepare, [result, strength, form], download, **SHOWING)
+        for changed in (strength.change, form.change, privacy.change):
+            changed(prepare, [result, strength, form, privacy], download, **SHOWING)
 
         # The same for programs, which want other things than the page shows.
         with gr.Row(visible=False):

@@ -25,6 +25,7 @@ class Shown:
     kept: Kept
     megapixels: float
     seconds: float
+    notes: tuple[str, ...]  # of what was not taken from the file
 
 
 def restore_for_screen(path: Path, model: str, request: gr.Request | None) -> Shown:
@@ -38,6 +39,7 @@ def restore_for_screen(path: Path, model: str, request: gr.Request | None) -> Sh
             kept=shelf.add(Kept.of(photo, restoration)),
             megapixels=megapixels(photo),
             seconds=restoration.seconds,
+            notes=photo.notes,
         )
 
     return restored(model, lambda: path, 1.0, request, shown)

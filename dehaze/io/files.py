@@ -23,11 +23,17 @@ _OTHER_KINDS = {  # reason and advice by kind
     stat.S_IFCHR: ("is a device, not a file.", "Give a photograph."),
     stat.S_IFBLK: ("is a device, not a file.", "Give a photograph."),
 }
+# Names under which macOS, Windows, and the network storage of Synology and QNAP keep thumbnails, settings and deleted
+# files, in lower case.
+_SYSTEM_NAMES = {
+    *("__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin", "lost+found"),
+    *("system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"),
+}
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a name is hidden, or belongs to macOS archives (__MACOSX) or to Synology thumbnails (@eaDir)."""
-    return name.startswith((".", "__MACOSX")) or name == "@eaDir"
+    """Return whether a file or folder is hidden, or is one that a system keeps for itself."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
 def open_file(path: Path) -> BinaryIO:

@@ -7,10 +7,12 @@ import socket
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dehaze.errors import ImageError, OutputError
-from dehaze.io.names import choose_targets, claim_path, find_photos
+from dehaze.io.names import choose_fallbacks, choose_targets, claim_path, find_photos, holds, output_name
+from dehaze.io.photo import read_photo
 
 
 @pytest.fixture
@@ -76,6 +78,37 @@ def test_thumbnails_of_a_synology_are_passed_over(tmp_path, monkeypatch, pattern
     assert [path.name for path in outright] == ["SYNOPHOTO_THUMB_M.jpg"]
 
 
+@pytest.mark.parametrize("pattern", ["in", "in/*"])
+def test_what_systems_keep_for_themselves_is_passed_over(tmp_path, monkeypatch, pattern):
+    monkeypatch.chdir(tmp_path)
+    folders = ["@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", ".thumbnails", "__MACOSX", "System Volume Information"]
+    files = ["Thumbs.db", "desktop.ini", "._IMG_1.jpg", ".DS_Store"]
+    make(tmp_path, "in/IMG_1.jpg", *(f"in/{name}/a.jpg" for name in folders), *(f"in/{name}" for name in files))
+    assert find_photos([pattern]) == ([Path("in/IMG_1.jpg")], [], [])
+
+
+@pytest.mark.parametrize("pattern", ["in", "in/*", "in/**"])
+def test_what_is_no_photograph_is_named(tmp_path, monkeypatch, pattern):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path, "in/a.jpg", "in/DSC_0001.NEF", "in/b.mp4", "in/sub/c.dng", "in/sub/d.jp2", "in/e")
+    found = find_photos([pattern])
+    assert [path.as_posix() for path in found.photos] == ["in/a.jpg", "in/sub/d.jp2"]
+    assert sorted(path.as_posix() for path in found.others) == ["in/DSC_0001.NEF", "in/b.mp4", "in/e", "in/sub/c.dng"]
+    assert find_photos([pattern, "in/DSC_0001.NEF"]).others == [path for path in found.others if path.suffix != ".NEF"]
+
+
+@pytest.mark.parametrize("pattern", [".", "**", "../in", "*"])
+def test_results_below_the_photographs_are_passed_over(tmp_path, monkeypatch, pattern):
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    make(Path(), "a.jpg", "sub/b.jpg", "out/a.jpg", "out/sub/b.jpg", "outer/c.jpg")
+    found = find_photos([pattern], "out")
+    assert sorted(path.name for path in found.photos) == ["a.jpg", "b.jpg", "c.jpg"]
+    assert len(found.results) == 2
+    assert find_photos(["out"], "out").results == []  # named outright
+    assert len(find_photos([pattern], ".").photos) == 5
+
+
 @pytest.mark.parametrize("pattern", [".", "*.jpg"])
 def test_what_is_no_file_is_passed_over_where_it_was_not_named(tmp_path, monkeypatch, pattern):
     monkeypatch.chdir(tmp_path)
@@ -85,7 +118,7 @@ def test_what_is_no_file_is_passed_over_where_it_was_not_named(tmp_path, monkeyp
     Path("broken.jpg").symlink_to("gone.jpg")  # reported when it is read
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket.jpg")
-    assert find_photos([pattern]) == ([Path("a.jpg"), Path("broken.jpg")], [])
+    assert find_photos([pattern]) == ([Path("a.jpg"), Path("broken.jpg")], [], [])
     assert find_photos(["pipe.jpg"]).photos == [Path("pipe.jpg")]  # refused by name when it is read
 
 
@@ -112,9 +145,9 @@ def test_results_beside_their_originals_are_passed_over(tmp_path, monkeypatch, p
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_result_that_is_named_is_taken(tmp_path, order):
     _, result = make(tmp_path, "a.jpg", "a_dehazed.jpg")
-    assert find_photos([result]) == ([result], [])
+    assert find_photos([result]) == ([result], [], [])
     found = find_photos([tmp_path, result][::order])
-    assert (len(found.photos), found.results) == (2, [])
+    assert (len(found.photos), found.results, found.others) == (2, [], [])
 
 
 def test_results_alone_are_refused(tmp_path):
@@ -222,9 +255,65 @@ def test_an_output_is_a_file_if_it_has_the_suffix_of_an_image(tmp_path, monkeypa
             choose_targets(photos, output)
 
 
+@pytest.mark.parametrize(
+    "photos, targets, fallbacks",
+    [
+        (["a.jpg"], ["a.jpg"], {"a.jpg": "a.png"}),
+        (["a.jpg", "a.png"], ["a.jpg", "a.png"], {"a.jpg": "a_2.png"}),
+        (["a.jpg", "A.webp"], ["a.jpg", "A.webp"], {"a.jpg": "a.png", "A.webp": "A_2.png"}),
+        (["a.bmp", "a.tif"], ["a.bmp", "a.tif"], {"a.bmp": "a.png", "a.tif": "a_2.png"}),
+        (["a.jpg", "a_2.jpg", "A.PNG"], ["a.jpg", "a_2.jpg", "A.PNG"], {"a.jpg": "a_2.png", "a_2.jpg": "a_2_2.png"}),
+        (["é.jpg", "e\u0301.png"], ["é.jpg", "e\u0301.png"], {"é.jpg": "é_2.png"}),
+        (["a.gif", "a.jpg"], ["a.png", "a.jpg"], {"a.jpg": "a_2.png"}),
+    ],
+    ids=str,
+)
+def test_no_fallback_shares_a_file(tmp_path, photos, targets, fallbacks):
+    files = make(tmp_path / "in", *photos)
+    chosen = choose_targets(files, str(tmp_path / "out"))
+    assert names(chosen, tmp_path / "out") == targets
+    assert {photo.name: path.name for photo, path in choose_fallbacks(chosen).items()} == fallbacks
+
+
+def test_no_fallback_is_an_input(tmp_path):
+    files = make(tmp_path, "a.jpg", "b.jpg", "B_DEHAZED.png", "c.jpg")
+    os.link(files[0], tmp_path / "c_dehazed.png")
+    fallbacks = choose_fallbacks(choose_targets(files))
+    assert names(fallbacks, tmp_path) == ["a_dehazed.png", "b_dehazed_2.png", "c_dehazed_2.png"]
+
+
+@pytest.mark.parametrize(
+    "suffix, dtype, channels, size, holding, chosen",
+    [
+        (".jpg", np.uint8, 3, (2, 2), True, True),
+        (".jpg", np.uint16, 3, (2, 2), False, True),
+        (".webp", np.uint16, 3, (2, 2), False, True),
+        (".tif", np.uint16, 4, (2, 2), True, True),
+        (".jpg", np.uint8, 4, (2, 2), False, False),
+        (".bmp", np.uint8, 4, (2, 2), False, False),
+        (".webp", np.uint8, 4, (2, 2), True, True),
+        (".webp", np.uint8, 3, (1, 16_384), False, False),
+        (".jpg", np.uint8, 3, (65_501, 1), False, False),
+        (".png", np.uint16, 4, (1, 70_000), True, True),
+    ],
+)
+def test_what_a_format_holds(suffix, dtype, channels, size, holding, chosen):
+    photo = read_photo(np.zeros((*size, channels), dtype))
+    assert holds(Path(f"a{suffix}"), photo) == holding
+    assert output_name(f"a{suffix}", photo) == (f"a_dehazed{suffix}" if holding else "a_dehazed.png")
+    assert output_name("a.png", photo, suffix) == (f"a_dehazed{suffix}" if chosen else "a_dehazed.png")
+
+
+def test_an_input_is_no_target_in_any_case_or_unicode_form(tmp_path):
+    for photos in (["a.png", "A_DEHAZED.PNG"], ["é.png", "e\u0301_dehazed.png"]):
+        with pytest.raises(OutputError, match="is an input and would be overwritten"):
+            choose_targets(make(tmp_path, *photos))
+
+
 def test_an_output_in_a_format_that_cannot_be_written_is_refused_beforehand(tmp_path):
-    with pytest.raises(OutputError, match=r"suffix '\.gif' is unknown\. Use \.png"):
-        choose_targets(make(tmp_path, "a.jpg"), "out.gif")
+    for suffix in (".gif", ".heic", ".svg"):
+        with pytest.raises(OutputError, match=rf"suffix '{suffix}' is unknown\. Use \.png"):
+            choose_targets(make(tmp_path, "a.jpg"), f"out{suffix}")
 
 
 def test_a_name_too_long_for_the_disk_is_left_to_the_writing(tmp_path):

@@ -22,12 +22,12 @@ from bench.methods.predictions import Predictions
 from bench.methods.shipped import Model
 from bench.metrics import Metric
 from bench.prepare import prepare
-from bench.processes import join
 from bench.record import Method, Record, Summary, complaints
 from bench.report.cli import compare, report
 from bench.report.progress import run_shown
 from dehaze.errors import DehazeError, UnknownModelError
 from dehaze.networks import NETWORKS
+from dehaze.processes import join
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(compare)

@@ -12,9 +12,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from bench.processes import Processes
 from bench.record import Row, row_from_json, row_to_json, write_atomic
 from dehaze.io.files import remove_abandoned
+from dehaze.processes import Processes
 
 _DIGITS = 16  # of each row's hash, before it: a flipped bit may leave a row that reads well
 

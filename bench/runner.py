@@ -23,11 +23,11 @@ from bench.errors import BenchError, RecordError, RunError
 from bench.journal import Journal
 from bench.methods.base import Restorer
 from bench.metrics import Metric, MetricSpec
-from bench.processes import Processes
 from bench.protocol import Protocol, eight_bit
 from bench.record import Failure, Record, Row, Speed, Summary, earlier, read_rows, stem, write_atomic, write_rows
 from dehaze.errors import DehazeError
 from dehaze.io.photo import read_photo
+from dehaze.processes import Processes
 
 
 class Watcher:

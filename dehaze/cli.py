@@ -2,10 +2,13 @@
 
 import io
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
@@ -17,6 +20,8 @@ from dehaze.training.cli import train
 
 if TYPE_CHECKING:
     import torch
+
+    from dehaze.batch import Plan, Seconds
 
 app = typer.Typer(
     help="Remove haze from photographs.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -64,50 +69,96 @@ def run(
         bool,
         typer.Option("--strip-metadata", help="Write no EXIF (place, date, camera), XMP, IPTC or text."),
     ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Skip photographs whose result exists, to continue a stopped run.")
+    ] = False,
+    timing: Annotated[
+        bool, typer.Option("--timing", help="Print the seconds of decoding, network and encoding.")
+    ] = False,
 ) -> None:
-    """Restore photographs. Failures are reported at the end; they do not stop the others."""
-    import torch
+    """Restore photographs. Failures are reported at the end; they do not stop the others.
 
+    Started by `accelerate launch` or `torchrun`, the processes share the photographs, each on a GPU of its own.
+    """
     from dehaze import load
-    from dehaze.io import names
-    from dehaze.io.photo import read_photo
+    from dehaze.batch import plan, restore_photos
+    from dehaze.processes import join
+
+    def prepare() -> "Plan":
+        found = plan(photos, output, skip_existing)
+        _prepare_folders(found.folders)
+        return found
 
     with reported_errors():
-        files, results = names.find_photos(photos)
-        targets = names.choose_targets(files, output)
-        _prepare_folders({target.parent for target in targets.values()})
-        dehazer = load(model, weights, device, dtype, tile, fast)
-    if results:
-        complaints.print(
-            f"skipped {len(results)} results of earlier runs, such as {as_markup(results[0])}; "
-            "give a file by its name to restore it again"
-        )
+        processes = join()
+        given = processes.choose(prepare)
+        share = given.photos[processes.index :: processes.count]
+        dehazer = load(model, weights, processes.device(device), dtype, tile, fast)
+    if processes.is_main:
+        _report_skipped(given)
+    began = time.perf_counter()
     failures: list[str] = []
-    with Progress(console=complaints, disable=len(files) == 1, transient=True) as progress:
-        for file in progress.track(files, description=f"{model} on {dehazer.device}"):
-            try:
-                photo = read_photo(file, max_megapixels=max_megapixels)
-                restoration = dehazer(photo, strength)
-                written = restoration.save(targets[file], strip_metadata=strip_metadata)
-            except DehazeError as error:
-                failures.append(str(error))
+    spent: list[Seconds] = []
+    outcomes = restore_photos(dehazer, share, given, strength, max_megapixels, strip_metadata)
+    silent = len(share) <= 1 or not processes.is_main
+    with Progress(console=complaints, disable=silent, transient=True) as progress:
+        for outcome in progress.track(outcomes, len(share), description=f"{model} on {dehazer.device}"):
+            spent.append(outcome.seconds)
+            if outcome.error is not None:
+                failures.append(_failure(outcome.file, outcome.error))
                 continue
-            except (MemoryError, torch.OutOfMemoryError):
-                failures.append(f"{file} needs more memory than there is. Give a smaller --tile.")
-                continue
-            except RuntimeError as error:  # torch has no class of its own for the memory of CPUs
-                reason = str(error).partition("\n")[0]
-                failures.append(f"{file} cannot be restored: {reason}. A smaller --tile needs less memory.")
-                continue
-            height, width = restoration.pixels.shape[:2]
-            console.print(f"{as_markup(written)}  {width}×{height}  {restoration.seconds:.2f} s")
-            for note in (*photo.notes, *(() if strip_metadata else photo.losses(written))):
-                complaints.print(f"note: {as_markup(file)}: {as_markup(note)}")
+            (width, height), seconds = outcome.size, outcome.seconds.network
+            _print(console, f"{as_markup(outcome.written)}  {width}×{height}  {seconds:.2f} s")
+            for note in outcome.notes:
+                _print(complaints, f"note: {as_markup(outcome.file)}: {as_markup(note)}")
+    if timing:
+        decode, network, encode = (sum(stage) for stage in zip(*spent, strict=True)) if spent else (0, 0, 0)
+        _print(
+            console,
+            f"decode {decode:.1f} s, network {network:.1f} s, encode {encode:.1f} s; together "
+            f"{time.perf_counter() - began:.1f} s, one by one {decode + network + encode:.1f} s",
+        )
     for failure in failures:
-        complaints.print(f"[red]failed:[/] {as_markup(failure)}")
+        _print(complaints, f"[red]failed:[/] {as_markup(failure)}")
     if failures:
-        complaints.print(f"{len(failures)} of {len(files)} failed")
-        raise typer.Exit(1)
+        _print(complaints, f"{len(failures)} of {len(share)} failed")
+    with reported_errors():
+        if any(processes.gather(bool(failures))):  # no process ends before the others, or the launcher would end these
+            raise typer.Exit(1)
+
+
+def _report_skipped(given: "Plan") -> None:
+    """Say what was found and is not restored."""
+    if given.results:
+        _print(
+            complaints,
+            f"skipped {len(given.results)} results of earlier runs, such as {as_markup(given.results[0])}; "
+            "give a file by its name to restore it again",
+        )
+    if given.done:
+        _print(complaints, f"skipped {len(given.done)} photographs whose results exist")
+    if given.others:
+        some = ", ".join(map(str, given.others[:5])) + (" …" if len(given.others) > 5 else "")
+        _print(complaints, f"skipped {len(given.others)} files that are no photographs: {as_markup(some)}")
+
+
+def _failure(file: Path, error: Exception) -> str:
+    import torch
+
+    if isinstance(error, DehazeError):
+        return str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return f"{file} needs more memory than there is. Give a smaller --tile."
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    if isinstance(error, RuntimeError):  # torch has no class of its own for the memory of CPUs
+        return f"{file} cannot be restored: {reason}. A smaller --tile needs less memory."
+    return f"{file} cannot be restored ({type(error).__name__}: {reason})."
+
+
+def _print(to: Console, text: str) -> None:
+    """Print a line of a batch, which goes on if nobody reads it (`| head`) or the disk of a log is full."""
+    with suppress(OSError, SystemExit):  # rich exits when a pipe is closed
+        to.print(text)
 
 
 def _prepare_folders(folders: set[Path]) -> None:

@@ -7,8 +7,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench import runner
-from bench.processes import Processes
 from bench.record import Record, Row
+from dehaze.processes import Processes
 
 err = Console(highlight=False, stderr=True, soft_wrap=True)
 

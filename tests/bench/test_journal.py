@@ -1,8 +1,8 @@
 import pytest
 
 from bench.journal import Journal
-from bench.processes import Processes
 from bench.record import Failure, Row
+from dehaze.processes import Processes
 
 
 def rows(*ids, **values):

@@ -15,7 +15,7 @@ import torch
 import dehaze
 from bench import datasets, environment, metrics, protocol, record, runner
 from bench.methods.shipped import Model
-from bench.processes import join
+from dehaze.processes import join
 
 pytestmark = pytest.mark.slow
 

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import processes
-from bench.errors import RunError
-from bench.processes import Processes, join
+from dehaze import processes
+from dehaze.errors import DehazeError
+from dehaze.processes import Processes, join
 
 
 def test_alone_it_costs_nothing(monkeypatch):
@@ -38,5 +38,5 @@ def test_a_process_that_is_gone_is_told(monkeypatch):
         raise RuntimeError("Connection closed by peer\nmore")
 
     monkeypatch.setattr(torch, "distributed", SimpleNamespace(barrier=barrier))
-    with pytest.raises(RunError, match=r"Another process has ended \(Connection closed by peer\)"):
+    with pytest.raises(DehazeError, match=r"Another process has ended \(Connection closed by peer\)"):
         Processes(0, 2).wait()

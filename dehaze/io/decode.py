@@ -90,7 +90,7 @@ class Header(NamedTuple):
 
 
 def read_header(file: BinaryIO, subject: object) -> Header:
-    """Read the header of a file; nothing is decoded. Raises ImageError."""
+    """Read the header of a file, whose width and height are upright; nothing is decoded. Raises ImageError."""
     with _refuse_damage(subject):
         head, structure = _head(file, subject), tiff.read(file)
         if raw.is_camera_raw(head, structure):
@@ -98,14 +98,25 @@ def read_header(file: BinaryIO, subject: object) -> Header:
         if _is_heif(head):
             return Header(*_open_heif(file, subject).size, "HEIF")
         if structure and tiff.is_unusual(structure):
-            return Header(*tiff.size(structure), "TIFF")
+            return _tiff_header(structure)
         try:
             image = _open(file, subject)
         except Image.UnidentifiedImageError:
             if structure is None or tiff.size(structure) == (0, 0):
                 raise
-            return Header(*tiff.size(structure), "TIFF")
-        return Header(*image.size, image.format or "")
+            return _tiff_header(structure)
+        if structure:  # Pillow turned the size
+            return Header(*image.size, image.format or "")
+        metadata, _ = of_png(png.read_chunks(file)) if image.format == "PNG" else _of_info(image)
+        return Header(*_upright_size(*image.size, _orientation(metadata)), image.format or "")
+
+
+def _tiff_header(structure: tiff.Tiff) -> Header:
+    return Header(*_upright_size(*tiff.size(structure), structure.number(exif.ORIENTATION, 1)), "TIFF")
+
+
+def _upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    return (height, width) if orientation in (5, 6, 7, 8) else (width, height)
 
 
 def decode_pillow(image: Image.Image, max_megapixels: float) -> Decoded:

@@ -68,6 +68,7 @@ def decode_file(file: BinaryIO, subject: object, max_megapixels: float) -> Decod
             turned = _orientation(metadata)
         else:
             metadata, notes = _of_info(image)
+            notes += _lost_depth(file, image)
             turned = _orientation(metadata)
         if image.format in ("JPEG", "MPO"):
             _check_scans(file, subject)
@@ -343,6 +344,21 @@ def _deep_ppm(file: BinaryIO, image: ImageFile.ImageFile) -> np.ndarray:
         return numbers.astype(np.uint16)
     table = np.rint(np.arange(65536).clip(0, top) * (65535 / top)).astype(np.uint16)
     return table[numbers]
+
+
+def _lost_depth(file: BinaryIO, image: ImageFile.ImageFile) -> list[str]:
+    """Note where Pillow reduces the samples of a file to 8 bits."""
+    if image.format not in ("JPEG2000", "AVIF") or image.mode.startswith("I"):
+        return []
+    file.seek(0)
+    head = file.read(1 << 16)
+    if image.format == "AVIF":
+        found = re.search(rb"av1C..(.)", head, re.DOTALL)
+        bits = {0: 8, 0x40: 10, 0x60: 12}.get(found[1][0] & 0x60, 8) if found else 8
+    else:
+        found = re.search(rb"\xff\x4f\xff\x51.{38}(.)", head, re.DOTALL)  # of the first component
+        bits = (found[1][0] & 0x7F) + 1 if found else 8
+    return [f"It has {bits} bits a sample, of which 8 were read."] if bits > 8 else []
 
 
 def _is_lossless(file: BinaryIO) -> bool:

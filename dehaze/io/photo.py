@@ -153,6 +153,8 @@ class Photo:
             options = options | {"dpi": metadata.resolution}
         if format_name == "BMP":
             return _by_pillow(_in_srgb(samples, profile), format_name, options)
+        if format_name == "WEBP" and profile and profile[16:20] == b"GRAY":  # its samples are RGB
+            samples, profile = _in_srgb(samples, profile), None
         options = options | {"exif": metadata.exif or b"", "icc_profile": profile, "xmp": metadata.xmp or b""}
         if format_name == "JPEG":
             options = options | {"comment": metadata.comment or b"", "extra": jpeg_segments(metadata)}
@@ -240,8 +242,12 @@ def _by_pillow(samples: np.ndarray, format_name: str, options: dict) -> bytes:
 
 
 def _in_srgb(samples: np.ndarray, profile: bytes | None) -> np.ndarray:
-    """Convert 8-bit samples into sRGB by their profile."""
-    converted = colour.to_srgb(Image.fromarray(samples), profile) if profile else None
+    """Convert 8-bit samples into sRGB by their profile; alpha stays."""
+    if samples.ndim == 3 and samples.shape[2] in (2, 4):
+        colours = _in_srgb(samples[..., 0] if samples.shape[2] == 2 else samples[..., :3], profile)
+        colours = colours if colours.ndim == 3 else colours[..., None]
+        return np.concatenate([colours, samples[..., -1:]], axis=2)
+    converted = colour.to_srgb(Image.fromarray(np.ascontiguousarray(samples)), profile) if profile else None
     return samples if converted is None else np.asarray(converted)
 
 

@@ -135,6 +135,7 @@ def decode(tiff: Tiff, file: BinaryIO, subject: object) -> tuple[np.ndarray, lis
         painted = painted if samples.dtype == np.uint16 else (painted // 257).astype(np.uint8)
     elif kind == _CMYK:
         painted, alpha = _from_cmyk(painted, tiff.data(34675)), None if alpha is None else _to_8(alpha)
+        notes.append("Its colours were converted from CMYK at 8 bits.")
     if alpha is not None:
         if associated:
             painted = unassociated(painted, alpha)

@@ -25,6 +25,7 @@ from bench.datasets import SUFFIXES
 from bench.errors import BenchError, DatasetError
 from bench.metrics.fade import PATCH, Statistics, fog_density, refitted_statistics, released_statistics
 from dehaze.errors import DehazeError
+from dehaze.io.files import is_hidden
 
 LONG_SIDE = 480  # px: what FADE says of a photograph depends on its size
 
@@ -91,7 +92,7 @@ def agreement(density: Tensor, image: Tensor, statistics: Statistics) -> float:
 
 def read_folder(folder: Path) -> list[Tensor]:
     """Read the images of a folder as [3,H,W] in [0,1], at a long side of 480 px at most, sides multiples of 16."""
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES and not is_hidden(path.name))
     if len(paths) < 2:
         raise DatasetError("holds fewer than two images.", "Give a folder of photographs.", subject=folder)
     return [_read(path) for path in paths]

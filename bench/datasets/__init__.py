@@ -18,6 +18,8 @@ from bench.datasets.files import (
     Layout,
     Sample,
     find_images,
+    images_by_id,
+    left_over,
     make_samples,
     pair,
     read_folder,
@@ -35,6 +37,7 @@ __all__ = [
     "contaminated",
     "expand",
     "find_images",
+    "images_by_id",
     "load",
     "pair",
     "read_entry",
@@ -120,7 +123,10 @@ def load(
         dataset = Dataset(_own_name(name) or spec, samples, notes)
     elif spec.startswith("folder:"):
         root = Path(spec.removeprefix("folder:")).expanduser().resolve()
-        dataset = Dataset(_own_name(name) or record_name(spec), tuple(_read(root, PLAIN)))
+        samples = tuple(_read(root, PLAIN))
+        others = [] if prepared.lies_in(root) else left_over(root, samples)
+        notes = (f"{root.name} holds files that are not scored: {some(others)}",) if others else ()
+        dataset = Dataset(_own_name(name) or record_name(spec), samples, notes)
     elif name is not None:
         raise DatasetError(f"The data set {spec!r} keeps its name.", setting="Leave --name out.")
     elif spec == "sample":

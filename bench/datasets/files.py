@@ -1,10 +1,11 @@
 """Images in folders: which belong to a set, which clear one belongs to which hazy one, whether their sizes agree."""
 
 import hashlib
+import math
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
@@ -14,10 +15,10 @@ from PIL import Image
 from pydantic import ConfigDict
 
 from bench.errors import DatasetError
+from dehaze.io.files import is_hidden
+from dehaze.io.names import PHOTO_SUFFIXES as SUFFIXES
+from dehaze.io.photo import read_photo, read_photo_header
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-
-_ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
 _NAMED_AT_MOST = 5  # file names in one message
 _DEEPEST = 2  # folders below a set's own in which images are looked for
 
@@ -89,6 +90,8 @@ def arrange(paths: Iterable[AnyPath], layout: Layout, place: Path | str) -> dict
         if clear_folders and not hazy_folders:
             wanted = layout.hazy[0]
             raise DatasetError(f"holds {clear_folders[0]}/ but no {wanted}/.", f"Put the hazy images into {wanted}/.")
+        for folder in (*hazy_folders, *clear_folders) or (".",):
+            _refuse_nested(folders, folder)
         hazy = _distinct(folders, hazy_folders or ["."])
         clear = _distinct(folders, clear_folders)
         if layout.clear and not hazy_folders:
@@ -115,6 +118,17 @@ def _matching(folders: Iterable[str], patterns: Sequence[str]) -> list[str]:
         both = " and ".join(f"{folder}/" for matches in found.values() for folder in matches)
         raise DatasetError(f"holds both {both}.", "Keep one of them.")
     return next(iter(found.values()), [])
+
+
+def _refuse_nested(folders: Iterable[str], chosen: str) -> None:
+    """Refuse images in folders inside one that holds images itself: whether they belong to the set is in doubt."""
+    inner = [folder for folder in folders if folder != chosen and PurePath(folder).is_relative_to(chosen)]
+    if inner and chosen in folders:
+        place = "of its own" if chosen == "." else f"in {chosen}/"
+        raise DatasetError(
+            f"holds images {place} and images in {some([f'{folder}/' for folder in inner])}.",
+            "Name one of these folders, or put all images of the set into one.",
+        )
 
 
 def _distinct(folders: dict[str, list[AnyPath]], chosen: Iterable[str]) -> list[AnyPath]:
@@ -172,9 +186,10 @@ def make_samples(files: Iterable[Files]) -> list[Sample]:
     """Hash the files of each pair and compare their sizes.
 
     A clear image may have the pair's border more on each side, which the sample then says; any other difference is a
-    DatasetError that names the files. A damaged image has no size and is left to the run, which reports it.
+    DatasetError that names the files, and so are transparent pixels of a clear image. A damaged image has no size and
+    is left to the run, which reports it.
     """
-    samples, unequal, hashes = [], [], {}
+    samples, unequal, transparent, hashes = [], [], [], {}
     for id_, hazy, clear, border in files:
         cut = 0
         if clear is not None:
@@ -187,33 +202,82 @@ def make_samples(files: Iterable[Files]) -> list[Sample]:
         for path in (hazy, clear):
             if path is not None and path not in hashes:
                 hashes[path] = _sha256(path)
+                if path == clear and _is_transparent(path):
+                    transparent.append(_near(path))
         samples.append(Sample(id_, hazy, clear, hashes[hazy], hashes.get(clear), cut))
     if unequal:
         raise DatasetError(f"Sizes differ: {some(unequal)}.", "Crop or resize the pair to one size.")
+    if transparent:
+        raise DatasetError(
+            f"Clear images have transparent pixels, which show no scene to compare with: {some(transparent)}.",
+            "Crop them to what is opaque, or take them out.",
+        )
     return samples
 
 
 def upright_size(path: Path) -> tuple[int, int] | None:
     """Read width and height, upright, from the header; None if it is damaged, which the run reports as a failure."""
     try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
-            return (image.height, image.width) if turned else image.size
-    except Exception:  # Pillow's decoders raise many kinds on damaged files
+        header = read_photo_header(path)
+    except Exception:  # whatever a decoder raises on a damaged file
         return None
+    return header.width, header.height
+
+
+def _is_transparent(path: Path) -> bool:
+    """Return whether any pixel of an image is not opaque; False if it is damaged."""
+    try:
+        with Image.open(path) as image:
+            has_alpha = image.has_transparency_data
+        return has_alpha and read_photo(path, max_megapixels=math.inf).is_transparent
+    except Exception:  # as above
+        return False
+
+
+def images_by_id(folder: Path) -> dict[str, Path]:
+    """Return the images in a folder and below by id, which is the path without suffix.
+
+    Raises DatasetError if two have one id.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if path.suffix.lower() not in SUFFIXES or any(map(is_hidden, inside.parts)):
+            continue
+        id_ = inside.with_suffix("").as_posix()
+        if id_ in found:
+            both = f"{found[id_].name} and {path.name}"
+            raise DatasetError(f"holds {both}.", "Keep one of the two.", subject=folder)
+        found[id_] = path
+    return found
+
+
+def left_over(root: Path, samples: Iterable[Sample]) -> list[str]:
+    """List what a folder holds besides the images of `samples`: files, and folders that are not looked into."""
+    taken = {path for sample in samples for path in (sample.hazy, sample.clear)}
+    found = []
+    for inside, folders, names in _walk(root, _DEEPEST):
+        if len(inside.parts) == _DEEPEST:
+            found += [f"{(inside / folder).as_posix()}/" for folder in folders]
+        found += [(inside / name).as_posix() for name in names if root / inside / name not in taken]
+    return sorted(found)
 
 
 def _listing(root: Path, depth: int) -> list[PurePath]:
     if not root.is_dir():
         raise DatasetError("is no folder.", "Give the folder that holds hazy/ or the images.", subject=root)
-    paths = []
+    images = (inside / name for inside, _, names in _walk(root, depth) for name in names)
+    return [path for path in images if path.suffix.lower() in SUFFIXES]
+
+
+def _walk(root: Path, depth: int) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield each folder down to a depth, by its path inside `root`, its folders and its files, without hidden names."""
     for place, folders, names in os.walk(root, followlinks=True):  # data often lies behind links
         inside = Path(place).relative_to(root)
+        folders[:] = [folder for folder in folders if not is_hidden(folder)]
+        yield inside, list(folders), [name for name in names if not is_hidden(name)]
         if len(inside.parts) == depth:
             folders.clear()
-        images = (inside / name for name in names if not name.startswith("."))
-        paths += [path for path in images if path.suffix.lower() in SUFFIXES]
-    return paths
 
 
 def _near(path: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bench.datasets import SUFFIXES, Dataset, Sample, some, upright_size
+from bench.datasets import Dataset, Sample, images_by_id, some, upright_size
 from bench.errors import DatasetError, RunError
 from bench.methods.base import Restored
 from bench.protocol import Protocol, eight_bit
@@ -47,14 +47,7 @@ class Predictions:
 def _find(folder: Path, dataset: Dataset) -> dict[str, Path]:
     if not folder.is_dir():
         raise DatasetError("is no folder.", "Give the folder that holds the restored images.", subject=folder)
-    files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            id_ = path.relative_to(folder).with_suffix("").as_posix()
-            if id_ in files:
-                both = f"{files[id_].name} and {path.name}"
-                raise DatasetError(f"holds {both}.", "Keep one of the two.", subject=folder)
-            files[id_] = path
+    files = images_by_id(folder)
     expected = {sample.id for sample in dataset.samples}
     if missing := sorted(expected - files.keys()):
         raise DatasetError(f"has no restored image for {some(missing)} of {dataset.name}.", subject=folder)

@@ -17,16 +17,9 @@ def find(folder: Path) -> dict[str, Path]:
 
     Raises DatasetError if there are none, or two of one id.
     """
-    from bench.datasets import SUFFIXES
+    from bench.datasets import images_by_id
 
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            id_ = path.relative_to(folder).with_suffix("").as_posix()
-            if id_ in found:
-                both = f"{found[id_].name} and {path.name}"
-                raise DatasetError(f"holds {both}.", "Keep one of the two.", subject=folder)
-            found[id_] = path
+    found = images_by_id(folder)
     if not found:
         advice = "Give the folder of restored images, named as the hazy ones."
         raise DatasetError("holds no image.", advice, subject=folder)

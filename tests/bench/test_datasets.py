@@ -7,6 +7,8 @@ from PIL import Image
 
 from bench import datasets
 from bench.errors import DatasetError
+from dehaze.io.names import PHOTO_SUFFIXES
+from dehaze.io.photo import read_photo
 
 
 def load(root, **options):
@@ -96,14 +98,63 @@ def test_sizes_must_agree(put, tmp_path):
         load(tmp_path)
 
 
-def test_sizes_are_compared_upright(put, tmp_path):
-    put(tmp_path, "clear/1.png", size=(16, 24))
-    turned = Image.new("RGB", (24, 16))
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png", ".webp", ".avif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sizes_are_compared_upright(put, tmp_path, suffix, orientation):
+    put(tmp_path, "clear/1.png", size=(24, 16) if orientation < 5 else (16, 24))
     exif = Image.Exif()
-    exif[0x0112] = 6
+    exif[0x0112] = orientation
     (tmp_path / "hazy").mkdir()
-    turned.save(tmp_path / "hazy/1.jpg", exif=exif)
-    assert load(tmp_path).pairs == 1
+    Image.new("RGB", (24, 16)).save(tmp_path / f"hazy/1{suffix}", exif=exif)
+    (sample,) = load(tmp_path).samples
+    assert datasets.upright_size(sample.hazy) == read_photo(sample.hazy).pixels.shape[1::-1]
+
+
+def test_every_image_that_dehaze_takes_is_scored(put, tmp_path):
+    put(tmp_path, "a.png", "b.avif", "c.jp2", "d.jfif", "e.ppm", "f.gif", "g.jpe", "h.JPG")
+    put(tmp_path, "@eaDir/a.png", ".thumbnails/a.png", "._a.png")
+    dataset = load(tmp_path)
+    assert [sample.id for sample in dataset.samples] == list("abcdefgh")
+    assert dataset.notes == ()
+    assert datasets.SUFFIXES is PHOTO_SUFFIXES
+
+
+def test_what_is_not_taken_is_named(put, tmp_path):
+    put(tmp_path / "set", "hazy/1.png", "clear/1.png", "trans/1.png", "hazy/a/b/2.png")
+    for name in ("hazy/2.dng", "README.txt", "clear/Thumbs.db", "clear/.DS_Store"):
+        (tmp_path / "set" / name).touch()
+    (note,) = load(tmp_path / "set").notes
+    assert note == "set holds files that are not scored: README.txt, hazy/2.dng, hazy/a/b/, trans/1.png"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["1.png", "sub/2.png"], r"holds images of its own and images in sub/\. Name"),
+        (["1.png", "a/2.png", "b/c/2.png"], r"images in a/, b/c/\."),
+        (["hazy/1.png", "hazy/sub/2.png"], r"holds images in hazy/ and images in hazy/sub/\."),
+        (["hazy/1.png", "clear/1.png", "clear/old/1.png"], r"holds images in clear/ and images in clear/old/\."),
+    ],
+)
+def test_images_in_a_folder_and_inside_it_are_refused(put, tmp_path, names, message):
+    put(tmp_path, *names)
+    with pytest.raises(DatasetError, match=message):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "name"), [("RGBA", "1.png"), ("LA", "1.png"), ("RGBA", "1.tif"), ("RGBA", "1.webp"), ("RGBA", "1.gif")]
+)
+def test_transparent_pixels_of_a_clear_image_are_refused(put, tmp_path, mode, name):
+    put(tmp_path, "hazy/1.png", "hazy/2.png", "clear/2.png", size=(8, 8))
+    opaque = Image.new("RGBA", (8, 8), (9, 9, 9, 255))
+    opaque.save(tmp_path / "clear/1.png")
+    assert load(tmp_path).pairs == 2
+    (tmp_path / "clear/1.png").unlink()
+    opaque.putpixel((3, 3), (9, 9, 9, 0))
+    opaque.convert(mode).save(tmp_path / "clear" / name, lossless=True)
+    with pytest.raises(DatasetError, match=rf"transparent pixels.*: clear/{name}\. Crop"):
+        load(tmp_path)
 
 
 def test_a_damaged_image_is_left_to_the_run(put, tmp_path):

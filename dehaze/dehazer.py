@@ -77,17 +77,21 @@ class Dehazer:
 
     @torch.inference_mode()
     def __call__(
-        self, source: str | Path | bytes | Image.Image | np.ndarray | Photo, strength: float = 1.0
+        self,
+        source: str | Path | bytes | Image.Image | np.ndarray | Photo,
+        strength: float = 1.0,
+        *,
+        max_megapixels: float = 60.0,
     ) -> Restoration:
         """Restore a photograph.
 
         `source` is a path, bytes, a Pillow image, an array H×W×3 or a `Photo`; `strength` in [0,1] blends from the
-        input to the full restoration. Raises ImageError where the source is not a photograph, ValueError for a strength
-        outside [0,1].
+        input to the full restoration. Raises ImageError where the source is not a photograph or has more than
+        `max_megapixels`, ValueError for a strength outside [0,1].
         """
         if not 0 <= strength <= 1:
             raise ValueError(f"strength is {strength}; it must lie between 0 (the input) and 1 (the full restoration)")
-        photo = source if isinstance(source, Photo) else read_photo(source)
+        photo = source if isinstance(source, Photo) else read_photo(source, max_megapixels=max_megapixels)
         hazy = photo.tensor()
         began = time.perf_counter()
         restored, density = self.restore_tensor(hazy)

@@ -286,3 +286,12 @@ def test_fast_does_not_change_the_callers_tensor(halve, monkeypatch):
     hazy = torch.full((1, 3, 8, 8), 0.5)
     replace(halve, fast=True).restore_tensor(hazy)
     assert (hazy == 0.5).all()
+
+
+def test_the_limit_of_megapixels_can_be_raised_as_its_error_says(blur, tmp_path):
+    array = np.full((40, 50, 3), 0.5, np.float32)
+    Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
+    for source in (array, tmp_path / "a.png", (tmp_path / "a.png").read_bytes(), Image.new("RGB", (50, 40))):
+        with pytest.raises(ImageError, match="Or raise max_megapixels"):
+            blur(source, max_megapixels=0.0019)
+        assert blur(source, max_megapixels=0.002).pixels.shape == (40, 50, 3)

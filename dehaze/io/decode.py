@@ -312,8 +312,8 @@ def _decode_heif(file: BinaryIO, subject: object, max_megapixels: float) -> Deco
     _check_size(*heif.size, subject, max_megapixels)
     image = heif[heif.primary_index]
     samples, mode = np.asarray(image), image.mode.partition(";")[0]
-    if image.mode.startswith("I;16"):  # grey, of as many bits as it came with
-        samples = samples.astype(np.uint16)
+    if 8 < (bits := image.info.get("bit_depth", 8)) < 16 and samples.dtype.itemsize == 2:
+        samples = tiff.of_full_range(samples.astype(np.uint16) >> (16 - bits), bits)  # the library adds zeros
     if mode.endswith("a"):
         samples = np.concatenate([tiff.unassociated(samples[..., :-1], samples[..., -1]), samples[..., -1:]], axis=2)
     metadata, notes = _of_info(image)

@@ -116,7 +116,7 @@ def decode(tiff: Tiff, file: BinaryIO, subject: object) -> tuple[np.ndarray, lis
     if not channels or not channels <= count <= _MAX_SAMPLES or not known_depth or tiff.number(259, 1) not in _BY_BYTES:
         raise unknown_kind(tiff, subject)
     samples = _samples(tiff, file, count, bits)
-    samples = _of_full_range(samples, bits, subject)
+    samples = from_unit_range(samples, subject) if tiff.is_float else of_full_range(samples, bits)
     top = np.iinfo(samples.dtype).max
     extra, notes = list(tiff.numbers(338)), []
     if count == channels + 1 and not extra:
@@ -247,9 +247,8 @@ def _unpacked(rows: np.ndarray, bits: int, tiff: Tiff, numbers: int) -> np.ndarr
     return result
 
 
-def _of_full_range(samples: np.ndarray, bits: int, subject: object) -> np.ndarray:
-    if samples.dtype.kind == "f":
-        return from_unit_range(samples, subject)
+def of_full_range(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Scale numbers of some bits, up to 16, to the full range of 8 or 16 bits."""
     if bits in (8, 16):
         return samples
     top = 255 if bits < 8 else 65535

@@ -14,7 +14,15 @@ import dehaze
 from dehaze.errors import OutputError
 from dehaze.io.photo import read_photo
 from tests.dehaze.io.photographs import (
-    encoded, exif_of, exiftool, fields, jpeg_with, magick, png_chunks, png_with, tags,
+    encoded,
+    exif_of,
+    exiftool,
+    fields,
+    jpeg_with,
+    magick,
+    png_chunks,
+    png_with,
+    tags,
 )  # fmt: skip
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

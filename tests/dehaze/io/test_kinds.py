@@ -354,7 +354,7 @@ def test_png_with_a_large_profile_keeps_it(tmp_path):
 
 
 def test_a_bomb_in_a_chunk_costs_the_chunk():
-    bomb = zlib.compress(bytes(300_000_000), 9)
+    bomb = zlib.compress(bytes(60_000_000), 1)
     photo = read_photo(png_with(encoded(Image.new("RGB", (8, 8)), "PNG"), (b"iCCP", b"x\0\0" + bomb)))
     assert photo.notes == ("The colour profile is left out: it unpacks to more than 32 MB.",)
 

@@ -112,6 +112,7 @@ def test_maker_notes_stay_at_their_offset(tmp_path, order, suffix):
     assert read_photo(written).exif.index(b"Canon-like") - 6 == at
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", HOLD_EXIF)
 def test_what_exiftool_writes_it_reads_again(tmp_path, suffix):
     source = tmp_path / "source.jpg"
@@ -143,6 +144,7 @@ def test_what_exiftool_writes_it_reads_again(tmp_path, suffix):
     assert "error" not in exiftool("-validate", "-error", written).lower()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["exiftool", "convert"])
 def test_profiles_of_other_programs_in_png_are_read(tmp_path, tool):
     path = tmp_path / "photo.png"
@@ -358,6 +360,7 @@ def test_a_comment_stays_in_jpeg(tmp_path):
     assert photo.losses("photo.png") == ("The comment is left out: PNG cannot hold it.",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [*HOLD_EXIF, ".bmp"])
 def test_metadata_can_be_stripped(tmp_path, suffix):
     source = tmp_path / "source.png"

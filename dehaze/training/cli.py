@@ -110,7 +110,9 @@ def train(
         ),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Extra rendering processes for each training process.")] = 1,
-    precision: Annotated[Literal["bf16", "fp16", "fp32"], typer.Option(help="Number format of training.")] = "bf16",
+    precision: Annotated[
+        Literal["auto", "bf16", "fp16", "fp32"], typer.Option(help="Number format. auto: bf16 where it is fast.")
+    ] = "auto",
     photo_memory: Annotated[float, typer.Option(min=0, help="GB of decoded photographs that are kept.")] = 1.0,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between validations.")] = 500,
     keep: Annotated[int, typer.Option(min=1, help="How many validations' weights are kept, beside the best.")] = 3,

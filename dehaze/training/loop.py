@@ -56,7 +56,7 @@ def train(
     name: str | None = None,
     license: str | None = None,
     workers: int = 1,
-    precision: str = "bf16",
+    precision: str = "auto",
     save_every: int = 500,
     keep: int = 3,
     patience: int | None = None,
@@ -75,11 +75,15 @@ def train(
     `samples/`, and folders of weights: `weights`, `best`, and `step-N` of the last `keep` validations. With `patience`,
     the run ends after so many validations without a better score. `photo_memory` is for decoded photographs, in GB.
     `log_with` names trackers of accelerate. A run resumes with the settings it was started with; `override` lets them
-    differ. `recipe.batch` counts the samples of all processes. Raises DehazeError for missing or incomplete data and
-    other settings, WeightsError for weights that do not fit, ValueError for a batch, crop or option that does not fit.
+    differ. `precision` is bf16, fp16, fp32, or auto for `fastest_precision`. `recipe.batch` counts the samples of all
+    processes.
+
+    Raises DehazeError for missing or incomplete data and other settings, WeightsError for weights that do not fit,
+    ValueError for a batch, crop or option that does not fit.
     """
     # Without `cpu=True`, several processes on CPUs do not find each other.
     on_cpu = not torch.accelerator.is_available()
+    precision = fastest_precision() if precision == "auto" else precision
     accelerator = Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
         cpu=on_cpu,
@@ -192,6 +196,13 @@ def train(
     if accelerator.is_main_process:
         accelerator.print(f"weights: {output / 'weights'}" + (f", best: {output / 'best'}" if state.best else ""))
     return output / "weights"
+
+
+def fastest_precision() -> str:
+    """Return "bf16" where the device computes in it, else "fp32": emulated, it is ten times slower."""
+    if torch.accelerator.is_available():
+        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
 
 
 def update_losses(means: dict[str, float], terms: Mapping[str, Tensor], step: int) -> None:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from dehaze.filters.colour import LUMINANCE_WEIGHTS, luminance
 
+STRIP_ROWS = 64  # px; some MB of a large photograph
 DARK_DETAIL_SHARE = 0.3  # of the sharpening, for pixels darker than their surroundings: no dark rims
 
 
@@ -44,32 +45,27 @@ def apply_maps(hazy: Tensor, maps: ColourMaps) -> tuple[Tensor, Tensor]:
 
     Returns `I + K·(I − ½) − B`, not clipped, and the density 1 − t [B,1,H,W] in [0,1].
     """
-    rows, (height, width) = maps.density_logit.shape[-2], hazy.shape[-2:]
-    # Maps are enlarged along the rows, then along the columns, few at a time and some of the rows: all at once would
-    # fill memory and caches. Each channel is contiguous: cut out of channels_last, it takes twice as long.
+    # A strip of rows at a time, with the rows of the maps that it needs: all at once would fill memory and caches. Each
+    # channel is contiguous: cut out of channels_last, it takes twice as long.
     maps = ColourMaps(*(field.to(hazy.dtype).contiguous() for field in maps))
-    enlarged = partial(_enlarge_width, width=width)
-    density_logit = enlarged(maps.density_logit)
-    sharpening = []
-    if maps.sharpening.any():
-        mean = luminance(F.adaptive_avg_pool2d(hazy, (rows, maps.sharpening.shape[-1])))
-        sharpening = [enlarged(mean), enlarged(maps.sharpening)]
+    sharpened = bool(maps.sharpening.any())
+    mean = luminance(F.adaptive_avg_pool2d(hazy, maps.sharpening.shape[-2:])) if sharpened else None
     restored, density = torch.empty_like(hazy), torch.empty_like(hazy[:, :1])
-    for channel in range(3):
-        dark = [enlarged(map_) for map_ in _row(maps.dark_matrix, maps.dark_offset, channel)]
-        bright = [enlarged(map_) for map_ in _row(maps.bright_matrix, maps.bright_offset, channel)]
-        for some, enlarge in _row_chunks(rows, height, hazy):
-            pixels = hazy[:, :, some]
-            if sharpening:  # again for every channel: cheaper than to keep another image of the photograph's size
-                pixels = sharpen(pixels, *map(enlarge, sharpening))
-            guide, centred, result = pixels.amin(1, keepdim=True), pixels - 0.5, pixels[:, channel : channel + 1]
+    for strip, enlarge in _strips(maps.density_logit.shape[-2], hazy):
+        pixels = hazy[:, :, strip]
+        if mean is not None:
+            pixels = sharpen(pixels, enlarge(mean), enlarge(maps.sharpening))
+        guide, centred = pixels.amin(1, keepdim=True), pixels - 0.5
+        for channel in range(3):
+            dark = _row(maps.dark_matrix, maps.dark_offset, channel)
+            bright = _row(maps.bright_matrix, maps.bright_offset, channel)
+            result = pixels[:, channel : channel + 1]
             for column, (of_dark, of_bright) in enumerate(zip(dark, bright, strict=True)):
                 map_ = torch.lerp(enlarge(of_dark), enlarge(of_bright), guide)
                 # The last column is the offset.
                 result = result - map_ if column == 3 else result.addcmul(map_, centred[:, column : column + 1])
-            restored[:, channel : channel + 1, some] = result
-    for some, enlarge in _row_chunks(rows, height, hazy):
-        density[:, :, some] = enlarge(density_logit).sigmoid()
+            restored[:, channel : channel + 1, strip] = result
+        density[:, :, strip] = enlarge(maps.density_logit).sigmoid()
     return restored, density
 
 
@@ -88,29 +84,32 @@ def _row(matrix: Tensor, offset: Tensor, row: int) -> tuple[Tensor, ...]:
     return (*matrix.split(1, 1)[3 * row : 3 * row + 3], offset.split(1, 1)[row])
 
 
+def _strips(rows: int, like: Tensor) -> Iterator[tuple[slice, Callable[[Tensor], Tensor]]]:
+    """Yield strips of the rows of `like`, and the function that enlarges a map [B,1,rows,w] to each bilinearly."""
+    height, width = like.shape[-2:]
+    if rows == height:
+        yield slice(None), partial(_enlarge_width, width=width)
+        return
+    place = ((torch.arange(height) + 0.5) * (rows / height) - 0.5).clamp_(0, rows - 1)
+    above = place.long()
+    below, share = (above + 1).clamp_max(rows - 1), place - above
+    for first in range(0, height, STRIP_ROWS):
+        strip = slice(first, first + STRIP_ROWS)
+        needed = slice(int(above[strip][0]), int(below[strip][-1]) + 1)
+        indices = ((index[strip] - needed.start).to(like.device) for index in (above, below))
+        yield strip, partial(_enlarge, needed, width, *indices, share[strip, None].to(like))
+
+
+def _enlarge(needed: slice, width: int, above: Tensor, below: Tensor, share: Tensor, map_: Tensor) -> Tensor:
+    wide = _enlarge_width(map_[:, :, needed], width)
+    return wide.index_select(2, above).lerp_(wide.index_select(2, below), share)
+
+
 def _enlarge_width(map_: Tensor, width: int) -> Tensor:
     """Enlarge a map [B,C,h,w] to [B,C,h,width] bilinearly."""
     if map_.shape[-1] == width:
         return map_
     return F.interpolate(map_, (map_.shape[-2], width), mode="bilinear", align_corners=False)
-
-
-def _row_chunks(rows: int, height: int, like: Tensor) -> Iterator[tuple[slice, Callable[[Tensor], Tensor]]]:
-    """Yield slices of `height` rows, and the function that enlarges a map [B,1,rows,W] to each bilinearly."""
-    if rows == height:
-        yield slice(None), lambda map_: map_
-        return
-    place = ((torch.arange(height, device=like.device) + 0.5) * (rows / height) - 0.5).clamp_(0, rows - 1)
-    above = place.long()
-    below, share = (above + 1).clamp_max(rows - 1), (place - above).to(like.dtype)[:, None]
-    count = max(rows, 64)
-    for first in range(0, height, count):
-        some = slice(first, first + count)
-        yield some, partial(_between_rows, above=above[some], below=below[some], share=share[some])
-
-
-def _between_rows(map_: Tensor, above: Tensor, below: Tensor, share: Tensor) -> Tensor:
-    return map_.index_select(2, above).lerp_(map_.index_select(2, below), share)
 
 
 def multiply_result(maps: ColourMaps, gains: Tensor) -> ColourMaps:

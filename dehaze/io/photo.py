@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -40,6 +41,7 @@ WRITABLE = {
     ".bmp": ("BMP", {}),
 }
 OPAQUE = ("JPEG", "BMP")  # formats without alpha
+_STRIP_ROWS = 64  # px
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,12 @@ class Photo:
 
     def tensor(self) -> Tensor:
         """Return the colours as a tensor [1, 3, H, W], float32 in [0, 1]."""
-        planes = np.ascontiguousarray(self.pixels.transpose(2, 0, 1), dtype=np.float32)
-        return torch.from_numpy(planes).div_(np.iinfo(self.pixels.dtype).max)[None]
+        height, width = self.pixels.shape[:2]
+        planes = torch.empty(1, 3, height, width, dtype=torch.float32, device="cpu")
+        for rows in _strips(height):
+            planes[0, :, rows].numpy()[:] = self.pixels[rows].transpose(2, 0, 1)
+            planes[0, :, rows].div_(np.iinfo(self.pixels.dtype).max)
+        return planes
 
     def with_tensor(self, rgb: Tensor) -> "Photo":
         """Return a photograph of the same kind with new colours, a tensor [1, 3, H, W] in [0, 1].
@@ -82,14 +88,19 @@ class Photo:
         if rgb.shape != (1, 3, height, width):
             raise ValueError(f"expected a tensor [1, 3, {height}, {width}], got {list(rgb.shape)}")
         planes = rgb.detach()[0].to("cpu", torch.float32)
-        if planes.isnan().any():
-            raise DehazeError(
-                "The restored image holds values that are not numbers.", setting="Restore it with dtype float32."
-            )
-        if self.mode in _GREY:
-            planes = luminance(planes[None])[0].expand(3, -1, -1)
-        scaled = planes.clamp(0, 1).mul_(np.iinfo(self.pixels.dtype).max).round_()
-        return replace(self, pixels=np.ascontiguousarray(scaled.permute(1, 2, 0).numpy(), dtype=self.pixels.dtype))
+        pixels = np.empty(self.pixels.shape, self.pixels.dtype)
+        for rows in _strips(height):
+            strip = planes[:, rows]
+            if strip.isnan().any():
+                raise DehazeError(
+                    "The restored image holds values that are not numbers.", setting="Restore it with dtype float32."
+                )
+            if self.mode in _GREY:
+                strip = luminance(strip[None])[0].expand(3, -1, -1)
+            scaled = strip.clamp(0, 1).mul_(np.iinfo(pixels.dtype).max).round_().numpy()
+            for channel in range(3):
+                pixels[rows, :, channel] = scaled[channel]
+        return replace(self, pixels=pixels)
 
     def image(self) -> Image.Image:
         """Return a Pillow image of the same mode; 16-bit colour, which Pillow cannot hold, becomes 8-bit."""
@@ -249,6 +260,11 @@ def _in_srgb(samples: np.ndarray, profile: bytes | None) -> np.ndarray:
         return np.concatenate([colours, samples[..., -1:]], axis=2)
     converted = colour.to_srgb(Image.fromarray(np.ascontiguousarray(samples)), profile) if profile else None
     return samples if converted is None else np.asarray(converted)
+
+
+def _strips(height: int) -> Iterator[slice]:
+    """Yield strips of rows that fit into the caches of a processor: whole photographs at once take twice as long."""
+    return (slice(top, top + _STRIP_ROWS) for top in range(0, height, _STRIP_ROWS))
 
 
 def _is_colour16(samples: np.ndarray) -> bool:

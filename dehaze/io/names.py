@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dehaze.errors import ImageError, OutputError
+from dehaze.io.colour import hdr_transfer
 from dehaze.io.files import is_hidden, system_reason
 from dehaze.io.photo import OPAQUE, WRITABLE, Photo, format_of
 
@@ -136,6 +137,8 @@ def holds(path: Path, photo: Photo, chosen: bool = False) -> bool:
     """Return whether the format of a suffix can hold a photograph; if somebody chose it, 8 bits of 16 do."""
     format_name, _ = WRITABLE[path.suffix.lower()]
     if photo.is_transparent and format_name in OPAQUE:
+        return False
+    if format_name != "PNG" and hdr_transfer(photo.metadata.marks):
         return False
     if max(photo.pixels.shape[:2]) > _MAX_SIDES.get(format_name, math.inf):
         return False

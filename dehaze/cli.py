@@ -44,11 +44,14 @@ def escape_unprintable() -> None:
 
 @app.command()
 def run(
-    photos: Annotated[list[str], typer.Argument(help="Photographs, folders, or globs in quotes.", metavar="PHOTO…")],
+    photos: Annotated[
+        list[str],
+        typer.Argument(help="Photographs, clips, folders of photographs, or globs in quotes.", metavar="FILE…"),
+    ],
     output: Annotated[
         str | None,
         typer.Option(
-            help="A file for one photograph, a folder for many. Default: NAME_dehazed beside each photograph.",
+            help="A file for one input, a folder for many. Default: NAME_dehazed beside each input.",
             metavar="PATH",
         ),
     ] = None,
@@ -76,28 +79,33 @@ def run(
         bool, typer.Option("--timing", help="Print the seconds of decoding, network and encoding.")
     ] = False,
 ) -> None:
-    """Restore photographs. Failures are reported at the end; they do not stop the others.
+    """Restore photographs and clips. Failures are reported at the end; they do not stop the others.
 
     Started by `accelerate launch` or `torchrun`, the processes share the photographs, each on a GPU of its own.
     """
     from dehaze import load
     from dehaze.batch import plan, restore_photos
+    from dehaze.clips import plan_clips, restore_clips, split_clips
     from dehaze.processes import join
 
-    def prepare() -> "Plan":
+    clips, photos = split_clips(photos)
+
+    def prepare() -> "tuple[Plan, dict[Path, Path]]":
         found = plan(photos, output, skip_existing)
-        _prepare_folders(found.folders)
-        return found
+        clip_targets = plan_clips(clips, output, skip_existing, alone=not photos)
+        _prepare_folders(found.folders | {target.parent for target in clip_targets.values()})
+        return found, clip_targets
 
     with reported_errors():
         processes = join()
-        given = processes.choose(prepare)
+        given, clip_targets = processes.choose(prepare)
+        clip_share = dict(list(clip_targets.items())[processes.index :: processes.count])
         share = given.photos[processes.index :: processes.count]
         dehazer = load(model, weights, processes.device(device), dtype, tile, fast)
     if processes.is_main:
         _report_skipped(given)
     began = time.perf_counter()
-    failures: list[str] = []
+    failures = [_failure(*failed) for failed in restore_clips(clip_share, dehazer, strength, strip_metadata)]
     spent: list[Seconds] = []
     outcomes = restore_photos(dehazer, share, given, strength, max_megapixels, strip_metadata)
     silent = len(share) <= 1 or not processes.is_main
@@ -121,7 +129,7 @@ def run(
     for failure in failures:
         _print(complaints, f"[red]failed:[/] {as_markup(failure)}")
     if failures:
-        _print(complaints, f"{len(failures)} of {len(share)} failed")
+        _print(complaints, f"{len(failures)} of {len(share) + len(clip_share)} failed")
     with reported_errors():
         if any(processes.gather(bool(failures))):  # no process ends before the others, or the launcher would end these
             raise typer.Exit(1)
@@ -132,14 +140,19 @@ def _report_skipped(given: "Plan") -> None:
     if given.results:
         _print(
             complaints,
-            f"skipped {len(given.results)} results of earlier runs, such as {as_markup(given.results[0])}; "
+            f"skipped {_count(given.results, 'result')} of earlier runs, such as {as_markup(given.results[0])}; "
             "give a file by its name to restore it again",
         )
     if given.done:
-        _print(complaints, f"skipped {len(given.done)} photographs whose results exist")
+        _print(complaints, f"skipped {_count(given.done, 'photograph')} whose result exists")
     if given.others:
         some = ", ".join(map(str, given.others[:5])) + (" …" if len(given.others) > 5 else "")
-        _print(complaints, f"skipped {len(given.others)} files that are no photographs: {as_markup(some)}")
+        some = as_markup(some)
+        _print(complaints, f"skipped {_count(given.others, 'file')} without the suffix of a photograph: {some}")
+
+
+def _count(files: list[Path], noun: str) -> str:
+    return f"{len(files)} {noun}{'s' * (len(files) != 1)}"
 
 
 def _failure(file: Path, error: Exception) -> str:

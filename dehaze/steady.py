@@ -6,14 +6,15 @@ from math import exp
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from dehaze.dehazer import Dehazer
 from dehaze.errors import VideoError
-from dehaze.io.clip import Clip, check_written, clip_writer, read_frames
+from dehaze.io.clip import Clip, read_frames
+from dehaze.io.clip_writer import ClipWriter
+from dehaze.io.files import whole_file
 from dehaze.networks.base import PredictsMaps, change_fields
 
 _COPY_PIXELS = 500_000  # of the reduced copy that the maps are predicted on
@@ -29,19 +30,19 @@ class SteadyDehazer:
     that predicts no maps.
     """
 
-    def __init__(self, dehazer: Dehazer, rate: float):
+    def __init__(self, dehazer: Dehazer):
         if not isinstance(network := dehazer.network, PredictsMaps):
             raise VideoError(
                 "restores every frame afresh, and the clip would flicker.", "Choose another.", subject=dehazer.name
             )
         self.dehazer, self.network = dehazer, network
-        self.least_weight = 1 - exp(-1 / (rate * _TIME_CONSTANT))
         self._maps: tuple[Tensor, ...] | None = None
         self._seen: Tensor | None = None
+        self._time = 0.0
 
     @torch.inference_mode()
-    def __call__(self, hazy: Tensor, strength: float = 1.0) -> Tensor:
-        """Restore a frame [1,3,H,W] in [0,1]; return the same shape, clipped to [0,1], on the CPU."""
+    def __call__(self, hazy: Tensor, time: float, strength: float = 1.0) -> Tensor:
+        """Restore a frame [1,3,H,W] in [0,1], shown at a `time` in s; return the same shape, clipped, on the CPU."""
         maps = self.dehazer.predict_maps(hazy, _COPY_PIXELS)
         seen = F.interpolate(hazy, size=maps[0].shape[-2:], mode="area").to(maps[0].device)
         if self._maps is None or self._seen is None or self._seen.shape != seen.shape:
@@ -50,37 +51,34 @@ class SteadyDehazer:
             change = (seen - self._seen).abs().amax(1, keepdim=True) / _MOTION_CHANGE
             # Smoothed against noise: maps are smooth, too.
             change = F.avg_pool2d(change, 5, stride=1, padding=2, count_include_pad=False).clamp(max=1)
-            weight = self.least_weight + (1 - self.least_weight) * change.square()
+            least_weight = 1 - exp(-max(0.0, time - self._time) / _TIME_CONSTANT)
+            weight = least_weight + (1 - least_weight) * change.square()
             self._maps = change_fields(lambda before, now: before.lerp(now, weight), self._maps, maps)
             self._seen = self._seen.lerp(seen, weight)
+        self._time = time
         restored = self.network.apply_maps(hazy.to(seen.device), self._maps)[0].clamp_(0, 1).cpu()
         return restored if strength == 1 else torch.lerp(hazy, restored, strength)
 
 
 def restore_clip(
-    clip: Clip, target: Path, dehazer: Dehazer, strength: float = 1.0, *, turn: Callable[[], Any] = nullcontext
+    clip: Clip,
+    target: Path,
+    dehazer: Dehazer,
+    strength: float = 1.0,
+    strip_metadata: bool = False,
+    *,
+    turn: Callable[[], Any] = nullcontext,
 ) -> Iterator[int]:
-    """Restore a clip into the WebM file `target`; yield the number of restored frames after each one.
+    """Restore a clip into the MP4 file `target`; yield the number of restored frames after each one.
 
     Every frame is restored within a `turn()`, such as a lock. A stopped restoration leaves no file; a `truncated` clip
-    gives a file of the frames that it holds. Raises VideoError.
+    gives a file of the frames that it holds. Raises VideoError and OutputError.
     """
-    steady, writer, done = SteadyDehazer(dehazer, clip.rate), None, 0
-    try:
-        for frame in read_frames(clip):
-            hazy = torch.from_numpy(frame.transpose(2, 0, 1).copy())[None] / 255
+    steady = SteadyDehazer(dehazer)
+    with whole_file(target) as file, ClipWriter(file.name, clip, target, strip_metadata) as writer:
+        for done, frame in enumerate(read_frames(clip), 1):
+            hazy = torch.from_numpy(frame.pixels.transpose(2, 0, 1).copy())[None] / 255
             with turn():
-                restored = steady(hazy, strength)
-            pixels = restored[0].permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()
-            writer = writer or clip_writer(target, clip.rate, pixels.shape[1], pixels.shape[0])
-            writer.write(np.ascontiguousarray(pixels[..., ::-1]))
-            done += 1
+                restored = steady(hazy, frame.time, strength)
+            writer.write(restored[0].permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy(), frame)
             yield done
-        assert writer is not None  # `read_frames` raises for a clip without frames
-        writer.release()
-        check_written(target, done)
-    except BaseException:  # a caller that stops iterating, too
-        if writer is not None:
-            writer.release()
-        target.unlink(missing_ok=True)
-        raise

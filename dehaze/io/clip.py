@@ -1,34 +1,52 @@
-"""Read clips with OpenCV, and write them as VP8 in WebM files, which every browser plays. Sound is dropped."""
+"""Read clips with PyAV, the bindings of FFmpeg."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from dehaze.errors import VideoError
 from dehaze.io import clip_header
+from dehaze.io.clip_header import open_clip, picture_stream
+from dehaze.io.files import open_file, system_reason
 
 if TYPE_CHECKING:
-    import cv2
+    import av
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
-MAX_SECONDS = 10
-MAX_SIDE = 1920  # px; larger frames are reduced
+MAX_SECONDS = 10  # of a clip on the page
+MAX_SIDE = 1920  # px, on the page; larger frames are reduced
 _MAX_FRAME_PIXELS = 8192 * 4320  # checked before a frame is decoded
-_HEADER_SECONDS = 10  # to read a header and count frames
+_HEADER_SECONDS = 10  # to read a header and count frames,
+_HEADER_BYTES = 20 << 20  # and a second more for as many bytes of the file
 _MIN_WHOLE_SHARE = 0.95  # of the frames or seconds that the header states: sound may last longer than the picture
+_SLACK_SECONDS = 0.5  # by which sound outlasts a clip that was cut to length
+_MOV_BOXES = {b"ftyp", b"wide", b"moov", b"mdat", b"free", b"skip", b"pnot"}  # with which MP4 and MOV files begin
+_PHOTOGRAPH_BRANDS = {b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"crx "}  # not clips
+_ASSUMED_MATRIX_LINES = 720  # from which on a clip without a stated matrix is BT.709, as players assume
+
+# Matrices and transfer functions by their numbers in ITU-T H.273, which are also FFmpeg's.
+RGB, BT709, UNSPECIFIED, BT601 = 0, 1, 2, 6
+MATRICES = {BT709: "ITU709", 4: "FCC", 5: "ITU601", BT601: "ITU601", 7: "SMPTE240M", 9: "BT2020"}  # PyAV's names
+_HDR = {16: "PQ", 18: "HLG"}
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip that is not decoded yet: its file, width and height in px, frames per second, and frame count.
+    """A clip that is not decoded yet: its file, width and height in px as stored, frames per second, and frame count.
 
-    `truncated` is true if the file holds clearly fewer frames than its header states. `count` is then the count in the
-    header, and otherwise the count in the file.
+    `truncated` is true if the file ends clearly before its header says. `count` is then the count in the header, and
+    otherwise the count in the file. Frames are reduced to sides of `max_side` px; more than `max_seconds` are refused.
     """
 
     path: Path
@@ -37,19 +55,34 @@ class Clip:
     rate: float
     count: int
     truncated: bool = False
+    max_seconds: float = MAX_SECONDS
+    max_side: float = MAX_SIDE
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a user should know about the result, each as a sentence."""
+        cut = f"The clip is cut short: its header promises {self.count} frames."
+        odd = "The last line of an odd side is cut off: MP4 files that play everywhere have even sides."
+        is_odd = max(self.width, self.height) <= self.max_side and (self.width % 2 or self.height % 2)
+        return (cut,) * self.truncated + (odd,) * bool(is_odd)
 
 
-def probe_clip(path: Path, max_seconds: float = MAX_SECONDS) -> Clip:
+class Frame(NamedTuple):
+    """A decoded frame: its pixels, H×W×3 RGB uint8, upright, with even sides; its time in s since the clip began."""
+
+    pixels: np.ndarray
+    time: float
+    pixel_aspect: Fraction  # width of a pixel by its height
+    source: "av.VideoFrame"  # what else it carries: time stamp, duration, colours
+
+
+def probe_clip(path: Path, max_seconds: float = MAX_SECONDS, max_side: float = MAX_SIDE) -> Clip:
     """Read the header of a clip and count its frames. Raises VideoError if it cannot be restored."""
-    with path.open("rb") as file:
-        start = file.read(12)
-    if not start:
-        raise VideoError("is empty.", "Copy or download it again.", subject=path)
-    # The content decides: a playlist of another format could make FFmpeg read other files.
-    if start[4:8] != b"ftyp" and start[:4] != b"\x1aE\xdf\xa3":
-        raise VideoError("is not an MP4, MOV or WebM clip, whatever its name says.", "Convert it to MP4.", subject=path)
-    header = _header(path, max_seconds)
-    width, height, rate, count = (header[name] for name in ("width", "height", "rate", "count"))
+    kind = _kind(path)
+    header = _header(path, kind, max_seconds)
+    if header.get("codec") == "":
+        raise VideoError("holds no picture, only sound.", "Give a clip with a picture.", subject=path)
+    width, height = header.get("width", 0), header.get("height", 0)
     if not (width > 0 and height > 0):
         raise VideoError(
             "is damaged or cut short, or its codec is not supported.",
@@ -58,60 +91,76 @@ def probe_clip(path: Path, max_seconds: float = MAX_SECONDS) -> Clip:
         )
     if not (width >= 16 and height >= 16 and width * height <= _MAX_FRAME_PIXELS):
         raise VideoError(
-            f"has frames of {width:.0f}×{height:.0f} pixels.", "Give a clip of 16×16 up to 8192×4320.", subject=path
+            f"has frames of {width}×{height} pixels.", "Give a clip of 16×16 up to 8192×4320.", subject=path
         )
-    if not 1 <= rate <= clip_header.MAX_RATE:
+    count, stated, length = header["frames"], header["seconds"], header["end"] - header["start"]
+    if max(stated, length) > max_seconds + _SLACK_SECONDS:
+        lasts = f"lasts {stated:.0f} s, and the limit is" if stated > max_seconds else "lasts longer than"
+        raise VideoError(f"{lasts} {max_seconds:g} s.", "Cut it.", subject=path)
+    held, shown = header["held"], header["shown"]
+    if held > max_seconds * clip_header.MAX_RATE + 1:
         raise VideoError(
-            f"states {rate:g} frames per second.", "Convert it to a clip of 1 to 120 frames per second.", subject=path
+            f"holds more than {clip_header.MAX_RATE} frames per second.", "Convert it to a lower rate.", subject=path
         )
-    if count > max_seconds * rate + 1:
-        raise VideoError(f"lasts {count / rate:.0f} s, and the limit is {max_seconds:g} s.", "Cut it.", subject=path)
-    held, last = int(header["held"]), header["last"]
-    if held > max_seconds * rate + 1:
-        raise VideoError(f"lasts longer than {max_seconds:g} s.", "Cut it.", subject=path)
-    # Time is compared as well: with a variable frame rate, the count in the header is an estimate.
-    end = last * held / max(1, held - 1)
-    truncated = held < _MIN_WHOLE_SHARE * count and end < _MIN_WHOLE_SHARE * count / rate
-    return Clip(path, int(width), int(height), rate, int(count) if truncated else held, truncated)
+    between = header["last"] - header["first"]
+    rate = (shown - 1) / between if shown > 1 and between > 0 else header["rate"] or 25.0
+    truncated = header["length"] < _MIN_WHOLE_SHARE * stated and not held >= _MIN_WHOLE_SHARE * count > 0
+    expected = (count or round(stated * (header["rate"] or rate))) if truncated else shown
+    return Clip(path, width, height, rate, expected, truncated, max_seconds, max_side)
 
 
-def _header(path: Path, max_seconds: float) -> dict[str, float]:
+def _kind(path: Path) -> str:
+    """Return the name of FFmpeg's format. The content decides: a playlist would make FFmpeg read other files."""
+    with open_file(path) as file:
+        start = file.read(12)
+    if not start:
+        raise VideoError("is empty.", "Copy or download it again.", subject=path)
+    if start[:4] == b"\x1aE\xdf\xa3":
+        return "matroska"
+    if start[4:8] in _MOV_BOXES and not (start[4:8] == b"ftyp" and start[8:] in _PHOTOGRAPH_BRANDS):
+        return "mov"
+    raise VideoError("is not an MP4, MOV or WebM clip, whatever its name says.", "Convert it to MP4.", subject=path)
+
+
+def _header(path: Path, kind: str, max_seconds: float) -> dict:
     """Read the header in a process of its own, whose memory and time are limited: a small file can claim gigabytes."""
-    _opencv()
-    program = [sys.executable, "-P", clip_header.__file__, str(path), str(max_seconds)]
+    _library()
+    program = [sys.executable, "-P", clip_header.__file__, os.path.abspath(path), kind, str(max_seconds)]
+    seconds = _HEADER_SECONDS + path.stat().st_size / _HEADER_BYTES
     try:
-        done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=_HEADER_SECONDS)
+        done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=seconds)
         return json.loads(done.stdout.splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
         reason = "takes more memory or time to open than a clip of this length may."
         raise VideoError(reason, "Convert it to MP4 with H.264.", subject=path) from error
 
 
-def read_frames(clip: Clip, max_seconds: float = MAX_SECONDS) -> Iterator[np.ndarray]:
-    """Yield the frames of a clip, upright, H×W×3 RGB uint8; sides are even, the longer one at most MAX_SIDE.
+def read_frames(clip: Clip) -> Iterator[Frame]:
+    """Yield the frames of a clip, upright; sides are even, the longer one at most `max_side`.
 
-    Raises VideoError if the clip holds no frame, or more than `max_seconds` allow.
+    An odd side loses its last line, since H.264 files that play everywhere have even sides. Raises VideoError if the
+    clip holds no frame, changes its size, is damaged, is too long, or has colours that 8 bits cannot keep.
     """
-    cv2 = _opencv()
-    capture = cv2.VideoCapture(str(clip.path), cv2.CAP_FFMPEG)
-    try:
-        index, shape = 0, None
-        while (read := capture.read())[0]:
-            if index > max_seconds * clip.rate + 1:
-                raise VideoError(f"lasts longer than {max_seconds:g} s.", "Cut it.", subject=clip.path)
-            frame = read[1]
-            shape = shape or frame.shape
-            if frame.shape != shape:
-                reason = f"changes its size from {shape[1]}×{shape[0]} to {frame.shape[1]}×{frame.shape[0]} pixels."
+    with opened(clip) as container:
+        stream = picture_stream(container)
+        assert stream is not None  # `probe_clip` saw it
+        stream.thread_type = "AUTO"
+        pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
+        shape, begin, index = None, 0.0, 0
+        for frame in _decode(container, stream, clip):
+            begin = begin if index else frame.time or 0.0
+            time = (frame.time or 0.0) - begin
+            if time > clip.max_seconds + _SLACK_SECONDS or index > clip.max_seconds * clip_header.MAX_RATE + 1:
+                raise VideoError(f"lasts longer than {clip.max_seconds:g} s.", "Cut it.", subject=clip.path)
+            shape = shape or (frame.width, frame.height)
+            if (frame.width, frame.height) != shape:
+                sizes = f"from {shape[0]}×{shape[1]} to {frame.width}×{frame.height} pixels"
+                reason = f"changes its size {sizes} after frame {index}, at {time:.2f} s."
                 raise VideoError(reason, "Convert it to MP4 with H.264, in one size.", subject=clip.path)
-            shrink = min(1, MAX_SIDE / max(frame.shape[:2]))
-            height, width = (max(2, round(side * shrink) // 2 * 2) for side in frame.shape[:2])
-            if shrink < 1:
-                frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-            yield cv2.cvtColor(frame[:height, :width], cv2.COLOR_BGR2RGB)
+            pixels, turned = _upright(_to_rgb(frame, clip), _display_matrix(frame))
+            height, width = (side // 2 * 2 for side in pixels.shape[:2])
+            yield Frame(pixels[:height, :width], time, 1 / pixel_aspect if turned else pixel_aspect, frame)
             index += 1
-    finally:
-        capture.release()
     if not index and clip.truncated:
         raise VideoError(
             f"is cut short before the first of its {clip.count} frames.", "Download it again.", subject=clip.path
@@ -120,32 +169,92 @@ def read_frames(clip: Clip, max_seconds: float = MAX_SECONDS) -> Iterator[np.nda
         raise VideoError("holds no frame that can be read.", "Convert it to MP4 with H.264.", subject=clip.path)
 
 
-def clip_writer(target: Path, rate: float, width: int, height: int) -> "cv2.VideoWriter":
-    """Open a WebM file for frames of the given size. Raises VideoError."""
-    cv2 = _opencv()
-    writer = cv2.VideoWriter(str(target), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"VP80"), rate, (width, height))
-    if not writer.isOpened():
-        raise VideoError(
-            "cannot be written: this OpenCV cannot encode VP8.",
-            setting="Install opencv-python-headless.",
-            subject=target,
-        )
-    return writer
-
-
-def check_written(target: Path, count: int) -> None:
-    """Raise VideoError if a file that a writer released holds fewer than `count` frames: OpenCV hides a full disk."""
-    held, _ = clip_header.count_frames(str(target), count)
-    if held < count:
-        reason = f"could not be written whole: it holds {held} of {count} frames."
-        raise VideoError(reason, "Make room on the disk, or try again later.", subject=target)
-
-
-def _opencv() -> Any:
+@contextmanager
+def opened(clip: Clip) -> Iterator["InputContainer"]:
+    """Open a clip for reading. What cannot be read raises VideoError."""
+    av = _library()
     try:
-        import cv2
+        with open_file(clip.path) as file, open_clip(file, _kind(clip.path)) as container:
+            yield container
+    except av.error.FFmpegError as error:
+        reason = f"cannot be read: {system_reason(error)}."
+        raise VideoError(reason, "Convert it to MP4 with H.264.", subject=clip.path) from error
+
+
+def _library() -> ModuleType:
+    try:
+        import av
     except ImportError:
-        raise VideoError(
-            "Clips need OpenCV.", setting="Install it with `pip install opencv-python-headless`."
-        ) from None
-    return cv2
+        raise VideoError("Clips need PyAV.", setting="Install it with `pip install av`.") from None
+    return av
+
+
+def _decode(container: "InputContainer", stream: "VideoStream", clip: Clip) -> Iterator["av.VideoFrame"]:
+    """Yield the frames as they are stored, without those that a decoder had to guess in part."""
+    index, time, packets = 0, 0.0, container.demux(stream)
+    while True:
+        where = f"after frame {index}, at {time:.2f} s"
+        with damage_explained(clip, where):
+            if (packet := next(packets, None)) is None:
+                return
+            for frame in packet.decode():
+                if not frame.is_corrupt:
+                    yield frame
+                    index, time = index + 1, frame.time or time
+                elif not clip.truncated:
+                    raise _damaged(clip, where, "a part of the next frame is missing")
+
+
+@contextmanager
+def damage_explained(clip: Clip, where: str) -> Iterator[None]:
+    """Raise VideoError with the place where a file cannot be decoded, unless it is known to be cut short."""
+    try:
+        yield
+    except _library().error.FFmpegError as error:
+        if not clip.truncated:
+            raise _damaged(clip, where, system_reason(error)) from error
+
+
+def _damaged(clip: Clip, where: str, reason: str) -> VideoError:
+    advice = "Copy or download it again, or cut it there."
+    return VideoError(f"is damaged {where}: {reason}.", advice, subject=clip.path)
+
+
+def _to_rgb(frame: "av.VideoFrame", clip: Clip) -> np.ndarray:
+    """Return the pixels of a frame, reduced to `max_side`, by the matrix and range that it states."""
+    if frame.color_trc in _HDR:
+        reason = f"is an HDR clip ({_HDR[frame.color_trc]}), and the models know standard dynamic range only."
+        raise VideoError(reason, "Record or export it as SDR.", subject=clip.path)
+    if frame.format.is_rgb:
+        frame.colorspace = RGB
+    elif frame.colorspace == UNSPECIFIED:
+        frame.colorspace = BT709 if frame.height >= _ASSUMED_MATRIX_LINES else BT601
+    elif frame.colorspace not in MATRICES:
+        reason = f"has an uncommon colour matrix (number {frame.colorspace} of ITU-T H.273)."
+        raise VideoError(reason, "Convert it to BT.709.", subject=clip.path)
+    shrink = min(1, clip.max_side / max(frame.width, frame.height))
+    width, height = (max(2, round(side * shrink)) for side in (frame.width, frame.height))
+    return frame.reformat(width, height, "rgb24", interpolation=exactly(shrink < 1), dst_color_range=2).to_ndarray()
+
+
+def exactly(reduced: bool = False) -> int:
+    """Return the flags for conversions that round colours correctly."""
+    from av.video.reformatter import Interpolation
+
+    method = Interpolation.AREA if reduced else Interpolation.BICUBIC
+    return method | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+def _display_matrix(frame: "av.VideoFrame") -> np.ndarray:
+    """Return the 2×2 part of the matrix that turns stored coordinates (x, y) into shown ones, as a row times it."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    return np.eye(2) if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2]
+
+
+def _upright(pixels: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Turn and mirror a picture by quarters as a display matrix says; return whether its axes have changed places."""
+    turned = bool(np.abs(np.diag(matrix)).sum() < np.abs(matrix).sum() / 2)
+    if turned:
+        pixels, matrix = pixels.swapaxes(0, 1), matrix[::-1]
+    columns, rows = np.where(np.diag(matrix) < 0, -1, 1)
+    return pixels[::rows, ::columns], turned

@@ -6,53 +6,102 @@ imports nothing of the package, so that the program starts in a fraction of a se
 
 import json
 import sys
+from typing import TYPE_CHECKING, BinaryIO
 
-MAX_BYTES = 512 << 20  # of memory, beyond what the libraries take
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+MAX_BYTES = 512 << 20  # of memory, beyond what the library takes
 MAX_RATE = 120  # frames per second
+_MANY_SAMPLES = 100_000  # of a track, whose table is missing when memory was short: FFmpeg goes on without it
 
 
-def read_header(path: str, max_seconds: float) -> dict[str, float]:
-    """Return width and height in px, rate in frames per second, frame count, frames held, and time of the last in s.
+def open_clip(file: BinaryIO, kind: str) -> "InputContainer":
+    """Open a file as the format `kind` of FFmpeg and as no other: a playlist would make FFmpeg read other files."""
+    import av
 
-    Frames are counted only in a clip that does not state to be longer than `max_seconds`.
+    # Text in the file may be of any encoding.
+    return av.open(file, "r", format=kind, options={"protocol_whitelist": "none"}, metadata_errors="replace")
+
+
+def picture_stream(container: "InputContainer") -> "VideoStream | None":
+    """Return the stream of the frames, None if there is none; the cover of an album is none."""
+    from av.stream import Disposition
+
+    pictures = (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
+    return next(pictures, None)
+
+
+def read_header(path: str, kind: str, max_seconds: float) -> dict[str, float | str | None]:
+    """Return what the header states and what the file holds.
+
+    Stated: width and height in px, name of the codec, count of frames and length in seconds, each 0 if unknown, and
+    frames per second. Held: count of frames and of those that are shown, time of the first and the last of these, start
+    and end of all frames and sound, and length in the order of decoding, in s. Nothing is decoded. Counting stops
+    shortly after `max_seconds`. Raises av.FFmpegError or MemoryError.
     """
-    import cv2
+    from av.error import FFmpegError
 
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
-    try:
-        properties = {
-            "width": cv2.CAP_PROP_FRAME_WIDTH, "height": cv2.CAP_PROP_FRAME_HEIGHT, "rate": cv2.CAP_PROP_FPS,
-            "count": cv2.CAP_PROP_FRAME_COUNT,
+    with open(path, "rb") as file, open_clip(file, kind) as container:
+        if any(stream.frames > _MANY_SAMPLES and not len(stream.index_entries) for stream in container.streams):
+            raise MemoryError
+        pictures = picture_stream(container)
+        if pictures is None:
+            return {"codec": ""}
+        codec = pictures.codec_context
+        streams = [pictures, *container.streams.audio]
+        lengths = [float(stream.duration * stream.time_base) for stream in streams if stream.duration]
+        found = {
+            "width": codec.width if codec else 0, "height": codec.height if codec else 0,
+            "codec": codec.name if codec else None, "frames": pictures.frames,
+            "rate": float(pictures.average_rate or 0),
+            "seconds": max(lengths, default=(container.duration or 0) / 1e6),
         }  # fmt: skip
-        found = {name: capture.get(which) for name, which in properties.items()}
-    finally:
-        capture.release()
-    held, last = 0, 0.0
-    if 1 <= found["rate"] <= MAX_RATE and found["count"] <= max_seconds * found["rate"] + 1:
-        held, last = count_frames(path, max_seconds * found["rate"])
-    return {**found, "held": held, "last": last}
+        held, shown, first, last, start, end = 0, 0, float("inf"), 0.0, float("inf"), 0.0
+        first_decoded, last_decoded = float("inf"), 0.0  # a file that is cut short ends in this order
+        try:
+            for packet in container.demux(*streams):
+                if packet.pts is None or not packet.size:
+                    continue
+                time, duration = (float(units * packet.time_base) for units in (packet.pts, packet.duration or 0))
+                held += packet.stream is pictures
+                if packet.is_discard:  # hidden by an edit list, as phones trim
+                    continue
+                start, end = min(start, time), max(end, time + duration)
+                decoded = time if packet.dts is None else float(packet.dts * packet.time_base)
+                first_decoded, last_decoded = min(first_decoded, decoded), max(last_decoded, decoded + duration)
+                if packet.stream is pictures:
+                    shown += 1
+                    first, last = min(first, time), max(last, time)
+                if time - start > max_seconds or held > max_seconds * MAX_RATE + 1:
+                    break
+        except FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
+            # A file that is cut short ends here.
+    return {
+        **found, "held": held, "shown": shown, "first": min(first, last), "last": last, "start": min(start, end),
+        "end": end, "length": last_decoded - min(first_decoded, last_decoded),
+    }  # fmt: skip
 
 
-def count_frames(path: str, enough: float) -> tuple[int, float]:
-    """Return how many frames a clip holds, including those hidden by edit lists, and the time of the last one in s.
+def main(path: str, kind: str, max_seconds: float) -> None:
+    """Print the header as JSON, an empty one for a file that cannot be opened."""
+    _limit_memory()
+    from av.error import FFmpegError
 
-    Counting stops shortly after `enough` frames. Nothing is decoded, so this takes milliseconds.
-    """
-    import cv2
-
-    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
-    held, last = 0, 0.0
     try:
-        while held <= enough + 1 and capture.grab():
-            held += 1
-            last = max(last, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-    finally:
-        capture.release()
-    return held, last
+        header = read_header(path, kind, max_seconds)
+    except FFmpegError as error:
+        if isinstance(error, MemoryError):
+            raise
+        header = {}
+    print(json.dumps(header))
 
 
 def _limit_memory() -> None:
-    import cv2  # noqa: F401  # what it takes is not the clip's
+    import av  # noqa: F401  # what it takes is not the clip's
 
     try:
         import resource
@@ -67,5 +116,4 @@ def _limit_memory() -> None:
 
 
 if __name__ == "__main__":
-    _limit_memory()
-    print(json.dumps(read_header(sys.argv[1], float(sys.argv[2]))))
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))

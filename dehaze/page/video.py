@@ -16,9 +16,9 @@ from dehaze.page.visitors import Stop, probing
 from dehaze.page.workshop import allowance, in_cache, seconds, turns, visitor
 
 HINT = f"""
-An MP4, MOV or WebM clip of at most {MAX_SECONDS} seconds, even one that this browser cannot play. The result is a
-WebM clip without sound, at most {MAX_SIDE} pixels wide or high. What the model estimates follows the picture
-slowly, so that nothing flickers.
+An MP4, MOV or WebM clip of at most {MAX_SECONDS} seconds, even one that this browser cannot play. The result is an
+MP4 clip with the sound of yours, at most {MAX_SIDE} pixels wide or high. HDR clips are refused. The haze maps follow
+the picture slowly, so that nothing flickers.
 """
 stop_video = Stop()
 
@@ -27,7 +27,7 @@ def restore_video(upload: Any, model: Any, strength: Any, request: gr.Request | 
     """Restore a clip; give how far it has come, and at last the clip."""
     path = uploaded(upload, "clip")
     model, strength = chosen_model(model, steady=True), chosen_strength(strength)
-    target, done, began, who = in_cache(f"{path.stem}_dehazed.webm"), 0, time.perf_counter(), visitor(request)
+    target, done, began, who = in_cache(f"{path.stem}_dehazed.mp4"), 0, time.perf_counter(), visitor(request)
     try:
         with explained("This clip cannot be restored"):
             with probing(who):
@@ -46,8 +46,8 @@ def restore_video(upload: Any, model: Any, strength: Any, request: gr.Request | 
                     yield bar(done, max(done, clip.count), words, running=True), gr.skip()
     finally:
         stop_video.end(request)
-    cut = f" The clip is cut short: its header promises {clip.count} frames." if clip.truncated else ""
-    yield bar(done, done, f"{done} frames restored in {time.perf_counter() - began:.0f} s.{cut}"), target
+    words = " ".join((f"{done} frames restored in {time.perf_counter() - began:.0f} s.", *clip.notes))
+    yield bar(done, done, words), target
 
 
 def tab() -> None:

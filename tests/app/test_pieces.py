@@ -25,7 +25,7 @@ from dehaze.io.clip import probe_clip
 from dehaze.io.photo import read_photo
 from dehaze.page import batch, compare, inference, models, photograph, scores, video
 from leaderboard import quality
-from tests.app.tools import SIZE, record, zipped
+from tests.app.tools import SIZE, record, write_clip, zipped
 
 
 @pytest.mark.slow
@@ -182,12 +182,7 @@ def test_archives_that_mean_harm_are_explained(hazy, tmp_path):
 
 
 def test_video_tells_how_far_it_is_and_explains(hazy, tmp_path):
-    cv2 = pytest.importorskip("cv2")
-    frame = cv2.cvtColor(np.asarray(hazy), cv2.COLOR_RGB2BGR)
-    writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 10, SIZE)
-    for _ in range(3):
-        writer.write(frame)
-    writer.release()
+    write_clip(tmp_path / "a.mp4", hazy, 3, 10)
     *steps, (last, target) = video.restore_video({"path": str(tmp_path / "a.mp4")}, "api", 1, None)
     assert [f"{done} of about 3 frames" in words for done, (words, _) in enumerate(steps, 1)] == [True] * 3
     assert "3 frames restored" in last and probe_clip(target).count == 3

@@ -4,6 +4,7 @@ import io
 import zipfile
 import zlib
 
+import av
 import numpy as np
 from gradio_client import Client
 from PIL import Image
@@ -28,6 +29,21 @@ def bomb(width, height):
     data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     return bytes(data)
+
+
+def write_clip(path, image, count, rate=30, pixel_aspect=1):
+    """Write a clip that shows an image, with a tone."""
+    with av.open(str(path), "w") as output:
+        pictures = output.add_stream("libx264", rate, width=image.width, height=image.height)
+        pictures.codec_context.sample_aspect_ratio = pixel_aspect
+        sound = output.add_stream("aac", 48_000, layout="mono")
+        tone = np.sin(np.arange(48_000 * count // rate) / 20)[None].astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(tone, "fltp", "mono")
+        frame.sample_rate = 48_000
+        output.mux(sound.encode(frame) + sound.encode(None))
+        for _ in range(count):
+            output.mux(pictures.encode(av.VideoFrame.from_image(image)))
+        output.mux(pictures.encode(None))
 
 
 def zipped(members, compression=zipfile.ZIP_STORED):

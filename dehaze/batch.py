@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -39,18 +40,24 @@ class Plan:
 def plan(patterns: Sequence[str], output: str | None = None, skip_existing: bool = False) -> Plan:
     """Find the photographs that patterns name, and choose paths for their results, all different.
 
-    With `skip_existing`, photographs whose result exists are left out. Raises DehazeError.
+    With `skip_existing`, photographs whose result exists, and is not older, are left out. Raises DehazeError.
     """
     found = names.find_photos(patterns, output)
     targets = names.choose_targets(found.photos, output)
     fallbacks = {} if output is not None and names.names_file(output) else names.choose_fallbacks(targets)
 
     def is_done(photo: Path) -> bool:
-        return targets[photo].exists() or (photo in fallbacks and fallbacks[photo].exists())
+        return any(_exists_since(photo, result) for result in (targets[photo], fallbacks.get(photo)) if result)
 
     done = [photo for photo in found.photos if skip_existing and is_done(photo)]
     waiting = [photo for photo in found.photos if photo not in set(done)]
     return Plan(waiting, targets, fallbacks, found.results, found.others, done)
+
+
+def _exists_since(photo: Path, result: Path) -> bool:
+    with suppress(OSError, ValueError):
+        return result.is_file() and result.stat().st_mtime >= photo.stat().st_mtime
+    return False
 
 
 class Seconds(NamedTuple):

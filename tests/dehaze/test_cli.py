@@ -1,5 +1,8 @@
+import importlib
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +13,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from dehaze import list_models
+from dehaze import batch, list_models
 from dehaze.cli import app
-from dehaze.dehazer import Dehazer
+from dehaze.dehazer import Dehazer, Restoration
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,6 +82,195 @@ def test_photographs_of_one_name_have_a_result_each(run, tmp_path, output):
     written = [Path(line.split()[0]) for line in result.stdout.splitlines()]
     assert sorted(np.array(Image.open(path)).max() for path in written) == [1, 2, 3, 4]
     assert all(Image.open(folder / name).convert("L").getpixel((0, 0)) == level for name, level in levels.items())
+
+
+def alpha_png(file, *, opaque=False, size=(9, 7)):
+    """Write a PNG file with an alpha channel, whatever its suffix says."""
+    image = Image.new("RGBA", size, (90, 120, 150, 255))
+    if not opaque:
+        image.putpixel((3, 3), (0, 0, 0, 0))
+    image.save(file, "PNG")
+
+
+def kinds(folder):
+    """Return the format and mode of every file in a folder by name."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        with Image.open(path) as image:
+            found[path.name] = f"{image.format} {image.mode}"
+    return found
+
+
+def test_a_result_has_the_format_of_its_name_and_holds_what_came(run, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    alpha_png(folder / "transparent.jpg")
+    alpha_png(folder / "opaque.jpg", opaque=True)
+    alpha_png(folder / "opaque.bmp", opaque=True)
+    alpha_png(folder / "transparent.bmp")
+    alpha_png(folder / "opaque.png", opaque=True)
+    Image.new("I;16", (9, 7), 999).save(folder / "deep.jpeg", "PNG")
+    Image.new("I;16", (9, 7), 999).save(folder / "deep.webp", "TIFF")
+    Image.new("RGB", (9, 7)).save(folder / "wide.PNG", "JPEG")
+    assert run("run", folder, "--model", "identity", "--output", "out").exit_code == 0
+    assert kinds(tmp_path / "out") == {
+        "deep.png": "PNG I;16",
+        "deep_2.png": "PNG I;16",
+        "opaque.bmp": "BMP RGB",
+        "opaque.jpg": "JPEG RGB",
+        "opaque.png": "PNG RGBA",
+        "transparent.png": "PNG RGBA",
+        "transparent_2.png": "PNG RGBA",
+        "wide.PNG": "PNG RGB",
+    }
+    assert run("run", folder, "--model", "identity").exit_code == 0
+    assert kinds(folder)["transparent_dehazed_2.png"] == "PNG RGBA"
+    again = run("run", folder, "--model", "identity", "--output", "out", "--skip-existing")
+    assert again.exit_code == 0
+    assert "skipped 8 photographs whose result exists" in again.stderr
+
+
+def test_a_name_that_changes_after_decoding_takes_no_other_name(run, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.jpg", "A.bmp"):
+        alpha_png(folder / name)
+    for name, level in (("a.png", 1), ("a_2.png", 2), ("b.png", 3)):
+        Image.new("L", (8, 8), level).save(folder / name)
+    assert run("run", folder, "--model", "identity", "--output", "out").exit_code == 0
+    found = {name: kind for name, kind in kinds(tmp_path / "out").items() if "RGBA" in kind}
+    assert list(found) == ["A_3.png", "a_4.png"]
+    for name, level in (("a.png", 1), ("a_2.png", 2), ("b.png", 3)):
+        assert Image.open(tmp_path / "out" / name).getpixel((0, 0)) == level
+
+
+def test_a_chosen_name_holds_what_is_opaque_and_refuses_what_is_not(run, tmp_path):
+    alpha_png(tmp_path / "opaque.png", opaque=True)
+    alpha_png(tmp_path / "transparent.png")
+    assert run("run", "opaque.png", "--model", "identity", "--output", "s.jpg").exit_code == 0
+    assert Image.open("s.jpg").format == "JPEG"
+    refused = run("run", "transparent.png", "--model", "identity", "--output", "t.jpg")
+    assert refused.exit_code == 1
+    assert "JPEG has none. Use .png" in refused.stderr
+    assert not Path("t.jpg").exists()
+
+
+def test_a_stopped_run_continues(run, photos):
+    first = run("run", photos, "--model", "identity", "--output", "out")
+    (photos.parent / "out" / "b.png").unlink()
+    kept = photos.parent / "out" / "a.jpg"
+    kept.write_bytes(b"kept as it is")
+    second = run("run", photos, "--model", "identity", "--output", "out", "--skip-existing")
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert [line.split()[0] for line in second.stdout.splitlines()] == [str(Path("out", "b.png"))]
+    assert "skipped 2 photographs whose result exists" in second.stderr
+    assert kept.read_bytes() == b"kept as it is"
+    os.utime(photos / "a.jpg", (2e9, 2e9))  # changed after its result
+    assert "a.jpg" in run("run", photos, "--model", "identity", "--output", "out", "--skip-existing").stdout
+
+
+def test_results_below_the_photographs_are_not_restored_again(run, photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    for _ in range(2):
+        result = run("run", ".", "--model", "identity", "--output", "out")
+        assert result.exit_code == 0
+        assert len([path for path in Path("out").rglob("*") if path.is_file()]) == 3
+    assert "skipped 3 results of earlier runs" in result.stderr
+
+
+def test_what_is_not_restored_is_named(run, photos):
+    for name in ("DSC_1.NEF", "notes.txt", "Thumbs.db", "._a.jpg"):
+        (photos / name).touch()
+    result = run("run", photos, "--model", "identity", "--output", "out")
+    assert result.exit_code == 0
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("skipped"))
+    assert "2 files without the suffix" in line and "DSC_1.NEF" in line and "notes.txt" in line
+
+
+@pytest.mark.parametrize("stage", ["decode", "network", "encode"])
+@pytest.mark.parametrize("error", [ZeroDivisionError("odd"), KeyError(), OSError(5, "odd"), MemoryError()], ids=repr)
+def test_no_exception_of_one_photograph_ends_the_others(run, photos, tmp_path, monkeypatch, stage, error):
+    place, name = {
+        "decode": ("dehaze.batch", "read_photo"),
+        "network": ("dehaze.dehazer.Dehazer", "restore_tensor"),
+        "encode": ("dehaze.io.photo", "write_whole"),
+    }[stage]
+    module, _, owner = place.rpartition(".") if stage == "network" else (place, "", "")
+    holder = getattr(sys.modules[module], owner) if owner else importlib.import_module(module)
+    real, calls = getattr(holder, name), []
+
+    def fail_second(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise error
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(holder, name, fail_second)
+    result = run("run", photos, "--model", "identity", "--output", tmp_path / "out")
+    assert result.exit_code == 1
+    (failure,) = (line for line in result.stderr.splitlines() if line.startswith("failed:"))
+    assert "b.png" in failure
+    assert "1 of 3 failed" in result.stderr
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == ["a.jpg", "a.jpg"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["/dev/full", "closed"])
+def test_a_print_that_fails_does_not_end_a_batch(photos, tmp_path, target):
+    command = [sys.executable, "-m", "dehaze", "run", photos, "--model", "identity", "--output", tmp_path / "out"]
+    if target == "closed":
+        reading, writing = os.pipe()
+        os.close(reading)
+    else:
+        writing = os.open(target, os.O_WRONLY)
+    result = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert b"Traceback" not in result.stderr
+    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 3
+
+
+def test_at_most_one_photograph_waits_on_each_side(run, photos, tmp_path, monkeypatch):
+    """Sixteen photographs; the one in the network is the oldest that is not written, but for two."""
+    for number in range(13):
+        shutil.copy(photos / "b.png", photos / f"c{number:02}.png")
+    read, saved, begun = batch.read_photo, Restoration.save, []
+    events: list[str] = []
+    monkeypatch.setattr(batch, "read_photo", lambda *a, **b: (events.append("read"), read(*a, **b))[1])
+    monkeypatch.setattr(Restoration, "save", lambda *a, **b: (saved(*a, **b), events.append("saved"))[0])
+    restore = Dehazer.__call__
+    monkeypatch.setattr(Dehazer, "__call__", lambda *a, **b: (begun.append(list(events)), restore(*a, **b))[1])
+    assert run("run", photos, "--model", "identity", "--output", tmp_path / "out").exit_code == 0
+    assert events.count("saved") == len(begun) == 16
+    for number, before in enumerate(begun):  # the network begins this one
+        assert before.count("read") <= number + 2
+        assert before.count("saved") >= number - 2
+
+
+def test_timing_adds_up(run, photos):
+    result = run("run", photos, "--model", "identity", "--output", "out", "--timing")
+    line = result.stdout.splitlines()[-1]
+    pattern = r"decode ([\d.]+) s, network ([\d.]+) s, encode ([\d.]+) s; together ([\d.]+) s, one by one ([\d.]+) s"
+    decode, network, encode, _, sequential = map(float, re.fullmatch(pattern, line).groups())
+    assert sequential == pytest.approx(decode + network + encode, abs=0.21)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damaged", [[], ["b.png"], ["a.jpg", "c.gif"]], ids=str)
+def test_two_processes_share_a_folder(photos, tmp_path, damaged):
+    for name in ("a.bmp", "c.gif", "c.png"):
+        Image.new("L", (8, 8), 7).save(photos / name)
+    for name in damaged:
+        (photos / name).write_bytes(b"no photograph")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "dehaze"]
+    command += ["run", photos, "--model", "identity", "--output", tmp_path / "out"]
+    result = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert result.returncode == (1 if damaged else 0), result.stderr
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+    results = {"a.bmp": "a.bmp", "a.jpg": "a.jpg", "b.png": "b.png", "c.gif": "c.png", "c.png": "c_2.png"}
+    assert written == {results[name] for name in results if name not in damaged} | {"deep/a.jpg"}
+    assert result.stdout.count("8×8") + result.stdout.count("30×20") == len(written)  # each is restored once
+    for name in damaged:
+        assert re.search(rf"failed: .*{name} is not an image", result.stderr)
 
 
 def test_a_second_run_passes_over_the_results_of_the_first(run, photos):

@@ -3,7 +3,6 @@
 import io
 import re
 import struct
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -14,7 +13,7 @@ from PIL import Image, ImageFile
 
 from dehaze.errors import ImageError
 from dehaze.io import colour, deep, exif, png, raw, tiff, xmp
-from dehaze.io.headers import HeaderFile, bounded_directories
+from dehaze.io.headers import HeaderFile, bounded_directories, own_size_limit
 from dehaze.io.metadata import Metadata, iptc_in_photoshop, of_png, sound_resolution
 
 if TYPE_CHECKING:
@@ -216,24 +215,10 @@ def _open(file: BinaryIO, subject: object) -> ImageFile.ImageFile:
     file.seek(0)
     Image.init()
     header = HeaderFile(file)
-    with _own_size_limit():
+    with own_size_limit():
         image = Image.open(cast(BinaryIO, header), formats=[known for known in _FORMATS if known in Image.OPEN])
     header.end_header()
     return image
-
-
-_limit_lock = threading.Lock()
-
-
-@contextmanager
-def _own_size_limit() -> Iterator[None]:
-    """Lift Pillow's size limit while a header is read: `_check_size` follows, and its limit can be raised."""
-    with _limit_lock:
-        pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = pillow_limit
 
 
 def _samples(image: Image.Image, subject: object) -> np.ndarray:

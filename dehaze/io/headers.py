@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
+from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 _MAX_READS = 5000  # of a header
@@ -46,6 +47,20 @@ class HeaderFile:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
+
+
+_limit_lock = threading.Lock()
+
+
+@contextmanager
+def own_size_limit() -> Iterator[None]:
+    """Lift Pillow's size limit while a header is read: a check with a limit that can be raised follows."""
+    with _limit_lock:
+        pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = pillow_limit
 
 
 _load = ImageFileDirectory_v2.load

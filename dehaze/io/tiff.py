@@ -4,6 +4,7 @@ Pillow and libtiff undo the compression: they are given the file with a director
 """
 
 import io
+import shutil
 import struct
 from typing import BinaryIO, NamedTuple
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from dehaze.errors import ImageError
 from dehaze.io import colour, exif
+from dehaze.io.headers import own_size_limit
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BY_BYTES = {1, 5, 8, 32773, 32946, 34925, 50000}  # compressions that know nothing of samples: LZW, Deflate, …
@@ -20,6 +22,7 @@ _MIN_IS_WHITE, _CMYK, _CIELAB, _ICCLAB = 0, 5, 8, 9
 _CAMERA_RAW = {32803, 34892}  # photometric interpretations: a mosaic of colour filters, linear raw
 _MAX_DIRECTORIES = 200
 _MAX_SAMPLES = 16  # of a pixel
+_MAX_BYTES = 1_000_000_000  # of samples, unpacked
 _ROWS_AT_ONCE = 128
 
 
@@ -115,6 +118,8 @@ def decode(tiff: Tiff, file: BinaryIO, subject: object) -> tuple[np.ndarray, lis
     known_depth = bits in (16, 32, 64) if tiff.is_float else 1 <= bits <= 16
     if not channels or not channels <= count <= _MAX_SAMPLES or not known_depth or tiff.number(259, 1) not in _BY_BYTES:
         raise unknown_kind(tiff, subject)
+    if (held := tiff.number(256) * tiff.number(257) * count * bits // 8) > _MAX_BYTES:
+        raise ImageError(f"holds {held / 1e9:.1f} GB of samples.", "Save it with 16 bits a sample.", subject=subject)
     samples = _samples(tiff, file, count, bits)
     samples = from_unit_range(samples, subject) if tiff.is_float else of_full_range(samples, bits)
     top = np.iinfo(samples.dtype).max
@@ -168,61 +173,86 @@ def unassociated(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def _samples(tiff: Tiff, file: BinaryIO, count: int, bits: int) -> np.ndarray:
     """Return the numbers H×W×count as they stand in the file."""
-    width, height = size(tiff)
-    file.seek(0)
-    data = file.read()
     if tiff.number(284, 1) == 1:
-        return _plane(tiff, data, width, height, count, bits, slice(None))
-    offsets = tiff.fields.get(324) or tiff.fields.get(273)
-    each = (offsets.count if offsets else 0) // count
-    planes = [_plane(tiff, data, width, height, 1, bits, slice(i * each, (i + 1) * each)) for i in range(count)]
-    return np.concatenate(planes, axis=2)
+        return _plane(tiff, file, count, bits, 0)
+    return np.concatenate([_plane(tiff, file, 1, bits, i) for i in range(count)], axis=2)
 
 
-def _plane(tiff: Tiff, data: bytes, width: int, height: int, count: int, bits: int, strips: slice) -> np.ndarray:
+def _plane(tiff: Tiff, file: BinaryIO, count: int, bits: int, plane: int) -> np.ndarray:
+    width, height = size(tiff)
     across = tiff.number(322) or width  # of a tile, or of a strip
     tiles = -(-width // across)
     row = -(-across * count * bits // 8)  # bytes
-    rows = _bytes(tiff, data, tiles * row, row, height, strips).reshape(height, tiles, row)
+    stored = tiff.number(259, 1) == 1 and tiff.number(266, 1) == 1
+    read = _stored if stored else _decompressed
+    rows = read(tiff, file, tiles, row, height, plane).reshape(height, tiles, row)
     numbers = _unpacked(rows, bits, tiff, across * count).reshape(height, tiles, across, count)
     if tiff.number(317, 1) == 2 and bits in (8, 16):
         numbers = np.cumsum(numbers, axis=2, dtype=numbers.dtype)
     return numbers.reshape(height, tiles * across, count)[:, :width]
 
 
-def _bytes(tiff: Tiff, data: bytes, width: int, row: int, height: int, strips: slice) -> np.ndarray:
-    """Decompress the file as if its rows were bytes."""
-    order, big = tiff.structure.order, tiff.structure.big
+def _parts(tiff: Tiff, tiles: int, height: int, plane: int) -> tuple[int, slice]:
+    """Return the rows in a strip or tile, and which strips or tiles a plane has."""
+    rows = min(tiff.number(323) if 322 in tiff.fields else tiff.number(278, height), height)
+    count = tiles * -(-height // max(rows, 1))
+    if rows < 1 or (not {324, 325} <= tiff.fields.keys() and not {273, 279} <= tiff.fields.keys()):
+        raise ValueError("it does not say where its pixels are")
+    return rows, slice(plane * count, (plane + 1) * count)
+
+
+def _stored(tiff: Tiff, file: BinaryIO, tiles: int, row: int, height: int, plane: int) -> np.ndarray:
+    """Read uncompressed rows."""
     tiled = 322 in tiff.fields
-    places = (324, 325) if tiled else (273, 279)
-    fields = {256: width, 257: height, 258: 8, 259: tiff.number(259, 1), 262: 1, 277: 1, 284: 1}
-    fields |= {266: tiff.number(266, 1)} | ({322: row, 323: tiff.number(323)} if tiled else {})
-    fields |= {} if tiled else {278: min(tiff.number(278, height), height)}
-    entries = {
-        tag: struct.pack(order + ("HHQQ" if big else "HHII"), tag, 16 if big else 4, 1, value)
-        for tag, value in fields.items()
-    }
-    tail, inline = b"", 8 if big else 4
-    for tag in places:
+    deep, parts = _parts(tiff, tiles, height, plane)
+    result = np.zeros((height, tiles * row), np.uint8)
+    for i, offset in enumerate(tiff.numbers(324 if tiled else 273)[parts]):
+        top, left = i // tiles * deep, i % tiles * row
+        rows = min(deep, height - top)
+        file.seek(offset)
+        data = file.read(rows * row)
+        if len(data) < rows * row:
+            raise ValueError("its pixels end too early")
+        result[top : top + rows, left : left + row] = np.frombuffer(data, np.uint8).reshape(rows, row)
+    return result
+
+
+def _decompressed(tiff: Tiff, file: BinaryIO, tiles: int, row: int, height: int, plane: int) -> np.ndarray:
+    """Decompress the file as if its rows were bytes."""
+    order, big, tiled = tiff.structure.order, tiff.structure.big, 322 in tiff.fields
+    deep, parts = _parts(tiff, tiles, height, plane)
+    fields = {256: tiles * row, 257: height, 258: 8, 259: tiff.number(259, 1), 262: 1, 277: 1, 284: 1}
+    fields |= {266: tiff.number(266, 1)} | ({322: row, 323: tiff.number(323)} if tiled else {278: deep})
+    one = order + ("HHQQ" if big else "HHII")
+    entries = {tag: struct.pack(one, tag, 16 if big else 4, 1, value) for tag, value in fields.items()}
+    whole = io.BytesIO()
+    file.seek(0)
+    shutil.copyfileobj(file, whole, 1 << 20)
+    for tag in (324, 325) if tiled else (273, 279):
         field = tiff.fields[tag]
         each = field.size // field.count
-        found = tiff.structure.data(field)[slice(*(each * i for i in strips.indices(field.count)[:2]))]
-        where = found.ljust(inline, b"\0")
-        if len(found) > inline:
-            where = struct.pack(order + ("Q" if big else "I"), len(data) + len(data) % 2 + len(tail))
-            tail += found + bytes(len(found) % 2)
+        found = tiff.structure.data(field)[parts.start * each : parts.stop * each]
+        where = found.ljust(8 if big else 4, b"\0")
+        if len(where) > (8 if big else 4):
+            where = struct.pack(order + ("Q" if big else "I"), _append(whole, found))
         entries[tag] = struct.pack(order + ("HHQ" if big else "HHI"), tag, field.kind, len(found) // each) + where
-    packed = struct.pack(order + ("Q" if big else "H"), len(entries)) + b"".join(
-        entries[tag] for tag in sorted(entries)
-    )
-    first = len(data) + len(data) % 2 + len(tail)
-    head = data[:8] + struct.pack(f"{order}Q", first) if big else data[:4] + struct.pack(f"{order}I", first)
-    file = io.BytesIO(head)
-    file.seek(0, io.SEEK_END)
-    file.write(memoryview(data)[len(head) :])
-    file.write(bytes(len(data) % 2) + tail + packed + bytes(8))
-    image = Image.open(file, formats=["TIFF"])
+    listed = b"".join(entries[tag] for tag in sorted(entries))
+    first = _append(whole, struct.pack(order + ("Q" if big else "H"), len(entries)) + listed + bytes(8))
+    whole.seek(8 if big else 4)
+    whole.write(struct.pack(order + ("Q" if big else "I"), first))
+    with own_size_limit():
+        image = Image.open(whole, formats=["TIFF"])
+        image.load_prepare()
+    image.load()
+    whole.close()  # room for the copy
     return np.asarray(image)
+
+
+def _append(file: io.BytesIO, data: bytes) -> int:
+    """Append data at an even offset; return this."""
+    at = file.seek(0, io.SEEK_END)
+    file.write(bytes(at % 2) + data)
+    return at + at % 2
 
 
 def _unpacked(rows: np.ndarray, bits: int, tiff: Tiff, numbers: int) -> np.ndarray:
@@ -261,7 +291,11 @@ def from_unit_range(values: np.ndarray, subject: object) -> np.ndarray:
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= 1):  # NaN fails this too
         raise ImageError(f"holds float values from {low:g} to {high:g}.", "Rescale them to [0, 1].", subject=subject)
-    return np.rint(np.multiply(values, 65535, dtype=np.float32)).astype(np.uint16)
+    result = np.empty(values.shape, np.uint16)
+    for start in range(0, len(values), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        result[rows] = np.rint(np.multiply(values[rows], 65535, dtype=np.float32))
+    return result
 
 
 def _from_lab(samples: np.ndarray, signed: bool) -> np.ndarray:

@@ -409,3 +409,19 @@ def test_ffmpeg_and_opencv_files_are_read(tmp_path, sources):
             by_magick(tmp_path / name, 3).astype(int).mean(axis=(0, 1)),
             atol=1,
         )
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tiff_of_rows_longer_than_pillow_takes_is_read(monkeypatch):
+    """Its rows are decompressed as bytes, which are more than its pixels."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", COLOUR[..., 0].size)
+    np.testing.assert_array_equal(samples_of(tiff(COLOUR, photometric="rgb", compression="zlib")), COLOUR)
+
+
+def test_samples_that_would_fill_the_memory_are_refused():
+    data = bytearray(tiff(np.zeros((4, 5, 4), np.float64), photometric="rgb", extrasamples=["unassalpha"]))
+    for tag in (256, 257):
+        entry = next(at for at in range(len(data)) if data[at : at + 8] == struct.pack("<HHI", tag, 4, 1))
+        data[entry + 8 : entry + 12] = struct.pack("<I", 7500)
+    with pytest.raises(ImageError, match=r"holds 1\.8 GB of samples\. Save it with 16 bits"):
+        read_photo(bytes(data))

@@ -22,7 +22,7 @@ def remove_haze(photo: dict | None, model: str, strength: float, request: gr.Req
     no-reference scores before and after (lower is better, null if the photograph is too small).
 
     Args:
-        photo: The photograph, up to 60 megapixels and 100 MB: JPEG, PNG, WebP, TIFF, BMP, GIF or AVIF.
+        photo: The photograph, up to 60 megapixels and 100 MB: JPEG, PNG, WebP, TIFF, HEIC, BMP, GIF or AVIF.
         model: The name of the model.
         strength: From 0, which keeps the photograph, to 1, which restores it in full.
     """

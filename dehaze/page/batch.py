@@ -5,6 +5,7 @@ unpacked to disk: neither names that climb out of a folder nor bombs do harm.
 """
 
 import html
+import logging
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from dehaze.page.messages import chosen, chosen_strength, explained, for_visitor
 from dehaze.page.models import choose_model, chosen_model
 from dehaze.page.visitors import Stop
 from dehaze.page.workshop import MAX_FILE_BYTES, MAX_MEGAPIXELS, in_cache, restored
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def _members(path: Path) -> list[Source]:
     return [Source(name(member), path, member) for member in archive.list_members(path)]
 
 
-Saved = tuple[Path, float, float]  # a result on disk, its megapixels, and the seconds in the network
+Saved = tuple[Path, str, float, float]  # a result on disk, its name, its megapixels, and the seconds in the network
 
 
 def restore_photos(
@@ -122,8 +125,9 @@ def restore_photos(
 
         def save(photo: Photo, restoration: Restoration) -> Saved:
             name = claim_path(Path(output_name(source.name, photo, suffix)), written)
-            file = restoration.save(folder / name, strip_metadata=strip_metadata)
-            return file, photo.pixels[..., 0].size / 1e6, restoration.seconds
+            # On disk by another name, since a name in an archive may be longer than those of a disk.
+            file = restoration.save(folder / f"result{name.suffix}", strip_metadata=strip_metadata)
+            return file, str(name), photo.pixels[..., 0].size / 1e6, restoration.seconds
 
         return restorer(partial(source.file, limits), save)
 
@@ -132,14 +136,17 @@ def restore_photos(
         for source in sources:
             try:
                 with full_disk_explained():
-                    file, megapixels, seconds = restored(source)
-                    results.add(file)
+                    file, name, megapixels, seconds = restored(source)
+                    results.add(file, name)
             except (DehazeError, ValueError) as error:
                 yield Outcome(source.name, error=for_visitors(error, source.name))
             except MemoryError:
                 yield Outcome(source.name, error="There is not enough memory for it. Make it smaller.")
+            except Exception:
+                logger.exception("A photograph of a batch failed")
+                yield Outcome(source.name, error="It cannot be restored. The other photographs go on.")
             else:
-                yield Outcome(source.name, file.name, None, megapixels, seconds)
+                yield Outcome(source.name, name, None, megapixels, seconds)
 
 
 class _Archive:
@@ -155,12 +162,12 @@ class _Archive:
     def __enter__(self) -> "_Archive":
         return self
 
-    def add(self, file: Path) -> None:
+    def add(self, file: Path, name: str) -> None:
         """Move a file into the archive. Raises OSError if the disk is full; the archive is as before, then."""
         try:
             size = file.stat().st_size + (self._members + 2) * self._DIRECTORY
             reserve(self._file, size, self._zip.start_dir)
-            self._zip.write(file, file.name)
+            self._zip.write(file, name)
             self._members += 1
         finally:
             file.unlink()

@@ -153,6 +153,28 @@ def test_a_full_disk_keeps_what_is_done(tmp_path, monkeypatch):
     assert (tmp_path / "out.zip").read_bytes()[-22:-18] == b"PK\5\6"  # nothing of what was reserved is left
 
 
+def test_no_exception_of_one_photograph_ends_the_others(tmp_path):
+    sources = batch.find([archive(tmp_path / "a.zip", {name: encoded("red") for name in ("a.png", "b.png", "c.png")})])
+
+    def restorer(given, finish):
+        calls.append(given)
+        if len(calls) == 2:
+            raise ZeroDivisionError("inner matters")
+        return inverted(given, finish)
+
+    calls = []
+    outcomes = list(batch.restore_photos(sources, restorer, tmp_path / "out.zip"))
+    assert [outcome.written for outcome in outcomes] == ["a_dehazed.png", None, "c_dehazed.png"]
+    assert outcomes[1].error == "It cannot be restored. The other photographs go on."
+
+
+@pytest.mark.parametrize("name", ["写" * 90 + ".png", "🌫" * 80 + ".jpg", "a" * 300 + ".png"])
+def test_a_name_may_be_longer_than_those_of_a_disk(tmp_path, name):
+    outcomes, written = run(batch.find([archive(tmp_path / "a.zip", {name: encoded("red")})]), tmp_path)
+    assert [outcome.error for outcome in outcomes] == [None]
+    assert len(written) == 1 and next(iter(written)).startswith(name[-100:][:60])
+
+
 def test_broken_off_in_the_middle_leaves_a_whole_archive(tmp_path):
     sources = batch.find([archive(tmp_path / "a.zip", {"a.png": encoded("red"), "b.png": encoded("blue")})])
     results = batch.restore_photos(sources, inverted, tmp_path / "out.zip")
@@ -174,7 +196,17 @@ def test_broken_off_in_the_middle_leaves_a_whole_archive(tmp_path):
         ("a.jpg", "RGB", ".png", "a_dehazed.png"),
         ("a.heic", "RGB", ".jpg", "a_dehazed.jpg"),
         ("a.png", "RGBA", ".jpg", "a_dehazed.png"),
+        ("a.jpg", "I;16", None, "a_dehazed.png"),
+        ("a.png", "I;16", ".jpg", "a_dehazed.jpg"),
+        ("", "RGB", None, "_dehazed.png"),
     ],
 )
 def test_results_keep_name_and_format(name, mode, suffix, result):
     assert batch.output_name(name, read_photo(Image.new(mode, (4, 4))), suffix) == result
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.jpeg", "a.bmp"])
+def test_an_alpha_that_is_opaque_keeps_name_and_format(name):
+    opaque = read_photo(Image.new("RGBA", (4, 4), (1, 2, 3, 255)))
+    assert batch.output_name(name, opaque) == name.replace("a.", "a_dehazed.")
+    assert batch.output_name("a.png", opaque, ".jpg") == "a_dehazed.jpg"

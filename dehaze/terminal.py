@@ -9,8 +9,8 @@ from rich.markup import escape
 
 from dehaze.errors import DehazeError, UnknownModelError
 
-console = Console(soft_wrap=True, highlight=False)
-complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+console = Console(soft_wrap=True, highlight=False, emoji=False)  # names may hold :colons:
+complaints = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 def as_markup(text: object) -> str:

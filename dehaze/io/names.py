@@ -167,7 +167,7 @@ def choose_targets(photos: list[Path], output: str | None = None) -> dict[Path, 
             Path(output, os.path.relpath(folder, root), f"{photo.stem}{_writable(photo.suffix)}")
             for photo, folder in zip(photos, folders, strict=True)
         ]
-    taken: set[str] = set()
+    taken = _folders(wanted)
     targets = {photo: _claim(target, taken) for photo, target in zip(photos, wanted, strict=True)}
     names, identities = {caseless(_canonical(photo)) for photo in photos}, {_identity(photo) for photo in photos}
     for target in targets.values():
@@ -182,7 +182,7 @@ def choose_fallbacks(targets: dict[Path, Path]) -> dict[Path, Path]:
     Whether it does is known when the photograph is decoded. The second paths differ from all targets, inputs and each
     other, so they can be chosen beforehand, and by every process and every run alike.
     """
-    taken = {caseless(_canonical(path)) for path in (*targets, *targets.values())}
+    taken = _folders(targets.values()) | {caseless(_canonical(path)) for path in (*targets, *targets.values())}
     identities = {_identity(photo) for photo in targets}
     fallbacks = {}
     for photo, target in targets.items():
@@ -210,6 +210,12 @@ def _writable(suffix: str) -> str:
 
 def _as_png(path: Path) -> Path:
     return path.with_name(f"{path.stem}.png")
+
+
+def _folders(targets: Iterable[Path]) -> set[str]:
+    """Return the folders of targets, which no target may be called as: `a.gif` beside `a.png/` gives no `a.png`."""
+    folders = {Path(os.path.realpath(target.parent)) for target in targets}
+    return {caseless(place) for folder in folders for place in (folder, *folder.parents)}
 
 
 def _claim(path: Path, taken: set[str]) -> Path:

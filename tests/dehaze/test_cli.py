@@ -294,10 +294,10 @@ def test_what_is_no_file_is_named_and_the_others_are_written(run, photos, tmp_pa
 
 
 def test_names_cannot_command_the_terminal(run, photos, tmp_path):
-    (photos / "a.jpg").rename(photos / "a\x1b[31m\n\u202e.jpg")
+    (photos / "a.jpg").rename(photos / "a\x1b[31m\n\u202e:fog:.jpg")
     (photos / "b\x1b]0;title\x07.png").write_bytes(b"no photograph")
     result = run("run", photos, "--model", "identity", "--output", tmp_path / "out")
-    assert r"a\x1b[31m\n\u202e.jpg" in result.stdout and r"b\x1b]0;title\x07.png" in result.stderr
+    assert r"a\x1b[31m\n\u202e:fog:.jpg" in result.stdout and r"b\x1b]0;title\x07.png" in result.stderr
     assert not any(letter in result.output for letter in "\x1b\x07\u202e")
 
 

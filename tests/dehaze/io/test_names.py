@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,7 @@ def names(targets: dict[Path, Path], folder: Path) -> list[str]:
         (["a.gif", "a.png", "a_2.png"], ["a_dehazed.png", "a_dehazed_2.png", "a_2_dehazed.png"], None),
         (["a.gif", "a_2.gif", "a.png"], None, ["a.png", "a_2.png", "a_3.png"]),
         (["raw.dng"], ["raw_dehazed.png"], ["raw.png"]),
+        (["a.gif", "A.png/b.jpg"], ["a_dehazed.png", "A.png/b_dehazed.jpg"], ["a_2.png", "A.png/b.jpg"]),
     ],
     ids=str,
 )
@@ -273,6 +275,12 @@ def test_no_fallback_shares_a_file(tmp_path, photos, targets, fallbacks):
     chosen = choose_targets(files, str(tmp_path / "out"))
     assert names(chosen, tmp_path / "out") == targets
     assert {photo.name: path.name for photo, path in choose_fallbacks(chosen).items()} == fallbacks
+
+
+def test_a_result_for_hdr_displays_is_png():
+    photo = read_photo(np.zeros((2, 2, 3), np.uint16))
+    hdr = replace(photo, metadata=replace(photo.metadata, marks={b"cICP": bytes([9, 16, 0, 1])}))
+    assert [holds(Path(f"a{suffix}"), hdr) for suffix in (".png", ".tif")] == [True, False]
 
 
 def test_no_fallback_is_an_input(tmp_path):

@@ -48,10 +48,10 @@ def apply_maps(hazy: Tensor, maps: ColourMaps) -> tuple[Tensor, Tensor]:
     # A strip of rows at a time, with the rows of the maps that it needs: all at once would fill memory and caches. Each
     # channel is contiguous: cut out of channels_last, it takes twice as long.
     maps = ColourMaps(*(field.to(hazy.dtype).contiguous() for field in maps))
-    sharpened = bool(maps.sharpening.any())
-    mean = luminance(F.adaptive_avg_pool2d(hazy, maps.sharpening.shape[-2:])) if sharpened else None
+    rows, columns = maps.density_logit.shape[-2:]
+    mean = luminance(F.adaptive_avg_pool2d(hazy, (rows, columns))) if maps.sharpening.any() else None
     restored, density = torch.empty_like(hazy), torch.empty_like(hazy[:, :1])
-    for strip, enlarge in _strips(maps.density_logit.shape[-2], hazy):
+    for strip, enlarge in _strips(rows, hazy):
         pixels = hazy[:, :, strip]
         if mean is not None:
             pixels = sharpen(pixels, enlarge(mean), enlarge(maps.sharpening))

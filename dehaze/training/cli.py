@@ -84,7 +84,7 @@ def train(
         ),
     ] = None,
     freeze: Annotated[
-        list[str] | None, typer.Option(help="Parameters that are not trained, such as 'encoder.*'. Can be repeated.")
+        list[str] | None, typer.Option(help="Parameters that are not trained, such as 'encoders.*'. Can be repeated.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for checkpoint, log and weights. Default: runs/RECIPE.")

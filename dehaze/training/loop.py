@@ -99,7 +99,7 @@ def train(
     if features is not None and "features" not in inspect.signature(recipe.objective).parameters:
         raise ValueError("this recipe compares no features; leave the weights of VGG16 out")
     given = {"data": data, "pairs": pairs, "val_pairs": val_pairs, "real": real, "features": features, "start": start}
-    chosen = settings.describe(recipe, name=name, license=license, **given, precision=precision)
+    chosen = settings.describe(recipe, **given, precision=precision, card={"name": name, "license": license})
     checkpoint = output / "checkpoint.safetensors"
     if checkpoint.exists() and not override:
         settings.check(chosen, output)

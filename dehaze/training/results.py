@@ -102,16 +102,16 @@ class Results:
         made.rmdir()
 
     def _card(self, step: int, sha256: str, scores: Mapping[str, float]) -> str:
-        recipe, given = self._recipe, self._settings
+        recipe, given, about = self._recipe, self._settings, self._settings["card"]
         sources = {key: Path(given[key]).name for key in ("data", "pairs", "val_pairs", "real", "start") if given[key]}
         shown = sources | {key: getattr(recipe, key) for key in ("batch", "crop", "learning_rate", "seed")}
         shown |= {"freeze": " ".join(recipe.freeze)} if recipe.freeze else {}
         shown |= given["made_with"]
         return _CARD.format(
-            license=f"license: {given['license']}" if given["license"] else "# license: choose one",
+            license=f"license: {about['license']}" if about["license"] else "# license: choose one",
             sha256=sha256,
             model=recipe.model,
-            recipe=given["name"] or recipe.model,
+            recipe=about["name"] or recipe.model,
             step=step,
             steps=recipe.steps,
             scores=_rows(scores) or "| none was made | |",

@@ -20,7 +20,7 @@ from dehaze.io.files import write_whole
 from dehaze.training.recipe import Recipe
 
 FILE = "run.json"
-_MADE_WITH = "made_with"  # versions, which may differ when a run goes on
+_APART = ("made_with", "card")  # versions and what is for the card may differ when a run goes on
 _NAMED = 5  # settings that an error names
 
 
@@ -78,7 +78,7 @@ def parse(text: str) -> tuple[str, Any]:
 def describe(recipe: Recipe, **given: object) -> dict[str, Any]:
     """Return the recipe, what the run was `given`, and the versions it was made with, as JSON has them."""
     versions = {"dehaze": dehaze.__version__, "torch": torch.__version__, "commit": _commit()}
-    told = {"recipe": asdict(recipe), **given, _MADE_WITH: versions}
+    told = {"recipe": asdict(recipe), **given, "made_with": versions}
     return json.loads(json.dumps(told, default=_text))
 
 
@@ -118,7 +118,7 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
         return
     for key, part in value.items():
-        if key != _MADE_WITH:
+        if key not in _APART:
             yield from _flat(part, f"{name}.{key}".removeprefix(".").removeprefix("recipe."))
 
 

@@ -58,7 +58,7 @@ def _wrap(recipe: Recipe, network: nn.Module, model: str, start: str | Path) -> 
 
 
 def freeze(network: nn.Module, patterns: tuple[str, ...]) -> None:
-    """Exclude the parameters whose names match a pattern, such as `encoder.*`, from training. Raises DehazeError."""
+    """Exclude the parameters whose names match a pattern, such as `encoders.*`, from training. Raises DehazeError."""
     names = [name for name, _ in network.named_parameters()]
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):

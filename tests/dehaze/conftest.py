@@ -75,3 +75,16 @@ def tiny_clip(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     save_clip(make_clip(width=32, layers=2), folder)
     return folder
+
+
+@pytest.fixture
+def pairs(data, tmp_path):
+    """Four pairs of a grey image as hazy, and the photograph itself as clear."""
+    folder = tmp_path / "pairs"
+    for name in ("hazy", "clear"):
+        (folder / name).mkdir(parents=True)
+    for photo in sorted((data / "images").iterdir())[:4]:
+        (folder / "clear" / photo.name).write_bytes(photo.read_bytes())
+        with Image.open(photo) as clear:
+            Image.new("RGB", clear.size, (128, 128, 128)).save(folder / "hazy" / f"{photo.stem}.png")
+    return folder

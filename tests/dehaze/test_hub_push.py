@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import dehaze
 from dehaze.cli import app
 from dehaze.errors import WeightsError
-from dehaze.hub import load_network, push, repository, save_weights
+from dehaze.hub import SHIPPED, load_network, push, read_card, repository, save_weights, sha256, shipped_folder
 from dehaze.networks.api.network import API, APIConfig
 from tests.hub import HubServer, impatient
 
@@ -75,6 +75,20 @@ def test_what_cannot_be_pushed_is_explained(folder):
     (folder / "README.md").unlink()
     with pytest.raises(WeightsError, match=r"holds no README\.md"):
         repository("api", folder)
+
+
+def test_a_card_of_other_weights_is_refused(folder):
+    shipped = (shipped_folder("api") / "README.md").read_text(encoding="utf-8")
+    assert repository("api", "shipped", shipped)
+    with pytest.raises(WeightsError, match=r"The card is of other weights than .*its weights_sha256 is not theirs"):
+        repository("api", folder, shipped)
+    result = invoke("--weights", folder, "--card", "-", "--dry-run", input=shipped)
+    assert result.exit_code == 1 and "of other weights" in result.output
+
+
+@pytest.mark.parametrize("folder", [path.parent for path in SHIPPED.glob("*/README.md")], ids=lambda path: path.name)
+def test_shipped_cards_name_their_weights(folder):
+    assert read_card(folder).get("weights_sha256") == sha256(folder / "model.safetensors")
 
 
 def test_ids_that_cannot_be_loaded_are_explained(hub, folder):

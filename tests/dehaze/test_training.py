@@ -16,7 +16,6 @@ from pkgutil import iter_modules
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
@@ -199,19 +198,6 @@ def test_training_learns_and_its_weights_load(data, tmp_path):
     lines = (tmp_path / "log.csv").read_text().splitlines()
     assert "restored" in lines[0]
     assert len(lines) == 2
-
-
-@pytest.fixture
-def pairs(data, tmp_path):
-    """Four pairs of a grey image as hazy, and the photograph itself as clear."""
-    folder = tmp_path / "pairs"
-    for name in ("hazy", "clear"):
-        (folder / name).mkdir(parents=True)
-    for photo in sorted((data / "images").iterdir())[:4]:
-        (folder / "clear" / photo.name).write_bytes(photo.read_bytes())
-        with Image.open(photo) as clear:
-            Image.new("RGB", clear.size, (128, 128, 128)).save(folder / "hazy" / f"{photo.stem}.png")
-    return folder
 
 
 def test_pairs_can_be_trained_on(data, pairs, tmp_path):

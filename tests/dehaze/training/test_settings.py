@@ -87,7 +87,7 @@ def test_a_file_names_options_and_values(settings, tmp_path):
     recipe = taken["recipe"]
     assert (recipe.model, recipe.steps, recipe.freeze, recipe.ema_decay) == ("draco", 40, ("a.*",), 0.9)
     assert recipe.renderer.beta == (1, 2) and recipe.max_gradient_norm == 0.5
-    assert str(taken["pairs"]) == "mine" and taken["name"] == "draco"
+    assert str(taken["pairs"]) == "mine" and taken["card"]["name"] == "draco"
 
 
 @pytest.mark.parametrize(

@@ -407,6 +407,10 @@ def _of_info(image: Any) -> tuple[Metadata, list[str]]:
         found["resolution"] = sound_resolution([number * scale for number in info["jfif_density"]])
     elif "dpi" in info and getattr(image, "format", None) not in ("JPEG", "MPO"):
         found["resolution"] = sound_resolution(info["dpi"])
+    if "srgb" not in info and isinstance(gamma := info.get("gamma"), float) and 0 < gamma < 40_000:
+        found["marks"] = {b"gAMA": struct.pack(">I", round(gamma * 100_000))}
+        if len(points := info.get("chromaticity", ())) == 8 and all(0 <= point < 1 for point in points):
+            found["marks"][b"cHRM"] = struct.pack(">8I", *(round(point * 100_000) for point in points))
     if isinstance(comment := info.get("comment"), bytes):
         found["comment"] = comment or None
     segments = getattr(image, "applist", [])
@@ -437,9 +441,29 @@ def _raw_exif(image: Any) -> bytes | None:
         return exif.PREFIX + data.removeprefix(exif.PREFIX)
     if isinstance(image, Image.Image) and not isinstance(data, bytes):
         with suppress(Exception):  # a photograph with damaged metadata can still be restored
-            tags = image.getexif()
-            return tags.tobytes() if len(tags) else None
+            tags = exif.Structure(io.BytesIO(_written_by_pillow(image).removeprefix(exif.PREFIX)))
+            return exif.build(tags.order, exif.gather(tags, tags.first)[0])
     return None
+
+
+def _written_by_pillow(image: Image.Image) -> bytes:
+    """Return the EXIF data of an image that has none as bytes, without the fields that Pillow cannot write."""
+    found, kept = image.getexif(), Image.Exif()
+    for pointer in (None, exif.EXIF, exif.GPS):
+        fields = (
+            {tag: found[tag] for tag in found if tag not in (exif.EXIF, exif.GPS)}
+            if pointer is None
+            else found.get_ifd(pointer)
+        )
+        sound = {}
+        for tag, value in fields.items():
+            alone = Image.Exif()
+            alone[tag if pointer is None else pointer] = value if pointer is None else {tag: value}
+            with suppress(Exception):  # its encoders raise every kind of exception
+                alone.tobytes()
+                sound[tag] = value
+        kept.update(sound if pointer is None else {pointer: sound} if sound else {})
+    return kept.tobytes()
 
 
 def _orientation(metadata: Metadata) -> int:

@@ -1,6 +1,7 @@
 """What a file says beside its pixels, as bytes of its own standard, and what each format holds of it."""
 
 import struct
+import zlib
 from dataclasses import dataclass, field, replace
 
 from dehaze.io import colour, exif, png, xmp
@@ -20,7 +21,7 @@ class Metadata:
     xmp: bytes | None = None
     iptc: bytes | None = None
     resolution: tuple[float, float] | None = None  # pixels per inch
-    comment: bytes | None = None  # of a JPEG file
+    comment: bytes | None = None  # of a JPEG or GIF file
     marks: dict[bytes, bytes] = field(default_factory=dict)
     texts: tuple[tuple[bytes, bytes], ...] = ()
 
@@ -78,7 +79,7 @@ class Metadata:
                 leave_out("comment", long, comment=None)
         if format_name in ("WEBP", "BMP") and held.iptc:
             leave_out("IPTC data", iptc=None)
-        if format_name != "JPEG" and held.comment:
+        if format_name not in ("JPEG", "PNG") and held.comment:
             leave_out("comment", comment=None)
         if format_name != "PNG" and held.texts:
             names = ", ".join(dict.fromkeys(data.partition(b"\0")[0].decode("latin-1") for _, data in held.texts))
@@ -146,11 +147,9 @@ def jpeg_segments(metadata: Metadata) -> bytes:
 
 def png_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:
     """Return the chunks of a PNG file for metadata."""
-    from zlib import compress
-
     chunks = [(name, metadata.marks[name]) for name in png.MARKS if name in metadata.marks]
     if metadata.icc_profile:
-        chunks.append((b"iCCP", b"ICC Profile\0\0" + compress(metadata.icc_profile)))
+        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc_profile)))
     if metadata.resolution:
         per_metre = (round(number / 0.0254) for number in metadata.resolution)
         chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
@@ -160,6 +159,8 @@ def png_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:
         chunks.append((b"iTXt", png.XMP_KEYWORD + bytes(5) + metadata.xmp))
     if metadata.iptc:
         chunks.append(png.as_raw_profile(b"iptc", photoshop_of_iptc(metadata.iptc)))
+    if metadata.comment:
+        chunks.append((b"tEXt", b"Comment\0" + metadata.comment.replace(b"\0", b"")))
     return [*chunks, *metadata.texts]
 
 

@@ -10,9 +10,8 @@ _NAMESPACES = {  # of what lies behind the photograph in its file, or shows it a
     b"http://ns.google.com/photos/1.0/depthmap/",
     b"http://ns.adobe.com/xmp/note/",
 }
-_MAX_BYTES, _MAX_PARTS = 8_000_000, 100
+_MAX_BYTES, _MAX_PREFIXES = 8_000_000, 10
 _ORIENTATION = rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)([0-9])"
-_THUMBNAILS = re.compile(rb"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", re.DOTALL)
 _GAIN_MAP = re.compile(rb"hdrgm:Version|HDRGainMap:HDRGainMapVersion")
 _CLIP = re.compile(rb"G?Camera:(?:MotionPhoto|MicroVideo)(?:\s*=\s*[\"']|>)\s*1")
 
@@ -39,8 +38,7 @@ def tidy(xmp: bytes, width: int, height: int) -> bytes:
     """
     spaces = set(re.findall(rb"xmlns:([\w.-]+)\s*=\s*[\"']([^\"']*)[\"']", xmp))
     prefixes = [prefix for prefix, space in spaces if space in _NAMESPACES]
-    parts = sum(xmp.count(b"<%b:" % prefix) for prefix in prefixes[:_MAX_PARTS]) + xmp.count(b":Thumbnails")
-    if len(xmp) > _MAX_BYTES or len(prefixes) > _MAX_PARTS or parts > _MAX_PARTS:
+    if len(xmp) > _MAX_BYTES or len(prefixes) > _MAX_PREFIXES:
         raise ValueError("it is too large")
     xmp = re.sub(_ORIENTATION, rb"\g<1>1", xmp)
     for names, new in (
@@ -48,9 +46,24 @@ def tidy(xmp: bytes, width: int, height: int) -> bytes:
         (rb"tiff:ImageLength|exif:PixelYDimension", height),
     ):
         xmp = re.sub(rb"((?:%b)\s*(?:=\s*[\"']|>)\s*)[0-9]+" % names, rb"\g<1>%d" % new, xmp)
-    xmp = _THUMBNAILS.sub(b"", xmp)
-    for prefix in map(re.escape, prefixes):
-        xmp = re.sub(rb"\s%b:[\w.-]+\s*=\s*(?:\"[^\"]*\"|'[^']*')" % prefix, b"", xmp)
-        xmp = re.sub(rb"<%b:[\w.-]+\b[^>]*/>" % prefix, b"", xmp)
-        xmp = re.sub(rb"<(%b:[\w.-]+)\b[^>]*>.*?</\1>" % prefix, b"", xmp, flags=re.DOTALL)
+    for thumbnails in (b"xmp:Thumbnails", b"xap:Thumbnails"):
+        xmp = _without(xmp, thumbnails)
+    for prefix in prefixes:
+        xmp = re.sub(rb"\s%b:[\w.-]+\s*=\s*(?:\"[^\"]*\"|'[^']*')" % re.escape(prefix), b"", xmp)
+        xmp = _without(xmp, prefix + b":")
     return xmp
+
+
+def _without(xmp: bytes, start: bytes) -> bytes:
+    """Leave out the elements whose names begin with `start`."""
+    kept, at = [], 0
+    while (opened := xmp.find(b"<" + start, at)) >= 0 and (closed := xmp.find(b">", opened)) >= 0:
+        if xmp[closed - 1 : closed] != b"/":
+            name = re.match(rb"[\w:.-]+", xmp[opened + 1 : closed])
+            end = b"</%b>" % (name[0] if name else start)
+            if (last := xmp.find(end, closed)) < 0:
+                break
+            closed = last + len(end) - 1
+        kept.append(xmp[at:opened])
+        at = closed + 1
+    return b"".join([*kept, xmp[at:]])

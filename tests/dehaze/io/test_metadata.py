@@ -354,10 +354,24 @@ def test_texts_stay_in_png_and_are_named_elsewhere(tmp_path, depth):
     assert photo.losses("photo.jpg") == ("The text (Author, parameters, Title) is left out: JPEG cannot hold it.",)
 
 
-def test_a_comment_stays_in_jpeg(tmp_path):
+def test_a_comment_stays(tmp_path):
     photo = read_photo(encoded(RAMP, "JPEG", comment=b"J\xf6rg"))
     assert Image.open(photo.save(tmp_path / "photo.jpg")).info["comment"] == b"J\xf6rg"
-    assert photo.losses("photo.png") == ("The comment is left out: PNG cannot hold it.",)
+    assert png_chunks(photo.save(tmp_path / "photo.png").read_bytes())[b"tEXt"] == [b"Comment\0J\xf6rg"]
+    assert photo.losses("photo.webp") == ("The comment is left out: WEBP cannot hold it.",)
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_images_of_pillow_keep_what_they_know(tmp_path, format_name):
+    image = Image.open(io.BytesIO(in_format(format_name, camera("<"), tmp_path)))
+    photo = read_photo(image)
+    assert photo.pixels.shape == (40, 30, 3)
+    found = Image.open(photo.save(tmp_path / "photo.jpg")).getexif()
+    assert found[ExifTags.Base.Make].rstrip("\0") == "SAMSUNG"
+    assert found.get(ExifTags.Base.Orientation, 1) == 1
+    assert not {273, 279, 258} & set(found)
+    gamma = Image.open(io.BytesIO(gamma_png(*MARKS["gAMA"])))
+    assert read_photo(gamma).metadata.marks == {b"gAMA": MARKS["gAMA"][0][1]}
 
 
 @pytest.mark.slow

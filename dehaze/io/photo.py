@@ -141,8 +141,11 @@ class Photo:
         return path
 
     def losses(self, path: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Name what the format of a path cannot hold of the metadata, a sentence each."""
-        return tuple(self.metadata.within(format_of(Path(path))[0])[1])
+        """Name what the format of a path cannot hold, a sentence each."""
+        format_name, _ = format_of(Path(path))
+        _, notes = self.metadata.within(format_name)
+        reduced = self.pixels.dtype == np.uint16 and format_name not in ("PNG", "TIFF")
+        return tuple([*notes, *[f"Its 16 bits a sample become 8 in {format_name}."] * reduced])
 
     def without_metadata(self) -> "Photo":
         """Return the photograph without EXIF, XMP, IPTC, text and resolution; the colour profile stays."""

@@ -59,7 +59,7 @@ class Source:
 class Outcome:
     """What became of a photograph: `written` is its name in the archive of results, or `error` says why there is none.
 
-    `seconds` is the time in the network.
+    `seconds` is the time in the network; `notes` say what of the file is lost.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Outcome:
     error: str | None = None
     megapixels: float = 0.0
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 def find(paths: Iterable[Path], limits: Limits = Limits()) -> list[Source]:
@@ -101,7 +102,7 @@ def _members(path: Path) -> list[Source]:
     return [Source(name(member), path, member) for member in archive.list_members(path)]
 
 
-Saved = tuple[Path, str, float, float]  # a result on disk, its name, its megapixels, and the seconds in the network
+Saved = tuple[Path, Outcome]  # a result on disk, and what became of its photograph
 
 
 def restore_photos(
@@ -127,7 +128,9 @@ def restore_photos(
             name = claim_path(Path(output_name(source.name, photo, suffix)), written)
             # On disk by another name, since a name in an archive may be longer than those of a disk.
             file = restoration.save(folder / f"result{name.suffix}", strip_metadata=strip_metadata)
-            return file, str(name), photo.pixels[..., 0].size / 1e6, restoration.seconds
+            notes = (*photo.notes, *(() if strip_metadata else photo.losses(file)))
+            size = photo.pixels[..., 0].size / 1e6
+            return file, Outcome(source.name, str(name), None, size, restoration.seconds, notes)
 
         return restorer(partial(source.file, limits), save)
 
@@ -136,8 +139,8 @@ def restore_photos(
         for source in sources:
             try:
                 with full_disk_explained():
-                    file, name, megapixels, seconds = restored(source)
-                    results.add(file, name)
+                    file, outcome = restored(source)
+                    results.add(file, str(outcome.written))
             except (DehazeError, ValueError) as error:
                 yield Outcome(source.name, error=for_visitors(error, source.name))
             except MemoryError:
@@ -146,7 +149,7 @@ def restore_photos(
                 logger.exception("A photograph of a batch failed")
                 yield Outcome(source.name, error="It cannot be restored. The other photographs go on.")
             else:
-                yield Outcome(source.name, name, None, megapixels, seconds)
+                yield outcome
 
 
 class _Archive:
@@ -227,7 +230,8 @@ def status(sources: list[Source], outcomes: list[Outcome], stopped: bool = False
         elif error := outcomes[i].error:
             kind, text = "worse", html.escape(error, quote=False)
         else:
-            kind, text = "better", f"{outcomes[i].megapixels:.1f} megapixels in {outcomes[i].seconds:.1f} s"
+            done = f"{outcomes[i].megapixels:.1f} megapixels in {outcomes[i].seconds:.1f} s"
+            kind, text = "better", html.escape(". ".join([done, *outcomes[i].notes]), quote=False)
         rows.append(f"<tr><th scope=row>{html.escape(source.name)}</th><td class='{kind}'>{text}</td></tr>")
     failed = sum(outcome.error is not None for outcome in outcomes)
     words = f"{'Stopped: ' * stopped}{len(outcomes)} of {len(sources)} done" + (f", {failed} failed" if failed else "")

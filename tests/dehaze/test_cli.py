@@ -44,6 +44,20 @@ def test_one_photograph_to_one_file(run, photos, tmp_path):
     assert np.array_equal(np.array(Image.open(tmp_path / "out.png")), np.array(Image.open(photos / "b.png")))
 
 
+def test_metadata_stays_is_named_where_it_cannot_and_is_stripped_on_request(run, tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    Image.new("RGB", (20, 30)).save(tmp_path / "a.jpg", exif=exif, comment=b"hello")
+    result = run("run", tmp_path / "a.jpg", "--model", "identity", "--output", tmp_path / "out.bmp")
+    assert result.output.count("note: ") == 2
+    assert "The EXIF data is left out: BMP cannot hold it." in result.output
+    for arguments, kept in (([], True), (["--strip-metadata"], False)):
+        result = run("run", tmp_path / "a.jpg", "--model", "identity", "--output", tmp_path / "out.jpg", *arguments)
+        assert "note" not in result.output
+        data = (tmp_path / "out.jpg").read_bytes()
+        assert ((b"Maker" in data), (b"hello" in data)) == (kept, kept)
+
+
 def test_without_output_the_result_lies_beside_the_photograph(run, photos):
     assert run("run", photos / "b.png", "--model", "dcp").exit_code == 0
     assert (photos / "b_dehazed.png").exists()

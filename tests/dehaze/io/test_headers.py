@@ -11,6 +11,7 @@ from PIL import Image, TiffImagePlugin
 from dehaze.errors import ImageError
 from dehaze.io.photo import read_photo
 from tests import bounded
+from tests.dehaze.io.photographs import encoded, png_chunk
 
 
 def saved(form: str, **options: object) -> bytes:
@@ -46,6 +47,20 @@ def in_png(*chunks: tuple[bytes, bytes]) -> bytes:
     return whole[:33] + extra + whole[33:]
 
 
+def in_pixels(times: int) -> bytes:
+    """A PNG file whose pixels lie in many chunks, with another chunk before each."""
+    whole = encoded(Image.effect_noise((200, 200), 90), "PNG")
+    start = whole.index(b"IDAT") + 4
+    pixels, rest = whole[start:-16], whole[-12:]
+    parts = [pixels[i * len(pixels) // times : (i + 1) * len(pixels) // times] for i in range(times)]
+    return whole[: start - 8] + b"".join(png_chunk(b"abCd", b"") + png_chunk(b"IDAT", part) for part in parts) + rest
+
+
+def in_xmp(body: bytes) -> bytes:
+    namespace = b'xmlns:a="http://ns.adobe.com/hdr-gain-map/1.0/" '
+    return in_png((b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(namespace + body)))
+
+
 def in_jpeg(segment: bytes, times: int) -> bytes:
     whole = saved("JPEG")
     return whole[:2] + segment * times + whole[2:]
@@ -68,6 +83,10 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "a comment of countless blocks": lambda: in_gif(b"!\xfe" + (b"\xff" + bytes(255)) * 30_000 + b"\0"),
     "countless comments in a GIF": lambda: in_gif(b"!\xfe\1x\0" * 300_000),
     "an endless comment": lambda: b"P6\n#" + b"x" * 10_000_000 + b"\n64 64\n255\n" + bytes(64 * 64 * 3),
+    "chunks between the pixels": lambda: in_pixels(4000),
+    "elements of XMP that never end": lambda: in_xmp(b"<a:x " * 90 + b"y" * 7_000_000),
+    "countless elements of XMP": lambda: in_xmp(b"<a:x>" * 1_000_000),
+    "countless thumbnails in XMP": lambda: in_xmp(b"<xmp:Thumbnails> " * 400_000),
     "tiles larger than the image": lambda: tiff(
         64, (322, 4, 1, 20_000), (323, 4, 1, 20_000), (259, 3, 1, 8), (324, 4, 1, 8), (325, 4, 1, 100)
     ),

@@ -210,3 +210,18 @@ def test_an_alpha_that_is_opaque_keeps_name_and_format(name):
     opaque = read_photo(Image.new("RGBA", (4, 4), (1, 2, 3, 255)))
     assert batch.output_name(name, opaque) == name.replace("a.", "a_dehazed.")
     assert batch.output_name("a.png", opaque, ".jpg") == "a_dehazed.jpg"
+
+
+def test_metadata_stays_or_is_stripped_and_losses_are_named(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    frames[0].save(file, "PNG", exif=exif, save_all=True, append_images=frames[1:])
+    sources = batch.find([archive(tmp_path / "a.zip", {"a.png": file.getvalue()})])
+    for strip in (False, True):
+        (outcome,) = batch.restore_photos(sources, inverted, tmp_path / "out.zip", strip_metadata=strip)
+        assert outcome.notes == ("It holds 2 frames; the first was taken.",)
+        assert "It holds 2 frames" in batch.status(sources, [outcome])
+        with zipfile.ZipFile(tmp_path / "out.zip") as made:
+            assert (b"Maker" in made.read("a_dehazed.png")) == (not strip)

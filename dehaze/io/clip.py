@@ -22,11 +22,14 @@ from dehaze.io.files import open_file, system_reason
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
+    from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
 MAX_SECONDS = 10  # of a clip on the page
 MAX_SIDE = 1920  # px, on the page; larger frames are reduced
 _MAX_FRAME_PIXELS = 8192 * 4320  # checked before a frame is decoded
+_DECODING_THREADS = 4
+_THREADED_PIXELS = 4096 * 2304  # of a frame; larger ones are decoded one after another
 _HEADER_SECONDS = 10  # to read a header and count frames,
 _HEADER_BYTES = 20 << 20  # and a second more for as many bytes of the file
 _MIN_WHOLE_SHARE = 0.95  # of the frames or seconds that the header states: sound may last longer than the picture
@@ -141,11 +144,17 @@ def read_frames(clip: Clip) -> Iterator[Frame]:
     An odd side loses its last line, since H.264 files that play everywhere have even sides. Raises VideoError if the
     clip holds no frame, changes its size, is damaged, is too long, or has colours that 8 bits cannot keep.
     """
+    from av.video.reformatter import VideoReformatter
+
     with opened(clip) as container:
         stream = picture_stream(container)
         assert stream is not None  # `probe_clip` saw it
-        stream.thread_type = "AUTO"
+        # Threads that decode frames side by side hold some more of them.
+        stream.thread_type = "AUTO" if stream.width * stream.height <= _THREADED_PIXELS else "SLICE"
+        stream.thread_count = _DECODING_THREADS
+        stream.codec_context.options = {"max_pixels": str(2 * _MAX_FRAME_PIXELS)}  # later frames may be larger
         pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
+        reformatter = VideoReformatter()  # one for all frames, since its tables take longer than a frame
         shape, begin, index = None, 0.0, 0
         for frame in _decode(container, stream, clip):
             begin = begin if index else frame.time or 0.0
@@ -157,7 +166,7 @@ def read_frames(clip: Clip) -> Iterator[Frame]:
                 sizes = f"from {shape[0]}×{shape[1]} to {frame.width}×{frame.height} pixels"
                 reason = f"changes its size {sizes} after frame {index}, at {time:.2f} s."
                 raise VideoError(reason, "Convert it to MP4 with H.264, in one size.", subject=clip.path)
-            pixels, turned = _upright(_to_rgb(frame, clip), _display_matrix(frame))
+            pixels, turned = _upright(_to_rgb(frame, clip, reformatter), _display_matrix(frame))
             height, width = (side // 2 * 2 for side in pixels.shape[:2])
             yield Frame(pixels[:height, :width], time, 1 / pixel_aspect if turned else pixel_aspect, frame)
             index += 1
@@ -220,7 +229,7 @@ def _damaged(clip: Clip, where: str, reason: str) -> VideoError:
     return VideoError(f"is damaged {where}: {reason}.", advice, subject=clip.path)
 
 
-def _to_rgb(frame: "av.VideoFrame", clip: Clip) -> np.ndarray:
+def _to_rgb(frame: "av.VideoFrame", clip: Clip, reformatter: "VideoReformatter") -> np.ndarray:
     """Return the pixels of a frame, reduced to `max_side`, by the matrix and range that it states."""
     if frame.color_trc in _HDR:
         reason = f"is an HDR clip ({_HDR[frame.color_trc]}), and the models know standard dynamic range only."
@@ -234,14 +243,15 @@ def _to_rgb(frame: "av.VideoFrame", clip: Clip) -> np.ndarray:
         raise VideoError(reason, "Convert it to BT.709.", subject=clip.path)
     shrink = min(1, clip.max_side / max(frame.width, frame.height))
     width, height = (max(2, round(side * shrink)) for side in (frame.width, frame.height))
-    return frame.reformat(width, height, "rgb24", interpolation=exactly(shrink < 1), dst_color_range=2).to_ndarray()
+    method = exactly(shrink < 1)
+    return reformatter.reformat(frame, width, height, "rgb24", interpolation=method, dst_color_range=2).to_ndarray()
 
 
 def exactly(reduced: bool = False) -> int:
     """Return the flags for conversions that round colours correctly."""
     from av.video.reformatter import Interpolation
 
-    method = Interpolation.AREA if reduced else Interpolation.BICUBIC
+    method = Interpolation.AREA if reduced else Interpolation.BILINEAR
     return method | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 

@@ -63,7 +63,8 @@ class ClipWriter:
 
         with self._explained():
             output = self._output or self._begin(frame)
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24").reformat(
+            picture = self._reformatter.reformat(
+                av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24"),
                 format="yuv420p", dst_colorspace=Colorspace[MATRICES[self._pictures.colorspace]],
                 dst_color_range=self._pictures.color_range, interpolation=exactly(),
             )  # fmt: skip
@@ -76,9 +77,11 @@ class ClipWriter:
 
     def _begin(self, first: Frame) -> "OutputContainer":
         import av
+        from av.video.reformatter import VideoReformatter
 
         source = self._open.enter_context(opened(self._clip))
         height, width = first.pixels.shape[:2]
+        self._reformatter = VideoReformatter()
         self._start, self._last = max(Fraction(0), Fraction(source.start_time or 0, 1_000_000)), None
         self._output = output = av.open(
             os.path.abspath(self._path),  # a relative path could read as an address

@@ -49,9 +49,9 @@ def plan(patterns: Sequence[str], output: str | None = None, skip_existing: bool
     def is_done(photo: Path) -> bool:
         return any(_exists_since(photo, result) for result in (targets[photo], fallbacks.get(photo)) if result)
 
-    done = [photo for photo in found.photos if skip_existing and is_done(photo)]
-    waiting = [photo for photo in found.photos if photo not in set(done)]
-    return Plan(waiting, targets, fallbacks, found.results, found.others, done)
+    done = {photo: None for photo in found.photos if skip_existing and is_done(photo)}
+    waiting = [photo for photo in found.photos if photo not in done]
+    return Plan(waiting, targets, fallbacks, found.results, found.others, list(done))
 
 
 def _exists_since(photo: Path, result: Path) -> bool:
@@ -110,10 +110,10 @@ def restore_photos(
         def write() -> Outcome:
             try:
                 written, encode = _timed(lambda: restoration.save(target, strip_metadata=strip_metadata))
+                notes = (*photo.notes, *(() if strip_metadata else photo.losses(written)))
             except Exception as error:
                 return Outcome(file, error=error)
             height, width = restoration.pixels.shape[:2]
-            notes = (*photo.notes, *(() if strip_metadata else photo.losses(written)))
             return Outcome(file, written, (width, height), None, Seconds(decode, network, encode), notes)
 
         return write

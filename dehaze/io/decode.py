@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -14,7 +14,8 @@ from PIL import Image, ImageFile
 from dehaze.errors import ImageError
 from dehaze.io import colour, deep, exif, png, raw, tiff, xmp
 from dehaze.io.headers import HeaderFile, bounded_directories, own_size_limit
-from dehaze.io.metadata import Metadata, iptc_in_photoshop, of_png, sound_resolution
+from dehaze.io.metadata import Metadata
+from dehaze.io.read_metadata import GAIN_MAP, first_of, of_image, of_png, of_tiff
 
 if TYPE_CHECKING:
     from pillow_heif import HeifFile
@@ -25,9 +26,6 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PP
 _SCAN = b"\xff\xda"  # the marker before each scan of a JPEG file; within a scan it cannot occur
 _MAX_SCANS = 50  # encoders write some 10
 _HEIF = re.compile(rb"hei[cxms]|hev[cx]")
-_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
-_GAIN_MAP_MARKS = (b"urn:iso:std:iso:ts:21496:-1\0",)
-_PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 
 
 class Decoded(NamedTuple):
@@ -59,14 +57,13 @@ def decode_file(file: BinaryIO, subject: object, max_megapixels: float) -> Decod
         _check_size(*image.size, subject, max_megapixels)
         _check_size(*_tile_size(image), subject, max_megapixels)
         if structure:
-            metadata, notes = _of_tiff(structure)
+            metadata, notes = of_tiff(structure)
             turned = 1  # by Pillow, while it loads
         elif image.format == "PNG":
             metadata, notes = of_png(png.read_chunks(file))
-            notes += _frames(png.read_chunks(file))
             turned = _orientation(metadata)
         else:
-            metadata, notes = _of_info(image)
+            metadata, notes = of_image(image)
             notes += _lost_depth(file, image)
             turned = _orientation(metadata)
         if image.format in ("JPEG", "MPO"):
@@ -107,7 +104,7 @@ def read_header(file: BinaryIO, subject: object) -> Header:
             return _tiff_header(structure)
         if structure:  # Pillow turned the size
             return Header(*image.size, image.format or "")
-        metadata, _ = of_png(png.read_chunks(file)) if image.format == "PNG" else _of_info(image)
+        metadata, _ = of_png(png.read_chunks(file)) if image.format == "PNG" else of_image(image)
         return Header(*_upright_size(*image.size, _orientation(metadata)), image.format or "")
 
 
@@ -125,7 +122,7 @@ def decode_pillow(image: Image.Image, max_megapixels: float) -> Decoded:
     _check_size(*image.size, subject, max_megapixels)
     with _refuse_damage(subject):
         samples = _samples(image, subject)
-        metadata, notes = _of_info(image)
+        metadata, notes = of_image(image)
         return _finish(samples, _orientation(metadata), metadata, notes)
 
 
@@ -252,7 +249,7 @@ def _with_keyed_alpha(samples: np.ndarray, image: Image.Image) -> np.ndarray:
 def _decode_tiff(file: BinaryIO, structure: tiff.Tiff, subject: object, max_megapixels: float) -> Decoded:
     _check_size(*tiff.size(structure), subject, max_megapixels)
     _check_size(structure.number(322, 1), structure.number(323, 1), subject, max_megapixels)
-    metadata, notes = _of_tiff(structure)
+    metadata, notes = of_tiff(structure)
     samples, more = tiff.decode(structure, file, subject)
     orientation = structure.number(exif.ORIENTATION, 1)
     return _finish(samples, orientation if 1 <= orientation <= 8 else 1, metadata, [*notes, *more])
@@ -270,7 +267,7 @@ def _decode_raw(file: BinaryIO, structure: tiff.Tiff | None, subject: object, ma
         metadata = Metadata(exif=exif.from_tiff(structure.structure, first, width, height)[0])
     elif preview:
         with suppress(Exception):  # a photograph without its metadata is better than none
-            metadata = replace(_of_info(Image.open(io.BytesIO(preview)))[0], icc_profile=None)
+            metadata = replace(of_image(Image.open(io.BytesIO(preview)))[0], icc_profile=None)
     return _finish(samples, 1, metadata, ["It was developed from camera raw with the white balance of the camera."])
 
 
@@ -301,18 +298,18 @@ def _decode_heif(file: BinaryIO, subject: object, max_megapixels: float) -> Deco
         samples = tiff.of_full_range(samples.astype(np.uint16) >> (16 - bits), bits)  # the library adds zeros
     if mode.endswith("a"):
         samples = np.concatenate([tiff.unassociated(samples[..., :-1], samples[..., -1]), samples[..., -1:]], axis=2)
-    metadata, notes = _of_info(image)
+    metadata, notes = of_image(image)
     if (code := image.info.get("nclx_profile")) and not metadata.icc_profile:
         numbers = (code["color_primaries"], code["transfer_characteristics"])
         if numbers != (1, 13) and 2 not in numbers and max(numbers) < 256:
             metadata = replace(metadata, marks={b"cICP": bytes([*numbers, 0, 1])})
     kinds = " ".join(map(str, image.info.get("aux", {})))
     if "hdrgainmap" in kinds or "tmap" in kinds:
-        notes.append(_GAIN_MAP)
+        notes.append(GAIN_MAP)
     if image.info.get("depth_images"):
         notes.append("It holds a depth map, which is left out.")
     if len(heif) > 1:
-        notes.append(_first_of(len(heif), "pictures"))
+        notes.append(first_of(len(heif), "pictures"))
     return _finish(samples, 1, metadata, notes)
 
 
@@ -356,114 +353,6 @@ def _is_lossless(file: BinaryIO) -> bool:
             return name == b"VP8L"
         at += 8 + 16 if name == b"ANMF" else 8 + length + length % 2
     return False
-
-
-_GAIN_MAP = "It holds a gain map for HDR displays, which is left out."
-
-
-def _first_of(count: int, what: str) -> str:
-    return f"It holds {count} {what}; the first was taken."
-
-
-def _frames(chunks: png.Chunks) -> list[str]:
-    control = chunks.first(b"acTL") or b""
-    count = int.from_bytes(control[:4], "big")
-    return [_first_of(count, "frames")] if count > 1 else []
-
-
-def _of_tiff(structure: tiff.Tiff) -> tuple[Metadata, list[str]]:
-    """Return the metadata of a TIFF file, and notes of what was left out."""
-    data, broken = exif.from_tiff(structure.structure, structure.offset, *tiff.size(structure))
-    notes = [f"The EXIF field {name} is left out: it is damaged." for name in broken]
-    if structure.pictures > 1:
-        notes.append(_first_of(structure.pictures, "pages"))
-    iptc = structure.data(33723) or iptc_in_photoshop(structure.data(34377) or b"")
-    metadata = Metadata(structure.data(34675), data, structure.data(700), iptc, _tiff_resolution(structure))
-    return metadata, notes
-
-
-def _tiff_resolution(structure: tiff.Tiff) -> tuple[float, float] | None:
-    unit = {2: 1.0, 3: 2.54}.get(structure.number(296, 2))
-    found = [structure.data(tag) or b"" for tag in (282, 283)]
-    numbers = [struct.unpack(f"{structure.structure.order}II", data) for data in found if len(data) == 8]
-    if unit is None or len(numbers) != 2:
-        return None
-    return sound_resolution([part / whole * unit if whole else 0 for part, whole in numbers])
-
-
-def _of_info(image: Any) -> tuple[Metadata, list[str]]:
-    """Return the metadata that Pillow or pillow-heif found, and notes of what was left out."""
-    info, notes, found = image.info, [], {}
-    found["icc_profile"] = info.get("icc_profile") or None
-    found["exif"] = _raw_exif(image)
-    packet = info.get("xmp") or info.get("XML:com.adobe.xmp")
-    packet = packet.encode() if isinstance(packet, str) else packet
-    found["xmp"] = packet.rstrip(b"\0") if packet else None
-    photoshop = info.get("photoshop")
-    if isinstance(photoshop, dict):
-        found["iptc"] = photoshop.get(0x0404) or None
-    if info.get("jfif_unit") in (1, 2):
-        scale = 1 if info["jfif_unit"] == 1 else 2.54
-        found["resolution"] = sound_resolution([number * scale for number in info["jfif_density"]])
-    elif "dpi" in info and getattr(image, "format", None) not in ("JPEG", "MPO"):
-        found["resolution"] = sound_resolution(info["dpi"])
-    if "srgb" not in info and isinstance(gamma := info.get("gamma"), float) and 0 < gamma < 40_000:
-        found["marks"] = {b"gAMA": struct.pack(">I", round(gamma * 100_000))}
-        if len(points := info.get("chromaticity", ())) == 8 and all(0 <= point < 1 for point in points):
-            found["marks"][b"cHRM"] = struct.pack(">8I", *(round(point * 100_000) for point in points))
-    if isinstance(comment := info.get("comment"), bytes):
-        found["comment"] = comment or None
-    segments = getattr(image, "applist", [])
-    if any(data.startswith(_EXTENDED_XMP) for _, data in segments):
-        notes.append("The extension of the XMP packet is left out: it belongs to the photograph as it was.")
-    if xmp.has_gain_map(found["xmp"]) or any(data.startswith(_GAIN_MAP_MARKS) for _, data in segments):
-        notes.append(_GAIN_MAP)
-    elif getattr(image, "format", None) == "MPO" and getattr(image, "n_frames", 1) > 1:
-        notes.append(_first_of(image.n_frames, "pictures"))
-    elif getattr(image, "format", None) in ("GIF", "WEBP", "AVIF") and _frame_count(image) > 1:
-        notes.append(_first_of(_frame_count(image), "frames"))
-    if xmp.has_clip(found["xmp"]):
-        notes.append("It holds a clip, which is left out.")
-    return Metadata(**found), notes
-
-
-def _frame_count(image: Image.Image) -> int:
-    """Return the number of frames; 2 for a GIF file of more, whose frames nobody counts without reading them."""
-    if image.format == "GIF":
-        return 2 if getattr(image, "is_animated", False) else 1
-    return getattr(image, "n_frames", 1)
-
-
-def _raw_exif(image: Any) -> bytes | None:
-    data = image.info.get("exif")
-    if isinstance(data, bytes) and data:
-        # HEIF has four bytes in front, which say where the structure begins.
-        return exif.PREFIX + data.removeprefix(exif.PREFIX)
-    if isinstance(image, Image.Image) and not isinstance(data, bytes):
-        with suppress(Exception):  # a photograph with damaged metadata can still be restored
-            tags = exif.Structure(io.BytesIO(_written_by_pillow(image).removeprefix(exif.PREFIX)))
-            return exif.build(tags.order, exif.gather(tags, tags.first)[0])
-    return None
-
-
-def _written_by_pillow(image: Image.Image) -> bytes:
-    """Return the EXIF data of an image that has none as bytes, without the fields that Pillow cannot write."""
-    found, kept = image.getexif(), Image.Exif()
-    for pointer in (None, exif.EXIF, exif.GPS):
-        fields = (
-            {tag: found[tag] for tag in found if tag not in (exif.EXIF, exif.GPS)}
-            if pointer is None
-            else found.get_ifd(pointer)
-        )
-        sound = {}
-        for tag, value in fields.items():
-            alone = Image.Exif()
-            alone[tag if pointer is None else pointer] = value if pointer is None else {tag: value}
-            with suppress(Exception):  # its encoders raise every kind of exception
-                alone.tobytes()
-                sound[tag] = value
-        kept.update(sound if pointer is None else {pointer: sound} if sound else {})
-    return kept.tobytes()
 
 
 def _orientation(metadata: Metadata) -> int:

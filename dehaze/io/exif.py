@@ -148,9 +148,10 @@ def tidy(exif: bytes, width: int, height: int) -> tuple[bytes | None, list[str]]
     """
     data = bytearray(exif.removeprefix(PREFIX))
     structure = Structure(io.BytesIO(bytes(data)))
-    directories, broken, removed = _directories(structure)
+    directories, broken = _directories(structure)
     names = [_name(tag, parent) for parent, tag, _ in broken]
     number = {1: "B", 3: "H", 4: "I"}
+    removed: list[int] = []
     for parent, directory in directories.items():
         for tag, new in [(ORIENTATION, 1), *((tag, width) for tag in _WIDTHS), *((tag, height) for tag in _HEIGHTS)]:
             field = directory.fields.get(tag)
@@ -159,11 +160,10 @@ def tidy(exif: bytes, width: int, height: int) -> tuple[bytes | None, list[str]]
             if field.count == 1 and field.kind in number and new < 256 ** _SIZES[field.kind]:
                 struct.pack_into(structure.order + number[field.kind], data, field.value, new)
             else:
-                removed.append((parent, field.entry))
+                removed.append(field.entry)
     main = directories[0]
-    removed += [(0, field.entry) for tag, field in main.fields.items() if tag in _STRIPS_AND_THUMBNAIL]
-    gone = {entry for _, entry in removed}
-    gone |= {entry for _, _, entry in broken}
+    removed += [field.entry for tag, field in main.fields.items() if tag in _STRIPS_AND_THUMBNAIL]
+    gone = {*removed, *(entry for _, _, entry in broken)}
     _drop_thumbnail(data, structure, directories, gone)
     for directory in directories.values():
         _remove_entries(data, structure.order, directory, gone)
@@ -172,8 +172,8 @@ def tidy(exif: bytes, width: int, height: int) -> tuple[bytes | None, list[str]]
     return PREFIX + bytes(data), names
 
 
-def _directories(structure: Structure) -> tuple[dict[int, Directory], list, list]:
-    """Return the directories by the tag that points at them (0: the first), and what is broken and has to go."""
+def _directories(structure: Structure) -> tuple[dict[int, Directory], list[tuple[int, int, int]]]:
+    """Return the directories by the tag that points at them (0: the first), and the broken: directory, tag, entry."""
     directories = {0: structure.directory(structure.first)}
     broken = [(0, tag, entry) for tag, entry in directories[0].broken]
     for parent, pointer in ((0, EXIF), (0, GPS), (EXIF, INTEROP)):
@@ -188,7 +188,7 @@ def _directories(structure: Structure) -> tuple[dict[int, Directory], list, list
             broken += [(pointer, tag, entry) for tag, entry in directories[pointer].broken]
         except ValueError:
             broken.append((parent, pointer, field.entry))
-    return directories, broken, []
+    return directories, broken
 
 
 def _remove_entries(data: bytearray, order: str, directory: Directory, gone: set[int]) -> None:
@@ -223,7 +223,7 @@ def gather(
 ) -> tuple[dict[int, list[Value]], list[str]]:
     """Take the fields that describe a photograph; return them by directory, and the names of the broken ones."""
     left, values = _MAX_BYTES, {}
-    directories, broken, _ = _directories(_At(structure, offset))
+    directories, broken = _directories(_At(structure, offset))
     names = [_name(tag, parent) for parent, tag, _ in broken if tag not in layout]
     for pointer, directory in directories.items():
         values[pointer] = []
@@ -291,10 +291,9 @@ def _append_directory(data: bytearray, order: str, values: list[Value], places: 
 def from_tiff(structure: Structure, offset: int, width: int, height: int) -> tuple[bytes | None, list[str]]:
     """Make EXIF data of a directory of a TIFF file, for upright pixels of a size; return it, and what was broken."""
     values, names = gather(structure, offset)
-    note = 0
-    if structure.numbers(pointer := structure.directory(offset).fields.get(EXIF)) and EXIF in values:
-        maker = structure.directory(structure.numbers(pointer)[0]).fields.get(_MAKER_NOTE)
-        note = maker.value if maker else 0
+    directories, _ = _directories(_At(structure, offset))
+    maker = directories[EXIF].fields.get(_MAKER_NOTE) if EXIF in directories else None
+    note = maker.value if maker else 0
     whole = build(structure.order, values, note)
     return (None, names) if whole is None else (tidy(whole, width, height)[0], names)
 

@@ -35,7 +35,8 @@ class HeaderFile:
 
     def read(self, size: int = -1) -> bytes:
         """Read as the file does. Raises ValueError if too much was read."""
-        data = self._file.read(size)
+        left = max(0, self._size - self._file.tell())
+        data = self._file.read(left if size < 0 else min(size, left))  # Python takes room for all that is asked for
         self._reads -= 1
         self._bytes -= len(data)
         if self._reads < 0 or self._bytes < 0:

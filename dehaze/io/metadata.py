@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from dehaze.io import colour, exif, png, xmp
 
-_XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
-_PHOTOSHOP_HEAD = b"Photoshop 3.0\0"
+XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
+PHOTOSHOP_HEAD = b"Photoshop 3.0\0"
 _SEGMENT = 65_533  # bytes in a segment of a JPEG file
 _IPTC = 0x0404
 
@@ -40,16 +40,16 @@ class Metadata:
         if data is not None:
             try:
                 data, broken = exif.tidy(data, width, height)
-                notes += [_left_out(f"EXIF field {name}", "it is damaged") for name in broken]
+                notes += [left_out(f"EXIF field {name}", "it is damaged") for name in broken]
             except (ValueError, struct.error):
                 data = None
-                notes.append(_left_out("EXIF data", "it is damaged"))
+                notes.append(left_out("EXIF data", "it is damaged"))
         if packet is not None:
             try:
                 packet = xmp.tidy(packet, width, height)
             except ValueError as error:
                 packet = None
-                notes.append(_left_out("XMP packet", str(error)))
+                notes.append(left_out("XMP packet", str(error)))
         return replace(self, exif=data, xmp=packet), notes
 
     def within(self, format_name: str) -> tuple["Metadata", list[str]]:
@@ -59,19 +59,19 @@ class Metadata:
         def leave_out(name: str, why: str = f"{format_name} cannot hold it", **without: object) -> None:
             nonlocal held
             held = replace(held, **without)  # pyright: ignore[reportArgumentType]
-            notes.append(_left_out(name, why))
+            notes.append(left_out(name, why))
 
         if format_name == "BMP":
             for name, label in (("exif", "EXIF data"), ("xmp", "XMP packet")):
                 if getattr(held, name):
                     held = replace(held, **{name: None})
-                    notes.append(_left_out(label, "BMP cannot hold it"))
+                    notes.append(left_out(label, "BMP cannot hold it"))
         if format_name == "JPEG":
             long = "it is longer than JPEG allows"
             data, names = exif.within(held.exif, _SEGMENT)
             held = replace(held, exif=data)
-            notes += [_left_out(f"EXIF field {name}", long) for name in names]
-            if held.xmp and len(held.xmp) > _SEGMENT - len(_XMP_HEAD):
+            notes += [left_out(f"EXIF field {name}", long) for name in names]
+            if held.xmp and len(held.xmp) > _SEGMENT - len(XMP_HEAD):
                 leave_out("XMP packet", long, xmp=None)
             if held.iptc and len(held.iptc) > _SEGMENT - 40:
                 leave_out("IPTC data", long, iptc=None)
@@ -90,7 +90,7 @@ class Metadata:
         return held, notes
 
 
-def _left_out(what: str, why: str) -> str:
+def left_out(what: str, why: str) -> str:
     return f"The {what} is left out: {why}."
 
 
@@ -141,7 +141,7 @@ def jpeg_segments(metadata: Metadata) -> bytes:
     """Return the segments of a JPEG file that Pillow does not write."""
     if not metadata.iptc:
         return b""
-    body = _PHOTOSHOP_HEAD + photoshop_of_iptc(metadata.iptc)
+    body = PHOTOSHOP_HEAD + photoshop_of_iptc(metadata.iptc)
     return b"\xff\xed" + struct.pack(">H", len(body) + 2) + body
 
 
@@ -169,44 +169,3 @@ def tiff_values(metadata: Metadata, order: str) -> list[exif.Value]:
     found = ((700, 1, metadata.xmp), (33723, 7, metadata.iptc), (34675, 7, metadata.icc_profile))
     values = [exif.Value(tag, kind, len(data), data) for tag, kind, data in found if data]
     return values + (resolution_values(metadata.resolution, order) if metadata.resolution else [])
-
-
-def of_png(chunks: png.Chunks) -> tuple[Metadata, list[str]]:
-    """Return the metadata in the chunks of a PNG file, and notes of what was left out."""
-    found: dict[str, object] = {}
-    texts, notes = [], []
-    for name, data in chunks.others:
-        try:
-            if name == b"iCCP":
-                found.setdefault("icc_profile", png.profile(data))
-            elif name == b"eXIf":
-                found["exif"] = exif.PREFIX + data.removeprefix(exif.PREFIX)
-            elif name == b"pHYs" and len(data) == 9 and data[8] == 1:
-                per_metre = struct.unpack(">II", data[:8])
-                found["resolution"] = sound_resolution([number * 0.0254 for number in per_metre])
-            elif name in (b"tEXt", b"zTXt", b"iTXt"):
-                keyword = data.partition(b"\0")[0]
-                if keyword == png.XMP_KEYWORD:
-                    found["xmp"] = png.text(name, data)
-                elif keyword.startswith(b"Raw profile type "):
-                    _take_raw_profile(found, keyword[17:], png.raw_profile(png.text(name, data)))
-                else:
-                    texts.append((name, data))
-        except ValueError as error:
-            what = data.partition(b"\0")[0].decode("latin-1")[:79] if name != b"iCCP" else "colour profile"
-            notes.append(_left_out(what, str(error)))
-    marks = {name: data for name, data in reversed(chunks.others) if name in png.MARKS}
-    return Metadata(**found, marks=marks, texts=tuple(texts)), notes  # pyright: ignore[reportArgumentType]
-
-
-def _take_raw_profile(found: dict[str, object], kind: bytes, data: bytes) -> None:
-    if kind in (b"exif", b"APP1") and data.startswith((exif.PREFIX, b"II", b"MM")):
-        found.setdefault("exif", exif.PREFIX + data.removeprefix(exif.PREFIX))
-    elif kind in (b"xmp", b"APP1"):
-        found.setdefault("xmp", data.removeprefix(_XMP_HEAD))
-    elif kind in (b"iptc", b"8bim"):
-        found.setdefault(
-            "iptc", iptc_in_photoshop(data.removeprefix(_PHOTOSHOP_HEAD)) or (data if data[:1] == b"\x1c" else None)
-        )
-    elif kind in (b"icc", b"icm"):
-        found.setdefault("icc_profile", data)

@@ -72,6 +72,7 @@ def in_gif(block: bytes) -> bytes:
     return whole[:start] + block + whole[start:]
 
 
+FAR = struct.pack("<12I", 8, *[2_000_000_000] * 5, *[704] * 6)  # offsets and lengths
 EXIF = b"\xff\xe1" + struct.pack(">H", 208) + b"Exif\0\0" + bytes(200)
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "tags of a TIFF share bytes": lambda: shared(2000, 1_000_000),
@@ -87,6 +88,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "elements of XMP that never end": lambda: in_xmp(b"<a:x " * 90 + b"y" * 7_000_000),
     "countless elements of XMP": lambda: in_xmp(b"<a:x>" * 1_000_000),
     "countless thumbnails in XMP": lambda: in_xmp(b"<xmp:Thumbnails> " * 400_000),
+    "a strip far behind the end": lambda: tiff(64, (273, 4, 6, 0), (279, 4, 6, 24), (278, 3, 1, 11), data=FAR),
     "tiles larger than the image": lambda: tiff(
         64, (322, 4, 1, 20_000), (323, 4, 1, 20_000), (259, 3, 1, 8), (324, 4, 1, 8), (325, 4, 1, 100)
     ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dehaze.errors import OutputError
+from dehaze.errors import OutputError, VideoError
 from dehaze.io.clip import BT709, MATRICES, RGB, UNSPECIFIED, Clip, Frame, damage_explained, exactly, opened
 from dehaze.io.files import system_reason
 
@@ -30,7 +30,8 @@ _PRIMING_SECONDS = 0.1  # of hidden sound that a decoder needs before the first 
 class ClipWriter:
     """Write frames into an MP4 file at the times of the source, with its colours, pixel aspect, sound and title.
 
-    Used as a context manager, which finishes the file. Nothing is kept in memory. Raises OutputError about `target`.
+    Used as a context manager, which finishes the file. Nothing is kept in memory. Raises OutputError about `target`,
+    and VideoError.
     """
 
     def __init__(self, path: str, clip: Clip, target: Path, strip_metadata: bool = False):
@@ -118,10 +119,12 @@ class ClipWriter:
         try:
             yield
         except FFmpegError as error:
-            raise OutputError(
-                f"cannot be written: {system_reason(error)}.", "Make room on the disk, or try again later.",
-                subject=self._target,
-            ) from error  # fmt: skip
+            reason = f": {system_reason(error)}."
+            if isinstance(error, OSError):
+                advice = "Make room on the disk, or try again later."
+                raise OutputError("cannot be written" + reason, advice, subject=self._target) from error
+            advice = "Convert it to MP4 with H.264 and AAC."
+            raise VideoError("cannot become an MP4 file" + reason, advice, subject=self._clip.path) from error
 
 
 @dataclass

@@ -186,6 +186,13 @@ def test_sound_and_picture_keep_their_distance(make, delay, name, sound):
     assert distances[1] == pytest.approx(distances[0], abs=0.03)
 
 
+def test_every_track_of_sound_keeps_its_language(make):
+    codecs = ("-map", "0", "-map", "1", "-map", "1", "-c:a:0", "libmp3lame", "-c:a:1", "pcm_s16le")
+    languages = ("-metadata:s:a:0", "language=ger", "-metadata:s:a:1", "language=fre")
+    sound = looked_at(restore(make("a.mov", *H264, *codecs, *languages, sound=TONE)))[1]
+    assert [(track["codec_name"], track["tags"]["language"]) for track in sound] == [("mp3", "ger"), ("aac", "fre")]
+
+
 def tone(path):
     """Return when a tone begins and ends in s, as ffmpeg plays the sound from its first time stamp on."""
     raw = run("ffmpeg", "-v", "error", "-i", path, "-af", "aresample=8000:async=1:first_pts=0", "-ac", "1", "-f",

@@ -188,9 +188,9 @@ def test_sound_and_picture_keep_their_distance(make, delay, name, sound):
 
 def test_every_track_of_sound_keeps_its_language(make):
     codecs = ("-map", "0", "-map", "1", "-map", "1", "-c:a:0", "libmp3lame", "-c:a:1", "pcm_s16le")
-    languages = ("-metadata:s:a:0", "language=ger", "-metadata:s:a:1", "language=fre")
+    languages = ("-metadata:s:a:0", "language=ger", "-metadata:s:a:1", "language=fra")
     sound = looked_at(restore(make("a.mov", *H264, *codecs, *languages, sound=TONE)))[1]
-    assert [(track["codec_name"], track["tags"]["language"]) for track in sound] == [("mp3", "ger"), ("aac", "fre")]
+    assert [(track["codec_name"], track["tags"]["language"]) for track in sound] == [("mp3", "ger"), ("aac", "fra")]
 
 
 def tone(path):

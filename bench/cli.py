@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 import dehaze
-from bench import datasets, metrics, protocol, speed
+from bench import datasets, metrics, protocol, registration, speed, visibility
 from bench.errors import BenchError, MetricError, UsageError, to_json
 from bench.methods.archive import unpacked
 from bench.methods.predictions import Predictions
@@ -25,6 +25,7 @@ from bench.prepare import prepare
 from bench.record import Method, Record, Summary, complaints
 from bench.report.cli import compare, report
 from bench.report.progress import run_shown
+from bench.report.table import ARROWS
 from dehaze.errors import DehazeError, UnknownModelError
 from dehaze.networks import NETWORKS
 from dehaze.processes import join
@@ -43,7 +44,10 @@ Metrics = Annotated[
     typer.Option("--metric", help=f"May be repeated. Default: {', '.join(DEFAULT_METRICS)}."),
 ]
 ProtocolName = Annotated[
-    str, typer.Option("--protocol", help="How images are resized and scored: see `list protocols`.")
+    str | None,
+    typer.Option(
+        "--protocol", help="How images are resized and scored: see `list protocols`. Default: the data set's."
+    ),
 ]
 FadeStats = Annotated[
     Path | None, typer.Option(help="Folder with the statistics files of FADE's release, for the metric fade.")
@@ -76,7 +80,7 @@ def run(
     ] = "shipped",
     method: Annotated[str | None, typer.Option(help="Name in the record. Default: that of the model.")] = None,
     metric: Metrics = None,
-    protocol_name: ProtocolName = "native-v1",
+    protocol_name: ProtocolName = None,
     fade_stats: FadeStats = None,
     lpips_weights: LpipsWeights = None,
     clip: Clip = None,
@@ -108,14 +112,18 @@ def run(
         ]
         if len({dataset.name for dataset in loaded}) < len(loaded):
             raise UsageError("Two data sets have the same name.", "Run them one by one, each with its --name.")
-        rules = protocol.get(protocol_name)
-        scores, options, missing = _metrics(metric, fade_stats, lpips_weights, clip)
+        rules = [protocol.get(protocol_name or dataset.protocol) for dataset in loaded]
+        wanted = metric or [*DEFAULT_METRICS, *(name for dataset in loaded for name in dataset.metrics)]
+        scores, options, missing = _metrics(wanted, fade_stats, lpips_weights, clip)
         processes = join()
         how = {"options": options, "resume": resume, "pictures": save_images, "processes": processes}
         records = []
         for model in models:
             restorer = _load(model, weights, processes.device(device), method)
-            records += [run_shown(restorer, dataset, rules, scores, output, **how) for dataset in loaded]
+            records += [
+                run_shown(restorer, dataset, rule, scores, output, **how)
+                for dataset, rule in zip(loaded, rules, strict=True)
+            ]
     if processes.is_main:
         _finish(records, output, missing)
 
@@ -130,7 +138,7 @@ def score(
     dataset: Annotated[str, typer.Option(help="A name from list, folder:PATH or hub:….")],
     data_root: DataRoot = None,
     metric: Metrics = None,
-    protocol_name: ProtocolName = "native-v1",
+    protocol_name: ProtocolName = None,
     fade_stats: FadeStats = None,
     lpips_weights: LpipsWeights = None,
     clip: Clip = None,
@@ -147,8 +155,9 @@ def score(
         if not method.strip():
             raise UsageError("The method has no name.", "Give one with --method.")
         samples = _dataset(dataset, name=name, data_root=data_root)
-        rules = protocol.get(protocol_name)
-        scores, options, missing = _metrics(metric, fade_stats, lpips_weights, clip)
+        rules = protocol.get(protocol_name or samples.protocol)
+        wanted = metric or [*DEFAULT_METRICS, *samples.metrics]
+        scores, options, missing = _metrics(wanted, fade_stats, lpips_weights, clip)
         about = Method(
             name=method, parameters=parameters, license=license, paper=paper, trained_on=tuple(trained_on or ())
         )
@@ -228,16 +237,42 @@ def list_(
     if kind in (None, "metrics"):
         for name in metrics.names():
             spec, needs = metrics.spec(name), metrics.lacking(name) or "ready"
-            table.add_row("metric", name, "↑" if spec.direction == "up" else "↓", needs, escape(spec.definition))
+            table.add_row("metric", name, ARROWS[spec.direction], needs, escape(spec.definition))
     if kind in (None, "protocols"):
         for name in protocol.names():
             table.add_row("protocol", name, "", "", escape(protocol.get(name).definition))
     out.print(table)
 
 
+@app.command("visibility")
+def visibility_(
+    frames: Annotated[Path, typer.Argument(help="Folder with index.csv: file, visibility_m.", file_okay=False)],
+    meter: Annotated[
+        list[str] | None,
+        typer.Option(help="A model that estimates a density, or a metric of one image. May be repeated."),
+    ] = None,
+    fade_stats: FadeStats = None,
+    clip: Clip = None,
+) -> None:
+    """Show how well densities tell the visibility that was measured on site: Spearman's rank correlation.
+
+    By default: the density of api, and that of CLIP.
+    """
+    with _clean_errors():
+        found = visibility.read_frames(frames)
+        meters = visibility.make_meters(_once(meter or ("api", "density")), fade_stats=fade_stats, clip=clip)
+        with Progress(console=err, transient=True) as progress:
+            readings = list(progress.track(visibility.measure(found, meters), total=len(found)))
+    table = Table("meter", "ρ with visibility", "95 % interval", "frames", box=None)
+    for name in meters:
+        rank = visibility.agreement([reading[name] for reading in readings], [frame.metres for frame in found])
+        table.add_row(escape(name), f"{rank.rho:.3f}", f"{rank.low:.3f} to {rank.high:.3f}", str(rank.frames))
+    out.print(table)
+
+
 @app.command("prepare")
 def prepare_(
-    name: Annotated[str, typer.Argument(help="A data set of the catalogue, or metric:NAME: see list.")],
+    name: Annotated[str, typer.Argument(help="A data set of the catalogue, folder:PATH, or metric:NAME: see list.")],
     source: Annotated[
         Path | None,
         typer.Option("--from", help="Folder of the set as it was downloaded; or file of a metric's weights."),
@@ -245,17 +280,31 @@ def prepare_(
     output: Annotated[
         Path | None, typer.Option(help="Folder for the copy. Default: the set's name, here.", file_okay=False)
     ] = None,
+    register: Annotated[
+        bool, typer.Option("--register", help="Shift the pairs of folder:PATH, from a fixed camera, onto each other.")
+    ] = False,
 ) -> None:
     """Check a downloaded data set against the catalogue, and copy it to a folder that every loader reads.
 
     With metric:NAME: download the weights of the metric, or copy them from --from FILE, check them, and store them in
-    the cache.
+    the cache. With folder:PATH --register: find by how many pixels the clear images of a fixed camera are shifted,
+    and write what both of each pair show.
     """
     metric = name.removeprefix("metric:")
     if metric != name:
         with _clean_errors():
             metrics.prepare(metric, source)
         out.print(f"{escape(metric)} is ready")
+        return
+    folder = name.removeprefix("folder:")
+    if register or folder != name:
+        with _clean_errors():
+            if not register or folder == name or output is None:
+                raise UsageError("A folder is prepared by folder:PATH --register --output DIR.")
+            shifts = registration.register(Path(folder), output)
+        for id_, shift in shifts.items():
+            moved = f"{shift.down:+d} px down, {shift.right:+d} px right, correlation {shift.correlation:.3f}"
+            out.print(f"{escape(id_)}: {moved}", soft_wrap=True)
         return
     output = output or Path(name)
     with _clean_errors():
@@ -312,13 +361,13 @@ def _load(model: str, weights: str, device: str | None, method: str | None) -> M
 
 
 def _metrics(
-    names: list[str] | None, fade_stats: Path | None, lpips_weights: Path | None, clip: Path | None
+    names: list[str], fade_stats: Path | None, lpips_weights: Path | None, clip: Path | None
 ) -> tuple[dict[str, Metric], dict[str, str], list[MetricError]]:
     """Make the metrics; return them, the hashes of the files they were made from, and why some cannot be had.
 
     A metric without its weights or statistics is left out; the others are still worth the run.
     """
-    names = _once(names or DEFAULT_METRICS)
+    names = _once(names)
     for name in names:
         metrics.spec(name)  # a misspelt name is refused; a metric that is not ready is left out
     given = {"fade_stats": fade_stats, "lpips_weights": lpips_weights, "clip": clip}

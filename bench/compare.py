@@ -10,14 +10,14 @@ import numpy as np
 
 from bench.errors import RecordError
 from bench.record import Record, Row, read, read_values, select
-from bench.stats import bootstrap_mean, holm, signed_rank
+from bench.stats import bootstrap_mean, from_one, holm, signed_rank
 
 ALPHA = 0.05
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A record with its per-image values."""
+    """A record with its per-image values; a ratio counts by how far it is from 1."""
 
     record: Record
     rows: Mapping[str, Row]
@@ -25,6 +25,8 @@ class Scored:
     def values(self, metric: str) -> dict[str, float]:
         """Return the metric's values by image, of those images that have one."""
         values = {id_: row.values.get(metric, math.nan) for id_, row in self.rows.items()}
+        if self.record.metrics[metric].direction == "one":
+            values = {id_: from_one(value) for id_, value in values.items() if not math.isnan(value)}
         return {id_: value for id_, value in values.items() if not math.isnan(value)}
 
 
@@ -170,8 +172,8 @@ def _difference(a: Scored, b: Scored, name: str) -> Difference:
     up = summaries[0].direction == "up"
     return Difference(
         metric=name,
-        direction=summaries[0].direction,
-        unit=summaries[0].unit,
+        direction="up" if up else "down",
+        unit="|ln|" if summaries[0].direction == "one" else summaries[0].unit,
         differences=dict(zip(both, differences.tolist(), strict=True)),
         mean_a=means[0],
         mean_b=means[1],

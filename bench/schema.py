@@ -92,7 +92,7 @@ class Summary:
     high: Number | None
     count: Count
     infinite: Count = 0
-    direction: Literal["up", "down"]
+    direction: Literal["up", "down", "one"]
     unit: Annotated[str, Field(max_length=50)] = ""
     reference: bool
 

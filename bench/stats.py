@@ -1,5 +1,6 @@
 """What a handful of per-image values says: how sure a mean is, and whether two methods differ."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,11 @@ def bootstrap_mean(
     tail = 50 * (1 - confidence)
     low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
     return float(low), float(high)
+
+
+def from_one(ratio: float) -> float:
+    """Return how far a ratio is from 1, |ln|: twice is as far as half."""
+    return abs(math.log(ratio)) if ratio > 0 else math.inf
 
 
 def signed_rank(differences: np.ndarray) -> tuple[float, float]:

@@ -226,6 +226,8 @@ def _plausibility(record: Record, rows: Mapping[str, Row], peers: Peers) -> Iter
 
 def _best(others: list[Summary], own: Summary) -> float | None:
     """Return the best mean of the others if `own` is beyond it by more than they are apart, else None."""
+    if own.direction == "one":  # nothing is beyond the best possible
+        return None
     means = sorted((other.mean for other in others if other.mean is not None), reverse=own.direction == "down")
     if own.mean is None or len(means) < 2:
         return None

@@ -58,11 +58,16 @@ _AS_ANOTHER_SET = "It can be scored as folder:PATH with a --name of its own."
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples in the order of their ids; `notes` is what whoever reads the scores should know."""
+    """Samples in the order of their ids; `notes` is what whoever reads the scores should know.
+
+    `protocol` and `metrics` are those that suit the set where the user names none.
+    """
 
     name: str
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
+    protocol: str = "native-v1"
+    metrics: tuple[str, ...] = ()
 
     @property
     def pairs(self) -> int:
@@ -226,7 +231,7 @@ def _checked(entry: Entry, dataset: Dataset, place: Path | str) -> Dataset:
     if cut := sum(sample.border > 0 for sample in dataset.samples):
         note = f"{cut} clear images of {entry.name} are cut centrally by {entry.layout.border} pixels on each side"
         dataset = replace(dataset, notes=(*dataset.notes, note))
-    return dataset
+    return replace(dataset, protocol=entry.protocol, metrics=entry.metrics)
 
 
 def _own_name(name: str | None) -> str | None:

@@ -39,7 +39,8 @@ class Entry:
     `samples` and `pairs` are None where the count is not known. `folders` are those that may hold the set under a data
     root. `numbers` picks the images whose names begin with one of them. `families` are names under which training sets
     are known that share scenes or a source with this set. `fingerprint` is that of the original bytes, where known.
-    `suite` is the name under which several sets are scored at once.
+    `suite` is the name under which several sets are scored at once. `protocol` is the one that suits the set, and
+    `metrics` are scored by default beside the others.
     """
 
     name: str
@@ -57,6 +58,8 @@ class Entry:
     families: tuple[str, ...] = ()
     fingerprint: str | None = None
     suite: str | None = None
+    protocol: str = "native-v1"
+    metrics: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:

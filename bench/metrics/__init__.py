@@ -16,6 +16,7 @@ __all__ = ["Metric", "MetricError", "MetricSpec", "get", "lacking", "names", "pr
 
 _FAMILIES = {
     "reference": ("psnr", "ssim", "ciede2000"),
+    "fixed_camera": ("gradient_correlation", "gradient_ratio"),
     "niqe": ("niqe",),
     "fade": ("fade", "fade_refit"),
     "density": ("density",),

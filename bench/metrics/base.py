@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bench.errors import MetricError
 
-Direction = Literal["up", "down"]
+Direction = Literal["up", "down", "one"]  # which way is better; "one": the nearer to 1
 Score = Callable[..., Tensor]  # of the restored image, and of the one it is compared with where there is one
 
 

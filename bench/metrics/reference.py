@@ -80,6 +80,24 @@ def ssim(restored: Tensor, clear: Tensor, peak: float = 1.0) -> Tensor:
     return _mean(restored, clear, partial(ssim_map, peak=peak), halo=len(WINDOW) - 1)
 
 
+def ssim_fitted(restored: Tensor, clear: Tensor) -> Tensor:
+    """Return `ssim` of images [B, 3, H, W] after the restored one is brought to the clear one's exposure.
+
+    A gain and an offset of each channel, by least squares, and clipped to [0, 1].
+    """
+    return ssim(fitted(restored, clear), clear)
+
+
+def fitted(restored: Tensor, clear: Tensor) -> Tensor:
+    """Return `restored` with the gain and the offset of each channel that bring it nearest to `clear`, in [0, 1]."""
+    a, b = (image.double().flatten(2) for image in (restored, clear))
+    mean_a, mean_b = a.mean(2, keepdim=True), b.mean(2, keepdim=True)
+    variance = (a - mean_a).square().mean(2, keepdim=True)
+    covariance = ((a - mean_a) * (b - mean_b)).mean(2, keepdim=True)
+    gain = covariance / variance.clamp_min(1e-12)
+    return (mean_b + gain * (a - mean_a)).clamp(0, 1).reshape(restored.shape)
+
+
 def ssim_padded(restored: Tensor, clear: Tensor) -> Tensor:
     """Return `ssim` of images [B, C, H, W] of any size with five pixels of black around them, as FFA-Net's code does.
 

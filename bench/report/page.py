@@ -13,6 +13,7 @@ from bench.report import figures, render
 from bench.report.escape import visible
 from bench.report.pictures import Pictures, data_uri, small
 from bench.report.table import Column, Table, tables
+from bench.stats import from_one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,12 +72,16 @@ def of_tables(found: Sequence[Table], rows: Rows, metric: str | None = None) -> 
     return _render(title="Results", facts=[], parts=parts, order="", cards=[], left_out=0)
 
 
+def _goodness(value: float, direction: str) -> float:
+    return value if direction == "up" else -from_one(value) if direction == "one" else -value
+
+
 def worst_first(rows: Iterable[Row], column: Column) -> list[Row]:
     """Sort rows: failures, then by the column's metric from the worst to the best, then those without a value."""
 
     def rank(row: Row) -> tuple[bool, bool, float, str]:
         value = row.values.get(column.name)
-        badness = 0.0 if value is None else -value if column.direction == "down" else value
+        badness = 0.0 if value is None else _goodness(value, column.direction)
         return (not row.failures, value is None, badness, row.id)
 
     return sorted(rows, key=rank)

@@ -10,8 +10,9 @@ from math import inf
 
 from bench.errors import UnknownMetricError
 from bench.record import DatasetInfo, Record, Summary
+from bench.stats import from_one
 
-ARROWS = {"up": "↑", "down": "↓"}
+ARROWS = {"up": "↑", "down": "↓", "one": "→ 1"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Column:
         if summary is None or not (summary.count or summary.infinite):
             return inf
         value = inf if summary.mean is None else summary.mean
-        return -value if self.direction == "up" else value
+        return -value if self.direction == "up" else from_one(value) if self.direction == "one" else value
 
     def complete(self, summary: Summary) -> bool:
         """Tell whether the summary covers every image; a mean over fewer is never called the best."""

@@ -51,7 +51,9 @@ def test_eight_bit_rounds():
 def test_unknown_protocol_suggests():
     with pytest.raises(ProtocolError, match="native-v1"):
         protocol.get("native")
-    assert protocol.names() == ["dehazeformer-v1", "draco-v1", "ffa-v1", "long800-v1", "luma-v1", "native-v1"]
+    assert protocol.names() == [
+        *("dehazeformer-v1", "draco-v1", "ffa-v1", "fixed-camera-v1", "long800-v1", "luma-v1", "native-v1"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["native-v1", "ffa-v1", "dehazeformer-v1", "luma-v1"])

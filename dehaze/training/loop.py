@@ -194,7 +194,9 @@ def train(
     accelerator.wait_for_everyone()
     accelerator.end_training()
     if accelerator.is_main_process:
-        accelerator.print(f"weights: {output / 'weights'}" + (f", best: {output / 'best'}" if state.best is not None else ""))
+        accelerator.print(
+            f"weights: {output / 'weights'}" + (f", best: {output / 'best'}" if state.best is not None else "")
+        )
     return output / "weights"
 
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m dehaze run | list | info | push | haze | convert | train`."""
+"""The command line: `python -m dehaze run | density | list | info | push | haze | convert | train`."""
 
 import io
 import sys
@@ -187,6 +187,44 @@ def _prepare_folders(folders: set[Path]) -> None:
                 f"cannot be made a folder: {error.strerror}.", "Choose another output.", subject=folder
             ) from error
         remove_abandoned(folder)
+
+
+@app.command()
+def density(
+    photos: Annotated[list[str], typer.Argument(help="Photographs, folders, or globs in quotes.", metavar="PHOTO…")],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the maps. Default: beside each photograph.", file_okay=False)
+    ] = None,
+    model: Annotated[str, typer.Option(help="One that estimates a density: see `list`.")] = "api",
+    weights: Weights = "shipped",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")] = None,
+    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Refuse larger photographs.")] = 60.0,
+) -> None:
+    """Estimate haze density: print its mean, from 0 (clear) to 1, and write its map as NAME_haze_density.png."""
+    from dehaze import load
+    from dehaze.batch import plan
+    from dehaze.density_map import write_map
+    from dehaze.io.photo import read_photo
+
+    with reported_errors():
+        given = plan(photos)
+        _prepare_folders({output or photo.parent for photo in given.photos})
+        dehazer = load(model, weights, device)
+    _report_skipped(given)
+    taken: set[str] = set()
+    failures = []
+    for file in given.photos:
+        try:
+            photo = read_photo(file, max_megapixels=max_megapixels)
+            mean, written = write_map(dehazer, photo, (output or file.parent) / file.name, taken)
+        except Exception as error:  # of one photograph, whatever it is
+            failures.append(_failure(file, error))
+            continue
+        _print(console, f"{as_markup(file)}  mean density {mean:.3f}  {as_markup(written)}")
+    for failure in failures:
+        _print(complaints, f"[red]failed:[/] {as_markup(failure)}")
+    if failures:
+        raise typer.Exit(1)
 
 
 @app.command("list")

@@ -26,7 +26,8 @@ PHOTO_SUFFIXES = frozenset(
 _MAX_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # px
 _DEEP = ("PNG", "TIFF")  # formats with 16 bits
 _RESULT_STEM = "{}_dehazed"
-_RESULT_PATTERN = re.compile(_RESULT_STEM.format("(.+)") + r"(_\d+)?")  # `claim_path` adds the number
+DENSITY_STEM = "{}_haze_density"
+_RESULT_PATTERN = re.compile(r"(.+)_(?:dehazed|haze_density)(?:_\d+)?")  # `claim_path` adds the number
 
 
 class Found(NamedTuple):

@@ -460,3 +460,29 @@ def test_info_states_size_and_cost(run):
     for word in ("parameters", "multiply-adds", "sha256", "license"):
         assert word in result.output
     assert run("info", "apj").exit_code == 2
+
+
+def test_density_prints_the_mean_and_writes_the_map(run, photos):
+    for options, folders in (((), [photos, photos / "deep"]), (("--output", "maps"), [Path("maps")])):
+        result = run("density", photos, *options)
+        assert result.exit_code == 0, result.output
+        assert result.output.count("mean density 0.") == 3
+        maps = [path for folder in folders for path in folder.glob("*_haze_density*.png")]
+        assert len(maps) == 3
+    assert {path.name for path in Path("maps").iterdir()} == {
+        *("a_haze_density.png", "a_haze_density_2.png", "b_haze_density.png"),
+    }
+    with Image.open("maps/b_haze_density.png") as map_:
+        assert (map_.mode, map_.size) == ("L", (30, 20))
+        mean = np.asarray(map_).mean() / 255
+    line = next(line for line in run("density", photos / "b.png").output.splitlines() if "b.png" in line)
+    assert float(re.search(r"mean density ([0-9.]+)", line)[1]) == pytest.approx(mean, abs=0.003)
+
+
+def test_density_needs_a_model_that_estimates_one_and_goes_on_after_a_failure(run, photos):
+    result = run("density", photos / "b.png", "--model", "identity")
+    assert result.exit_code == 1 and "identity estimates no haze density" in result.output
+    (photos / "a.jpg").write_bytes(b"")
+    result = run("density", photos)
+    assert result.exit_code == 1 and "is empty" in result.output
+    assert (photos / "b_haze_density.png").exists()

@@ -102,10 +102,12 @@ def test_python_examples_run(code, files):
 
 
 @pytest.mark.parametrize(("module", "arguments"), COMMANDS)
-def test_commands_parse(module, arguments, monkeypatch, capsys):
+def test_commands_parse(module, arguments, monkeypatch, capsys, tmp_path):
     if not arguments:
         assert find_spec(module)
         return
+    (tmp_path / "run.toml").write_text("".join(blocks(ROOT / "docs" / "train.md", "toml")))
+    arguments = [str(tmp_path / word) if word == "run.toml" else word for word in arguments]
     parse = argparse.ArgumentParser.parse_args
 
     def parsed(*_, **__):
@@ -121,7 +123,7 @@ def test_commands_parse(module, arguments, monkeypatch, capsys):
     except Parsed:
         return
     except SystemExit as end:
-        assert end.code == 0 and arguments == ("--help",), capsys.readouterr().err
+        assert end.code == 0 and arguments == ["--help"], capsys.readouterr().err
     else:
         pytest.fail("the command ran, or parsed nothing")
 

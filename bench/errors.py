@@ -79,6 +79,10 @@ class RecordError(BenchError):
     """The result record cannot be read, written or compared."""
 
 
+class DamagedRecordError(RecordError):
+    """What the file holds is not what was written."""
+
+
 class MetricError(BenchError):
     """A metric cannot be had or cannot be computed."""
 

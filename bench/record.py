@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from bench import parquet
-from bench.errors import RecordError
+from bench.errors import DamagedRecordError, RecordError
 from bench.schema import (
     LARGEST,
     MOST_BYTES,
@@ -115,7 +115,7 @@ def read(path: str | Path) -> Record:
         text = json.dumps(_migrated(content))
     except (ValueError, KeyError, TypeError, RecursionError):
         why = "no JSON object with a whole number 'schema' and each field once"
-        raise RecordError(f"is not a result record: {why}.", subject=path) from None
+        raise DamagedRecordError(f"is not a result record: {why}.", subject=path) from None
     if schema > SCHEMA:
         raise RecordError(
             f"has schema {_shown(schema)}, and this version reads up to {SCHEMA}.", "Update the project.", subject=path
@@ -123,9 +123,9 @@ def read(path: str | Path) -> Record:
     try:
         found = _RECORD.validate_json(text, strict=True)  # a number in quotes, or true for 1, is no number
     except ValidationError as error:
-        raise RecordError(f"does not fit the schema: {complaints(error)}.", subject=path) from None
+        raise DamagedRecordError(f"does not fit the schema: {complaints(error)}.", subject=path) from None
     if not intact:
-        raise RecordError("was changed after it was written.", _FETCH, subject=path)
+        raise DamagedRecordError("was changed after it was written.", _FETCH, subject=path)
     return found
 
 
@@ -207,6 +207,24 @@ def earlier(folder: str | Path, method: str, dataset: str, protocol: str) -> Rec
             f"holds the record of {' on '.join(there[:2])}.", "Take another folder or another name.", subject=path
         )
     return found
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename a record, and the Parquet file beside it, so that the run can write its own; return the record's new path.
+
+    No file is overwritten. Returns None if the record is gone already. Raises RecordError.
+    """
+    ends = (".damaged", *(f".damaged{number}" for number in range(2, 1000)))
+    files = [path, path.with_suffix(".parquet")]
+    try:
+        free = next(end for end in ends if not any(os.path.lexists(f"{file}{end}") for file in files))
+        for file in files:
+            if os.path.lexists(file):
+                file.rename(f"{file}{free}")
+    except OSError as error:
+        raise RecordError(f"cannot be renamed: {error.strerror}.", subject=path) from error
+    kept = Path(f"{path}{free}")
+    return kept if os.path.lexists(kept) else None
 
 
 def write_rows(path: str | Path, rows: Sequence[Row], metrics: Sequence[str], key: str) -> None:

@@ -19,12 +19,24 @@ from PIL import Image, ImageOps
 
 from bench import environment
 from bench.datasets import Dataset, Sample, contaminated, some
-from bench.errors import BenchError, RecordError, RunError
+from bench.errors import BenchError, DamagedRecordError, RecordError, RunError
 from bench.journal import Journal
 from bench.methods.base import Restorer
 from bench.metrics import Metric, MetricSpec
 from bench.protocol import Protocol, eight_bit
-from bench.record import Failure, Record, Row, Speed, Summary, earlier, read_rows, stem, write_atomic, write_rows
+from bench.record import (
+    Failure,
+    Record,
+    Row,
+    Speed,
+    Summary,
+    earlier,
+    read_rows,
+    set_aside,
+    stem,
+    write_atomic,
+    write_rows,
+)
 from dehaze.errors import DehazeError
 from dehaze.io.photo import read_photo
 from dehaze.processes import Processes
@@ -100,7 +112,12 @@ def run(
         return sample.id not in done or (pictures is not None and not _picture(pictures, sample).exists())
 
     done: dict[str, Row] = {}
-    finished = earlier(output, *names)  # asked now, so that nothing is scored in vain
+    try:
+        finished = earlier(output, *names)  # asked now, so that nothing is scored in vain
+    except DamagedRecordError as error:
+        finished = None
+        if processes.is_main and (kept := set_aside(rows_path.with_suffix(".json"))):
+            watcher.note(f"{error} It is now {kept.name}, and the run makes another")
     if resume and finished and finished.key == key:
         done = {
             row.id: replace(row, tile=finished.tiled.get(row.id))

@@ -123,13 +123,30 @@ def test_an_output_that_cannot_be_written(pairs, tmp_path):
         runner.run(Counting(), pairs, NATIVE, psnr(), tmp_path / "file")
 
 
-def test_a_damaged_record_is_found_before_anything_is_scored(pairs, tmp_path):
+@pytest.mark.parametrize("damage", ["{", "", "[]", "cut", "changed", "lacking"])
+def test_a_damaged_record_is_set_aside_and_the_run_goes_on(damage, pairs, tmp_path):
+    made = runner.run(Counting(), pairs, NATIVE, psnr(), tmp_path)
+    path = tmp_path / f"{made.stem}.json"
+    whole = path.read_text()
+    text = {"cut": whole[:-300], "changed": whole.replace('"samples": 4', '"samples": 5'), "lacking": '{"schema": 3}'}
+    rows = path.with_suffix(".parquet").read_bytes()
+    for number in ("", "2"):  # a second one takes another name
+        path.write_text(text.get(damage, damage))
+        watcher, restorer = Notes(), Counting()
+        again = runner.run(restorer, pairs, NATIVE, psnr(), tmp_path, watcher=watcher, resume=not number)
+        assert len(restorer.asked) == 4 and same(again, made)
+        assert f"It is now {path.name}.damaged{number}" in watcher.notes[0]
+        assert path.with_name(f"{path.name}.damaged{number}").read_text() == text.get(damage, damage)
+    assert path.with_name(f"{made.stem}.parquet.damaged").read_bytes() == rows  # it may hold other metrics
+
+
+def test_a_record_of_a_later_schema_is_not_damaged(pairs, tmp_path):
     path = tmp_path / "identity__folder-set__native-v1.json"
-    path.write_text("{")
+    path.write_text('{"schema": 99}')
     restorer = Counting()
-    with pytest.raises(RecordError, match="is not a result record"):
+    with pytest.raises(RecordError, match="has schema 99"):
         runner.run(restorer, pairs, NATIVE, psnr(), tmp_path)
-    assert restorer.asked == []
+    assert restorer.asked == [] and path.exists()
 
 
 def test_a_run_is_not_continued_by_other_code(pairs, tmp_path, monkeypatch):

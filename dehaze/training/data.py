@@ -9,12 +9,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from dehaze.errors import DehazeError
 from dehaze.haze import HazeRenderer
+from dehaze.io.files import is_hidden
+from dehaze.io.names import PHOTO_SUFFIXES
+from dehaze.io.photo import read_photo
 
 VALIDATION_INTERVAL, MAX_VALIDATION = 21, 60  # scenes
 MAX_DAMAGED_SHARE = 0.01  # of the photographs; a run leaves fewer out
@@ -29,17 +32,24 @@ class Scene:
     depth: Path
 
 
+def photographs(folder: Path) -> list[Path]:
+    """List the photographs directly in a folder, by their suffixes, sorted."""
+    return sorted(
+        path for path in folder.glob("*") if path.suffix.lower() in PHOTO_SUFFIXES and not is_hidden(path.name)
+    )
+
+
 def find_scenes(folder: Path) -> tuple[list[Scene], list[Scene]]:
     """List the scenes of a folder, split into training and validation.
 
-    The folder holds `images/NAME.jpg` and `depth/NAME.png` (8-bit, any size, near bright, far and sky 0). Every 21st
-    scene by name is for validation, from the eleventh on, up to 60. Raises DehazeError if there is no photograph or if
-    one has no depth.
+    The folder holds photographs `images/NAME.jpg` and `depth/NAME.png` (8-bit, any size, near bright, far and sky 0).
+    Every 21st scene by name is for validation, from the eleventh on, up to 60. Raises DehazeError if there is no
+    photograph or if one has no depth.
     """
-    photos = sorted(path for path in (folder / "images").glob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
+    photos = photographs(folder / "images")
     if not photos:
         raise DehazeError(
-            "holds no JPEG or PNG.", "Give the folder above images/ and depth/.", subject=folder / "images"
+            "holds no photograph.", "Give the folder above images/ and depth/.", subject=folder / "images"
         )
     scenes = [Scene(photo, folder / "depth" / f"{photo.stem}.png") for photo in photos]
     for scene in scenes:
@@ -73,8 +83,9 @@ def _damage(source: Any) -> str | None:
     """Say which file of a source cannot be decoded, and why."""
     for path in (source,) if isinstance(source, Path) else vars(source).values():
         try:
-            with Image.open(path) as image:
-                image.load()
+            Photos().read(path, "L" if isinstance(source, Scene) and path == source.depth else "RGB")
+        except DehazeError as error:
+            return str(error)
         except Exception as error:  # decoders raise anything
             return f"{path} ({error})"
     return None
@@ -83,7 +94,7 @@ def _damage(source: Any) -> str | None:
 class Photos:
     """Decode photographs, and keep as many in memory as fit into `memory` bytes.
 
-    A photograph of another mode than depth is kept upright, and reduced to a shorter side of `side` px.
+    What is kept is upright, and reduced to a shorter side of `side` px.
     """
 
     def __init__(self, side: float = math.inf, memory: int = 0):
@@ -91,11 +102,11 @@ class Photos:
         self._kept: dict[tuple[Path, str], Image.Image] = {}
 
     def read(self, path: Path, mode: str = "RGB") -> Image.Image:
-        """Return a photograph as RGB, or a depth file as `L`."""
+        """Return a photograph of any kind that the package restores, as RGB; or a depth file, as `L`."""
         if found := self._kept.get((path, mode)):
             return found
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert(mode)
+        with Image.open(path) if mode == "L" else read_photo(path, max_megapixels=math.inf).image() as image:
+            upright = image.convert(mode)
         if (scale := self.side / min(upright.size)) < 1:
             width, height = (max(1, round(length * scale)) for length in upright.size)
             upright = upright.resize((width, height), Image.Resampling.LANCZOS)
@@ -152,9 +163,9 @@ class RealHaze:
     SIDE = 384  # px, the shorter side
 
     def __init__(self, folder: Path, say: Callable[[str], None] = print, memory: int = 2**27):
-        photos = sorted(path for path in folder.glob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
+        photos = photographs(folder)
         if not photos:
-            raise DehazeError("holds no JPEG or PNG.", "Give a folder of real hazy photographs.", subject=folder)
+            raise DehazeError("holds no photograph.", "Give a folder of real hazy photographs.", subject=folder)
         self.files = without_damaged(photos, say)
         self.photos = Photos(self.SIDE, memory)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dehaze.errors import DehazeError
 from dehaze.haze import HazeRenderer
-from dehaze.training.data import Photos, RenderedCrops, Scene, SeededSamples, cut, random_square
+from dehaze.io.photo import read_photo_header
+from dehaze.training.data import Photos, RenderedCrops, Scene, SeededSamples, cut, photographs, random_square
 
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 VALIDATION_INTERVAL = 10  # pairs
 LONG_SIDE = 800  # px of photographs that are restored whole
 
@@ -33,26 +33,35 @@ def find_pairs(folder: Path) -> tuple[list[Pair], list[Pair]]:
     `01_hazy.png` becomes `hazy/01.png`). Every tenth pair by name is for validation, from the fifth on. Raises
     DehazeError if there is no pair, if a hazy image has no clear one, or if the sizes of a pair differ.
     """
-    clear = {path.stem: path for path in (folder / "clear").glob("*") if path.suffix.lower() in SUFFIXES}
+    clear = {path.stem: path for path in photographs(folder / "clear")}
     pairs = []
-    for hazy in sorted(path for path in (folder / "hazy").glob("*") if path.suffix.lower() in SUFFIXES):
+    for hazy in photographs(folder / "hazy"):
         if hazy.stem not in clear:
             raise DehazeError(
                 "has no clear image.", f"Add {folder / 'clear' / hazy.stem} (.png or .jpg).", subject=hazy
             )
         pair = Pair(hazy, clear[hazy.stem])
-        with Image.open(pair.hazy) as a, Image.open(pair.clear) as b:
-            if a.size != b.size:
-                raise DehazeError(
-                    f"has {a.width}×{a.height} px, and {pair.clear} has {b.width}×{b.height}.",
-                    "Give aligned pairs.",
-                    subject=pair.hazy,
-                )
+        one, other = _size(pair.hazy), _size(pair.clear)
+        if one and other and one != other:
+            raise DehazeError(
+                f"has {one[0]}×{one[1]} px, and {pair.clear} has {other[0]}×{other[1]}.",
+                "Give aligned pairs.",
+                subject=pair.hazy,
+            )
         pairs.append(pair)
     if not pairs:
-        raise DehazeError("holds no JPEG or PNG.", "Give the folder above hazy/ and clear/.", subject=folder / "hazy")
+        raise DehazeError("holds no photograph.", "Give the folder above hazy/ and clear/.", subject=folder / "hazy")
     validation = pairs[VALIDATION_INTERVAL // 2 - 1 :: VALIDATION_INTERVAL]
     return [pair for pair in pairs if pair not in validation], validation
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """Return width and height, upright; None for a damaged file, which is named with the others of its kind."""
+    try:
+        header = read_photo_header(path)
+    except DehazeError:
+        return None
+    return header.width, header.height
 
 
 def paired_crop(

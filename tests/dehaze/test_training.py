@@ -177,7 +177,7 @@ def test_the_command_trains_and_exits_by_the_convention(data, tmp_path, command)
     assert done.returncode == 0 and (tmp_path / "run" / "weights" / "model.safetensors").exists(), done.stderr
     unknown, missing = run("--recipe", "api_plan"), run("--data", tmp_path, "--output", tmp_path / "other")
     assert unknown.returncode == 2 and "Did you mean api_plain" in " ".join(unknown.stderr.replace("│", "").split())
-    assert missing.returncode == 1 and "holds no JPEG or PNG" in missing.stderr
+    assert missing.returncode == 1 and "holds no photograph" in missing.stderr
     assert run("--crop", "33", "--output", tmp_path / "other").returncode == 2
 
 

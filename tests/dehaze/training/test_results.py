@@ -197,6 +197,25 @@ def test_photographs_are_read_upright(tmp_path):
     assert Photos().read(tmp_path / "turned.jpg").size == (20, 40)
 
 
+def test_pairs_are_of_any_kind_that_is_restored(hazed, tmp_path):
+    """TIFF beside JPEG, one of them turned by EXIF; a damaged one is named."""
+    for name in ("hazy", "clear"):
+        (tmp_path / name).mkdir()
+    upright = Image.open(hazed / "clear" / "00.png")
+    upright.save(tmp_path / "clear" / "a.tif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "hazy" / "a.jpg", exif=exif, quality=95)
+    sources = find_sources(print, pairs=tmp_path)
+    pair = sources.pairs[0]
+    hazy, clear = Photos().read(pair.hazy), Photos().read(pair.clear)
+    assert hazy.size == clear.size == upright.size
+    assert np.abs(np.asarray(hazy, float) - np.asarray(clear, float)).mean() < 8  # JPEG, with reduced chroma
+    (tmp_path / "hazy" / "a.jpg").write_bytes(b"no photograph")
+    with pytest.raises(DehazeError, match=r"1 of 1 photographs are damaged: .*a\.jpg"):
+        find_sources(print, pairs=tmp_path)
+
+
 def test_a_sheet_has_a_column_for_each_name():
     wide, high = torch.rand(1, 3, 50, 100), torch.rand(1, 1, 80, 40)
     sheet = make_sheet([{"hazy": wide, "density": high}, {"hazy": high, "clear": wide}])

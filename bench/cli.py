@@ -26,9 +26,12 @@ from bench.record import Method, Record, Summary, complaints
 from bench.report.cli import compare, report
 from bench.report.progress import run_shown
 from bench.report.table import ARROWS
+from dehaze import outside
 from dehaze.errors import DehazeError, UnknownModelError
 from dehaze.networks import NETWORKS
+from dehaze.outside_code import entry_points
 from dehaze.processes import join
+from dehaze.terminal import Channels, MultipleOf, ValueRange
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(compare)
@@ -62,6 +65,22 @@ DataRoot = Annotated[
     Path | None,
     typer.Option(help="Folder that holds data sets of the catalogue. Default: the Hub, if a copy is there."),
 ]
+Paper = Annotated[str | None, typer.Option(help="Where the method is published.")]
+License = Annotated[str | None, typer.Option(help="Licence of its weights.")]
+TrainedOn = Annotated[list[str] | None, typer.Option(help="Data set it was trained on; may be repeated.")]
+Parameters = Annotated[int | None, typer.Option(min=0, help="Number of its parameters.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="A name from list, FILE.py:NAME, package.module:NAME, torchscript:FILE or onnx:FILE; may be repeated. "
+        "Default: every model of the project.",
+    ),
+]
+Weights = Annotated[
+    str, typer.Option(help="Weights of the one --model: 'shipped', a .safetensors file, a folder, a Hub id.")
+]
+Tile = Annotated[int | None, typer.Option(help="Side of the tiles in px, 0 for none. Default: chosen by the model.")]
 SetName = Annotated[str | None, typer.Option("--name", help="Name of the folder's data set in the record.")]
 Resume = Annotated[bool, typer.Option(help="Continue an unfinished run; leave a finished one as it is.")]
 
@@ -69,16 +88,22 @@ Resume = Annotated[bool, typer.Option(help="Continue an unfinished run; leave a 
 @app.command()
 def run(
     output: Output,
-    models: Annotated[list[str] | None, typer.Option("--model", help="May be repeated. Default: every model.")] = None,
+    models: Models = None,
     sets: Annotated[
         list[str] | None,
         typer.Option("--dataset", help="A name from list, folder:PATH or hub:…; may be repeated. Default: sample."),
     ] = None,
     data_root: DataRoot = None,
-    weights: Annotated[
-        str, typer.Option(help="Weights of the one --model: 'shipped', a .safetensors file, a folder, a Hub id.")
-    ] = "shipped",
+    weights: Weights = "shipped",
+    multiple_of: MultipleOf = 1,
+    tile: Tile = None,
+    value_range: ValueRange = "01",
+    channels: Channels = "rgb",
     method: Annotated[str | None, typer.Option(help="Name in the record. Default: that of the model.")] = None,
+    paper: Paper = None,
+    license: License = None,
+    trained_on: TrainedOn = None,
+    parameters: Parameters = None,
     metric: Metrics = None,
     protocol_name: ProtocolName = None,
     fade_stats: FadeStats = None,
@@ -100,11 +125,15 @@ def run(
     launch` or `torchrun`, the processes share the images, each on a GPU of its own, and write the same record.
     """
     with _clean_errors():
-        models = _once(models or dehaze.list_models())
-        if len(models) > 1 and (method or weights != "shipped"):
-            raise UsageError("--weights and --method are of one model.", "Give one --model.")
-        for model in models:  # a misspelt last one is told now, not after hours
-            NETWORKS.get(model)
+        about = {
+            "paper": paper,
+            "license": license,
+            "trained_on": trained_on and (*trained_on,),
+            "parameters": parameters,
+        }
+        about = {name: fact for name, fact in about.items() if fact is not None}
+        how = _how(weights, tile, multiple_of, value_range, channels)
+        models = _models(models, alone=bool(how or method or about))
         if name is not None and len(sets or []) > 1:
             raise UsageError("--name names one data set, and several are given.", "Run them one by one.")
         loaded = [
@@ -116,12 +145,12 @@ def run(
         wanted = metric or [*DEFAULT_METRICS, *(name for dataset in loaded for name in dataset.metrics)]
         scores, options, missing = _metrics(wanted, fade_stats, lpips_weights, clip)
         processes = join()
-        how = {"options": options, "resume": resume, "pictures": save_images, "processes": processes}
+        settings = {"options": options, "resume": resume, "pictures": save_images, "processes": processes}
         records = []
         for model in models:
-            restorer = _load(model, weights, processes.device(device), method)
+            restorer = _load(model, processes.device(device), how, method, about)
             records += [
-                run_shown(restorer, dataset, rule, scores, output, **how)
+                run_shown(restorer, dataset, rule, scores, output, **settings)
                 for dataset, rule in zip(loaded, rules, strict=True)
             ]
     if processes.is_main:
@@ -143,10 +172,10 @@ def score(
     lpips_weights: LpipsWeights = None,
     clip: Clip = None,
     name: SetName = None,
-    paper: Annotated[str | None, typer.Option(help="Where the method is published.")] = None,
-    license: Annotated[str | None, typer.Option(help="Licence of its weights.")] = None,
-    trained_on: Annotated[list[str] | None, typer.Option(help="Data set it was trained on; may be repeated.")] = None,
-    parameters: Annotated[int | None, typer.Option(min=0, help="Number of its parameters.")] = None,
+    paper: Paper = None,
+    license: License = None,
+    trained_on: TrainedOn = None,
+    parameters: Parameters = None,
     resume: Resume = True,
     json_errors: Annotated[bool, typer.Option("--json-errors", help="Print an error's fields as JSON.")] = False,
 ) -> None:
@@ -173,7 +202,12 @@ def score(
 
 @app.command("speed")
 def speed_(
-    models: Annotated[list[str] | None, typer.Option("--model", help="May be repeated. Default: every model.")] = None,
+    models: Models = None,
+    weights: Weights = "shipped",
+    multiple_of: MultipleOf = 1,
+    tile: Tile = None,
+    value_range: ValueRange = "01",
+    channels: Channels = "rgb",
     megapixels: Annotated[
         list[float] | None,
         typer.Option(
@@ -197,16 +231,15 @@ def speed_(
     sizes = sorted(set(megapixels or speed.MEGAPIXELS))
     costs: list[speed.Cost] = []
     with _clean_errors():
-        models = _once(models or dehaze.list_models())
-        for model in models:
-            NETWORKS.get(model)
+        how = _how(weights, tile, multiple_of, value_range, channels)
+        models = _models(models, alone=bool(how))
         if output is not None:
             speed.check_name(output)
         with Progress(console=err, transient=True) as progress:
             task = progress.add_task("", total=len(models) * len(sizes))
             for model, size in product(models, sizes):
                 progress.update(task, description=f"{escape(model)}, {size:g} megapixels")
-                job = speed.Job(model, size, photo, device, dtype, threads, runs, seconds)
+                job = speed.Job(model, size, photo, device, dtype, threads, runs, seconds, **how)
                 costs.append(speed.measure_apart(job))
                 if output is not None:
                     speed.write(output, costs)
@@ -231,6 +264,8 @@ def list_(
     if kind in (None, "models"):
         for name in dehaze.list_models():
             table.add_row("model", name)
+        for name, target in entry_points().items():
+            table.add_row("model", escape(name), "", "", escape(f"from outside: {target}"))
     if kind in (None, "datasets"):
         for name, summary in datasets.summaries().items():
             table.add_row("data set", escape(name), "", "", escape(summary))
@@ -352,12 +387,33 @@ def _dataset(spec: str, **options: Any) -> datasets.Dataset:
     return dataset
 
 
-def _load(model: str, weights: str, device: str | None, method: str | None) -> Model:
+def _models(typed: list[str] | None, alone: bool) -> list[str]:
+    """Return the models to run. Raises for an unknown one, before any hours are spent, and for several if `alone`."""
+    models = _once(typed or dehaze.list_models())
+    if len(models) > 1 and alone:
+        raise UsageError("--weights and --method are of one model, and so is what describes it.", "Give one --model.")
+    for model in models:
+        if not outside.is_outside(model):
+            NETWORKS.get(model)
+    return models
+
+
+def _how(weights: str, tile: int | None, multiple_of: int, value_range: str, channels: str) -> dict[str, Any]:
+    """Return how a model is loaded, where that is not as by default."""
     try:
-        dehazer = dehaze.load(model, weights, device)
+        how = {"weights": weights, "tile": tile, "interface": outside.Interface(multiple_of, value_range, channels)}
+    except ValueError as error:
+        raise UsageError(f"{error}.") from None
+    default = {"weights": "shipped", "tile": None, "interface": outside.Interface()}
+    return {name: value for name, value in how.items() if value != default[name]}
+
+
+def _load(model: str, device: str | None, how: dict[str, Any], method: str | None, about: dict[str, Any]) -> Model:
+    try:
+        dehazer = outside.load(model, device=device, **how)
     except ValueError as error:  # a device that is not there
         raise UsageError(str(error)) from None
-    return Model(dehazer, method)
+    return Model(dehazer, method, about)
 
 
 def _metrics(

@@ -54,13 +54,13 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Method(Identity):
-    """What was scored: a model of this project, with its identity; or a folder of predictions of any method.
+    """What was scored: a model of this project or code from outside, with its identity; or predictions of any method.
 
     `config_sha256` is None in records of schema 1 and 2.
     """
 
     name: Name
-    source: Literal["model", "predictions"] = "model"
+    source: Literal["model", "outside", "predictions"] = "model"
     revision: Text | None = None  # of the model's weights; of predictions, the hash of their bytes
     parameters: Count | None = None
     license: Text | None = None

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -20,14 +20,16 @@ from PIL import Image
 from rich.table import Table
 from torch import Tensor
 
-import dehaze
 from bench import environment
 from bench.datasets import SAMPLE
 from bench.errors import UsageError
 from bench.record import write_atomic
+from dehaze import outside
 from dehaze.cost import multiply_adds
+from dehaze.errors import DehazeError
 from dehaze.io.photo import read_photo
 from dehaze.memory import keep_freed_memory
+from dehaze.outside import Interface, count_parameters, seen_by_torch
 
 PHOTO = SAMPLE / "real" / "rio-corcovado.jpg"
 MEGAPIXELS = (0.25, 1.0, 4.0, 12.0, 24.0)
@@ -37,7 +39,7 @@ _LEAST_RUNS = 3  # however long they take
 
 @dataclass(frozen=True)
 class Job:
-    """What to measure. `device`, `dtype` and `threads` are as `dehaze.load` and torch choose where they are None."""
+    """What to measure, with `dehaze.outside.load`; `threads` is as torch chooses where it is None."""
 
     model: str
     megapixels: float
@@ -47,6 +49,9 @@ class Job:
     threads: int | None = None
     runs: int = 20  # at most
     seconds: float = 20.0  # no further run is begun after these
+    weights: str = "shipped"
+    tile: int | None = None
+    interface: Interface = field(default_factory=Interface)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ def measure_apart(job: Job) -> Cost:
             return pool.submit(measure, job).result()
         except BrokenProcessPool:
             return replace(nothing, failure="the process was killed, as systems do where memory runs out")
+        except DehazeError as error:
+            return replace(nothing, failure=str(error))
         except Exception as error:  # whatever a model raises belongs to this row alone
             return replace(nothing, failure=" ".join(f"{type(error).__name__}: {error}".split()))
 
@@ -92,7 +99,7 @@ def measure(job: Job) -> Cost:
     """Measure in this process; raises what loading and restoring raise."""
     if job.threads:
         torch.set_num_threads(job.threads)
-    dehazer = dehaze.load(job.model, device=job.device, dtype=job.dtype)
+    dehazer = outside.load(job.model, job.weights, job.device, job.dtype, job.tile, interface=job.interface)
     multiply_adds(dehazer.restore_tensor, torch.zeros(1, 3, 64, 64))  # first use loads what no photograph pays for
     idle = _memory(dehazer.device)
     hazy = _photograph(job.photo, job.megapixels)
@@ -118,8 +125,8 @@ def measure(job: Job) -> Cost:
         device=str(dehazer.device),
         dtype=str(dehazer.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
-        parameters=sum(parameter.numel() for parameter in dehazer.network.parameters()),
-        multiply_adds=count,
+        parameters=count_parameters(dehazer.network),
+        multiply_adds=count if seen_by_torch(dehazer.network) else None,
         peak_bytes=None if idle is None or peak is None else peak - idle,
         runs=len(seconds),
         seconds_p10=p10,
@@ -158,13 +165,13 @@ def table(costs: Sequence[Cost]) -> Table:
     about, figures = ("model", "megapixels", "on", "parameters"), ("G multiply-adds", "peak MB", "runs")
     shown = Table(*about, *figures, "seconds p10", "p50", "p90", box=None, padding=(0, 2, 0, 0))
     for cost in costs:
-        if cost.failure is None and cost.threads is not None and cost.multiply_adds is not None:  # all go together
+        if cost.failure is None and cost.threads is not None:  # they go together
             shown.add_row(
                 cost.model,
                 f"{cost.megapixels:g}",
                 f"{cost.device}, {cost.dtype}, {cost.threads} thread{'s' * (cost.threads > 1)}",
-                f"{cost.parameters:,}",
-                f"{cost.multiply_adds / 1e9:.3g}",
+                "–" if cost.parameters is None else f"{cost.parameters:,}",
+                "–" if cost.multiply_adds is None else f"{cost.multiply_adds / 1e9:.3g}",
                 "–" if cost.peak_bytes is None else f"{cost.peak_bytes / 1e6:.0f}",
                 str(cost.runs),
                 *(f"{value:.3g}" for value in (cost.seconds_p10, cost.seconds_p50, cost.seconds_p90)),

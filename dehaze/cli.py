@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from dehaze.convert import convert
 from dehaze.errors import DehazeError
 from dehaze.haze.cli import haze
-from dehaze.terminal import as_markup, complaints, console, reported_errors
+from dehaze.terminal import Channels, MultipleOf, ValueRange, as_markup, complaints, console, reported_errors
 from dehaze.training.cli import train
 
 if TYPE_CHECKING:
@@ -55,8 +55,13 @@ def run(
             metavar="PATH",
         ),
     ] = None,
-    model: Annotated[str, typer.Option(help="See `list`.")] = "api",
+    model: Annotated[
+        str, typer.Option(help="See `list`; or FILE.py:NAME, package.module:NAME, torchscript:FILE, onnx:FILE.")
+    ] = "api",
     weights: Weights = "shipped",
+    multiple_of: MultipleOf = 1,
+    value_range: ValueRange = "01",
+    channels: Channels = "rgb",
     strength: Annotated[float, typer.Option(min=0, max=1, help="0 keeps the input, 1 restores it fully.")] = 1.0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
@@ -83,7 +88,7 @@ def run(
 
     Started by `accelerate launch` or `torchrun`, the processes share the photographs, each on a GPU of its own.
     """
-    from dehaze import load
+    from dehaze import outside
     from dehaze.batch import plan, restore_photos
     from dehaze.clips import plan_clips, restore_clips, split_clips
     from dehaze.processes import join
@@ -101,7 +106,8 @@ def run(
         given, clip_targets = processes.choose(prepare)
         clip_share = dict(list(clip_targets.items())[processes.index :: processes.count])
         share = given.photos[processes.index :: processes.count]
-        dehazer = load(model, weights, processes.device(device), dtype, tile, fast)
+        interface = outside.Interface(multiple_of, value_range, channels)
+        dehazer = outside.load(model, weights, processes.device(device), dtype, tile, fast, interface)
     if processes.is_main:
         _report_skipped(given)
     began = time.perf_counter()
@@ -110,7 +116,7 @@ def run(
     outcomes = restore_photos(dehazer, share, given, strength, max_megapixels, strip_metadata)
     silent = len(share) <= 1 or not processes.is_main
     with Progress(console=complaints, disable=silent, transient=True) as progress:
-        for outcome in progress.track(outcomes, len(share), description=f"{model} on {dehazer.device}"):
+        for outcome in progress.track(outcomes, len(share), description=f"{as_markup(model)} on {dehazer.device}"):
             spent.append(outcome.seconds)
             if outcome.error is not None:
                 failures.append(_failure(outcome.file, outcome.error))
@@ -232,6 +238,7 @@ def list_() -> None:
     """List the models."""
     from dehaze import list_models
     from dehaze.hub import load_network
+    from dehaze.outside_code import entry_points
 
     table = Table("model", "parameters", "license", "what it does", box=None)
     for name in list_models():
@@ -240,6 +247,8 @@ def list_() -> None:
         count = sum(parameter.numel() for parameter in network.parameters())
         license_ = weights.card.get("license", "") if weights else "no weights"
         table.add_row(name, f"{count:,}", license_, _summary(network))
+    for name, target in entry_points().items():
+        table.add_row(as_markup(name), "", "", as_markup(f"from outside: {target}"))
     console.print(table, soft_wrap=False)
 
 

@@ -114,7 +114,8 @@ class Dehazer:
             return self._follow_reduced_copy(hazy, FAST_PIXELS)
         # Once, from the whole image: estimates from tiles would differ at their borders.
         given = instruct(self.network, self.clip, hazy.to(self.device))
-        if not tile or height * width <= tile * tile:
+        largest = self.network.max_size or max(height, width)
+        if not tile or (height * width <= tile * tile and max(height, width) <= largest):
             restored, density = self._run(hazy, given)
         elif self.tile is None and predicts_maps(self.network):
             maps = self.predict_maps(hazy, tile * tile)  # on a reduced copy
@@ -253,15 +254,12 @@ def load(
     Hub id, of weights that were trained with another than the shipped one. Raises UnknownModelError, WeightsError,
     ValueError.
     """
-    if tile is not None and tile != 0 and tile < 64:
-        raise ValueError(f"a tile of {tile} px is too small: give at least 64, or 0 for none")
+    check_tile(tile)
     network, found = hub.load_network(name, weights, clip)
-    device = _device(device)
+    device = find_device(device)
     if dtype is None:
         dtype = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-    dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError("dtype must be float32, bfloat16 or float16")
+    dtype = find_dtype(dtype)
     network = network.to(device).to(memory_format=torch.channels_last)
     clip_model = load_clip(network)
     clip_model = clip_model and clip_model.to(device)
@@ -276,7 +274,22 @@ def list_models() -> list[str]:
     return [name for name in NETWORKS.names() if hub.shipped(name) or NETWORKS.get(name).config_class is None]
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def check_tile(tile: int | None) -> None:
+    """Raise ValueError for tiles that are too small to overlap."""
+    if tile is not None and tile != 0 and tile < 64:
+        raise ValueError(f"a tile of {tile} px is too small: give at least 64, or 0 for none")
+
+
+def find_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """Return the data type of this name. Raises ValueError unless networks run in it."""
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if found not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ValueError("dtype must be float32, bfloat16 or float16")
+    return found
+
+
+def find_device(device: str | torch.device | None) -> torch.device:
+    """Return the device of this name, by default the best there is. Raises ValueError if it cannot be used."""
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

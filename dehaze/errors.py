@@ -43,6 +43,10 @@ class UnknownModelError(DehazeError):
     """No model has this name."""
 
 
+class OutsideError(DehazeError):
+    """A model from outside the project cannot be loaded, or does not return an image."""
+
+
 class VideoError(DehazeError):
     """The input is not a clip that can be restored."""
 

@@ -1,6 +1,8 @@
-"""Memory that the process keeps after it was freed."""
+"""Memory: what the process keeps after it was freed, and errors that say there is too little."""
 
 import ctypes
+
+import torch
 
 # Of mallopt, from malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
@@ -35,3 +37,9 @@ def release_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
         return False
     return bool(trim(0))
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Tell whether an error says that memory does not suffice; torch has a class of its own for some devices alone."""
+    texts = ("out of memory", "DefaultCPUAllocator")  # as torch says on Apple's GPUs and on CPUs
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in texts)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +12,15 @@ from dehaze.errors import DehazeError, UnknownModelError
 
 console = Console(soft_wrap=True, highlight=False, emoji=False)  # names may hold :colons:
 complaints = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+
+# Of models from outside the project, the same for every command that runs one.
+MultipleOf = Annotated[
+    int, typer.Option(min=1, help="Pad images, mirrored, to heights and widths that a model of your own takes, in px.")
+]
+ValueRange = Annotated[
+    str, typer.Option("--range", help="Values of a model of your own: 01 for [0,1], 11 for [-1,1], 255 for [0,255].")
+]
+Channels = Annotated[str, typer.Option(help="Order of the channels of a model of your own: rgb or bgr.")]
 
 
 def as_markup(text: object) -> str:

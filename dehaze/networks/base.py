@@ -26,6 +26,7 @@ class Network(Configured, ABC):
 
     multiple_of: int = 1  # px: heights and widths are multiples of it
     min_size: int = 1  # px: the smallest height and width, itself a multiple
+    max_size: int | None = None  # px: the largest height and width; larger photographs need tiles
     margin: int = 0  # px of mirrored surroundings that keep artefacts from the borders
     tile_size: int | None = None  # px: side of the tiles of large photographs; None: it must see the whole at once
 

@@ -33,7 +33,7 @@ class Network(Identity):
 @pytest.fixture
 def network(monkeypatch):
     loaded = dehaze.load("identity", device="cpu")
-    monkeypatch.setattr(speed.dehaze, "load", lambda name, **options: replace(loaded, name=name, network=Network()))
+    monkeypatch.setattr(speed.outside, "load", lambda name, *how, **more: replace(loaded, name=name, network=Network()))
 
 
 def test_a_row_says_what_was_measured(network):

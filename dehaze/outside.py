@@ -196,10 +196,12 @@ def load(
 
 
 def wrap(model: Outsider, name: str | None = None, device: str | torch.device | None = None) -> Dehazer:
-    """Return a Dehazer around a module or a function that is there already, as `load` returns one."""
+    """Return a Dehazer around a module, in eval mode from now on, or a function; by default on the module's device."""
     named = name or getattr(model, "__name__", type(model).__name__)
     if isinstance(model, nn.Module):
         model = model.eval()
+        first = next(model.parameters(), None)
+        device = device or (None if first is None else first.device)
     sha256 = _state_sha256(model, ())
     return _dehazer(model, named, device, None, None, False, Interface(), source_sha256(model), sha256)
 

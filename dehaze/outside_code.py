@@ -26,7 +26,7 @@ from dehaze.hub import one_line
 
 ENTRY_POINTS = "dehaze.models"
 
-_OURS = {"dehaze", "bench"}  # the version of the project's own code stands in every record
+_VERSIONED = {"dehaze", "bench", "torch"}  # their versions stand in every record
 _CODE = (*importlib.machinery.all_suffixes(), ".pyc")
 _SYSTEM = [("proc",), ("sys",), ("dev",), ("etc",)]  # say something of the machine and nothing of a model
 
@@ -51,7 +51,7 @@ def import_file(file: Path, name: str) -> tuple[Any, str]:
     with _clear_errors(file, folder), _searched_first(folder):
         source = file.read_bytes()
         code = compile(source, file, "exec")
-        sources = {module.__name__: file} | _imported(file, folder, "", _OURS)
+        sources = {module.__name__: file} | _imported(file, folder, "", _VERSIONED)
         # Another model's modules may have the same names.
         tops = {found.partition(".")[0] for found in sources} - {module.__name__}
         for loaded in [loaded for loaded in sys.modules if loaded.partition(".")[0] in tops]:
@@ -138,10 +138,13 @@ def _install_audit_hook() -> None:
 
 def _package(module: str, file: Path, root: Path) -> dict[str, Path]:
     """Find what a module imports from where it lies; among installed packages, from its own package alone."""
+    top = module.partition(".")[0]
+    if top in _VERSIONED:
+        return {}
     shared = {Path(sysconfig.get_path(key)).resolve() for key in ("purelib", "platlib", "stdlib", "platstdlib")}
     if root not in shared:
-        return _imported(file, root, module, _OURS - {module.partition(".")[0]})
-    others = {path.name.partition(".")[0] for path in root.iterdir()} - {module.partition(".")[0]}
+        return _imported(file, root, module, _VERSIONED)
+    others = {path.name.partition(".")[0] for path in root.iterdir()} - {top}
     return _imported(file, root, module, others)
 
 

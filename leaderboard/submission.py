@@ -263,7 +263,7 @@ def _method(record: Record, peers: Peers) -> Iterator[Finding]:
         yield Finding("method", "wrong", f"{name} would take the file of a method with a like name: choose another")
     elif any(peer.method.name == name for peer in peers.values()):
         yield Finding("method", "note", f"{name} is on the board already, and this would replace it")
-    if record.method.source == "model":
+    if record.method.source != "predictions":
         text = "these numbers are claimed: nobody here ran the model. Scored predictions weigh more"
         yield Finding("method", "note", text)
 

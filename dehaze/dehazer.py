@@ -18,6 +18,7 @@ from dehaze.networks import NETWORKS
 from dehaze.networks.base import EstimatesDensity, Network, change_fields, predicts_maps
 
 FAST_PIXELS = 1_000_000
+MIN_TILE = 64  # px: below, overlaps would be most of the work
 
 
 @dataclass(frozen=True)
@@ -276,8 +277,8 @@ def list_models() -> list[str]:
 
 def check_tile(tile: int | None) -> None:
     """Raise ValueError for tiles that are too small to overlap."""
-    if tile is not None and tile != 0 and tile < 64:
-        raise ValueError(f"a tile of {tile} px is too small: give at least 64, or 0 for none")
+    if tile is not None and tile != 0 and tile < MIN_TILE:
+        raise ValueError(f"a tile of {tile} px is too small: give at least {MIN_TILE}, or 0 for none")
 
 
 def find_dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from dehaze import dehazer, hub
 from dehaze.dehazer import Dehazer
@@ -148,7 +149,7 @@ class Onnx(nn.Module):
         """Restore `hazy` [B,3,H,W], image by image."""
         images = hazy.cpu().numpy().astype(self.dtype)
         made = [self.session.run([self.output.name], {self.input.name: image[None]})[0] for image in images]
-        return torch.from_numpy(np.concatenate(made)).to(hazy.device, hazy.dtype)
+        return torch.cat([torch.as_tensor(image) for image in made]).to(hazy.device, hazy.dtype)
 
 
 def load(
@@ -245,7 +246,7 @@ def _import(name: str) -> tuple[str, Any, str]:
     return name, object_, sha256
 
 
-def _made(object_: Any, name: str) -> Outsider:
+def _made(object_: Any, name: str) -> Any:
     """Return the module or function that an imported object is, or makes without arguments."""
     if (
         not isinstance(object_, nn.Module)
@@ -377,7 +378,7 @@ def _fixed_side(file: Path, session: "InferenceSession", tile: int | None) -> in
     height, width = free[2:]
     if (height, width) == ("?", "?"):
         return None
-    if height != width or (height != tile and height < 64):
+    if not isinstance(height, int) or height != width or height < dehazer.MIN_TILE:
         raise OutsideError(
             f"takes images of {width}×{height} px alone.", "Export it with a free height and width.", subject=file
         )
@@ -408,7 +409,7 @@ def _load_state(model: Outsider, file: Path, name: str) -> None:
     if len(states) != 1:
         raise OutsideError(f"holds {len(states)} state dicts, not one.", "Save that of the model alone.", subject=file)
     state = dict(states[0])
-    nn.modules.utils.consume_prefix_in_state_dict_if_present(state, "module.")  # of DataParallel
+    consume_prefix_in_state_dict_if_present(state, "module.")  # of DataParallel
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -432,7 +433,7 @@ def state_sha256(state: dict[str, Any]) -> str:
             digest.update(f"{name} {value!r}\n".encode())
             continue
         digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

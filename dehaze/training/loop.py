@@ -91,13 +91,8 @@ def train(
         log_with=_trackers(log_with) or None,
         project_dir=output,
     )
-    if recipe.batch % (parts := accelerator.num_processes * recipe.accumulate):
-        shared = f"{accelerator.num_processes} processes" if recipe.accumulate == 1 else f"{parts} parts"
-        raise ValueError(f"the batch of {recipe.batch} cannot be shared by {shared}")
-    if recipe.needs_density and pairs is not None:
-        raise ValueError("this recipe learns from the density of rendered haze; leave the pairs out")
-    if features is not None and "features" not in inspect.signature(recipe.objective).parameters:
-        raise ValueError("this recipe compares no features; leave the weights of VGG16 out")
+    parts = accelerator.num_processes * recipe.accumulate
+    _check_options(recipe, parts, pairs, features)
     given = {"data": data, "pairs": pairs, "val_pairs": val_pairs, "real": real, "features": features, "start": start}
     chosen = settings.describe(recipe, **given, precision=precision, card={"name": name, "license": license})
     checkpoint = output / "checkpoint.safetensors"
@@ -198,6 +193,17 @@ def train(
             f"weights: {output / 'weights'}" + (f", best: {output / 'best'}" if state.best is not None else "")
         )
     return output / "weights"
+
+
+def _check_options(recipe: Recipe, parts: int, pairs: Path | None, features: Path | None) -> None:
+    """Raise ValueError for a batch that cannot be split into `parts`, and for sources that a recipe has no use for."""
+    if recipe.batch % parts:
+        shared = f"{parts} processes" if recipe.accumulate == 1 else f"{parts} parts"
+        raise ValueError(f"the batch of {recipe.batch} cannot be shared by {shared}")
+    if recipe.needs_density and pairs is not None:
+        raise ValueError("this recipe learns from the density of rendered haze; leave the pairs out")
+    if features is not None and "features" not in inspect.signature(recipe.objective).parameters:
+        raise ValueError("this recipe compares no features; leave the weights of VGG16 out")
 
 
 def fastest_precision() -> str:

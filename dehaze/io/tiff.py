@@ -38,6 +38,11 @@ class Tiff(NamedTuple):
     def numbers(self, tag: int, *default: int) -> tuple[int, ...]:
         return self.structure.numbers(self.fields.get(tag), default)
 
+    @property
+    def photometric(self) -> int:
+        """The photometric interpretation; where a file does not state it, RGB or min-is-black by the samples."""
+        return self.number(262, 2 if self.number(277, 1) > 2 else 1)
+
     def number(self, tag: int, default: int = 0) -> int:
         return self.numbers(tag, default)[0]
 
@@ -94,12 +99,12 @@ def read(file: BinaryIO) -> Tiff | None:
 
 def is_unusual(tiff: Tiff) -> bool:
     """Return whether Pillow would read the samples wrongly, or not at all."""
-    if tiff.number(339, 1) == 2 or tiff.number(262, 1) not in _CHANNELS:
+    if tiff.number(339, 1) == 2 or tiff.photometric not in _CHANNELS:
         return False
     many_planes = tiff.number(284, 1) == 2 and tiff.bits > 8
     not_first = tiff.offset != tiff.structure.first
-    white_alpha = tiff.number(262, 1) == _MIN_IS_WHITE and tiff.number(277, 1) > 1
-    icc_lab = tiff.number(262, 1) == _ICCLAB
+    white_alpha = tiff.photometric == _MIN_IS_WHITE and tiff.number(277, 1) > 1
+    icc_lab = tiff.photometric == _ICCLAB
     odd_depth = tiff.bits not in (0, 1, 2, 4, 8, 32) and tiff.bits <= 16
     return tiff.is_float or odd_depth or many_planes or not_first or white_alpha or icc_lab
 
@@ -113,7 +118,7 @@ def decode(tiff: Tiff, file: BinaryIO, subject: object) -> tuple[np.ndarray, lis
 
     C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGBA).
     """
-    kind, channels = tiff.number(262, 1), _CHANNELS.get(tiff.number(262, 1), 0)
+    kind, channels = tiff.photometric, _CHANNELS.get(tiff.photometric, 0)
     count, bits = tiff.number(277, 1), tiff.bits
     known_depth = bits in (16, 32, 64) if tiff.is_float else 1 <= bits <= 16
     if not channels or not channels <= count <= _MAX_SAMPLES or not known_depth or tiff.number(259, 1) not in _BY_BYTES:
@@ -150,7 +155,7 @@ def decode(tiff: Tiff, file: BinaryIO, subject: object) -> tuple[np.ndarray, lis
 
 def unknown_kind(tiff: Tiff, subject: object) -> ImageError:
     """Return an error that names the kind of a TIFF file."""
-    kind = f"photometric interpretation {tiff.number(262, 1)}, {'×'.join(map(str, tiff.numbers(258, 1)[:8]))} bits"
+    kind = f"photometric interpretation {tiff.photometric}, {'×'.join(map(str, tiff.numbers(258, 1)[:8]))} bits"
     kind += ", floating point" if tiff.is_float else ", signed" if tiff.number(339, 1) == 2 else ""
     return ImageError(
         f"is a TIFF file of a kind that is not read ({kind}, compression {tiff.number(259, 1)}).",

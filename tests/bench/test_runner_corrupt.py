@@ -6,7 +6,8 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+import tifffile
+from PIL import Image, ImageOps, UnidentifiedImageError
 from skimage.metrics import peak_signal_noise_ratio
 
 import dehaze
@@ -65,9 +66,15 @@ def damaged():
 
 
 def independent_psnr(hazy, clear):
-    """Decode with Pillow alone and score with scikit-image."""
-    images = (ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB") for data in (hazy, clear))
-    return peak_signal_noise_ratio(*(np.asarray(image) for image in reversed(list(images))))
+    """Decode with Pillow alone, or what it does not take with tifffile, and score with scikit-image."""
+
+    def decoded(data):
+        try:
+            return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+        except UnidentifiedImageError:
+            return tifffile.imread(io.BytesIO(data))
+
+    return peak_signal_noise_ratio(decoded(clear), decoded(hazy))
 
 
 @pytest.mark.slow

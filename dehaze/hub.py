@@ -17,11 +17,12 @@ import torch
 import yaml
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from dehaze.errors import WeightsError
+from dehaze.io.files import write_whole
 from dehaze.networks import NETWORKS
 from dehaze.networks.base import Configured, Network
 
@@ -71,7 +72,8 @@ def save_weights(network: Configured, folder: Path, name: str = WEIGHTS_FILE) ->
     """Write the weights of a network, under this name, and `config.json` into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG_FILE).write_text(json.dumps(asdict(network.config), indent=2) + "\n")
-    save_file({key: value.detach().contiguous() for key, value in network.state_dict().items()}, folder / name)
+    tensors = {key: value.detach().contiguous() for key, value in network.state_dict().items()}
+    write_whole(folder / name, save(tensors))  # readable to others, which `save_file` does not leave it
 
 
 def shipped(name: str) -> bool:

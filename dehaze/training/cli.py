@@ -1,5 +1,6 @@
 """The commands that train: `python -m dehaze train`, and those of `dehaze.training`."""
 
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from dehaze.training.recipes import RECIPES
 if TYPE_CHECKING:
     from dehaze.training.recipe import Recipe
 
+REPO = re.compile(r"[\w.-]+/[\w.-]+")
 _FROM_FILE = "recipe values"  # where a context keeps those of --config
 
 
@@ -135,6 +137,7 @@ def train(
     from dehaze.memory import keep_freed_memory
     from dehaze.networks import NETWORKS
     from dehaze.training.loop import train
+    from dehaze.training.results import state_license
     from dehaze.training.settings import parse
 
     keep_freed_memory()
@@ -148,6 +151,8 @@ def train(
             chosen = _changed(RECIPES.get(recipe), values)
             if push is not None and not license:
                 raise ValueError("--push needs --license: the card says under which licence others may use the weights")
+            if push is not None and not REPO.fullmatch(push):
+                raise ValueError(f"--push is {push!r}; a repository of the Hub is called ORG/NAME")
             if push is not None and chosen.model.rpartition(":")[2] not in NETWORKS.names():
                 raise ValueError(f"{chosen.model} is no model that dehaze.load knows; leave --push out")
             train(
@@ -172,8 +177,9 @@ def train(
             )
             if push is not None and PartialState().is_main_process:
                 best = output / "best"
-                files = hub.repository(chosen.model, best if best.exists() else output / "weights")
-                console.print(hub.push(push, files), markup=False)
+                folder = best if best.exists() else output / "weights"
+                state_license(folder, str(license))
+                console.print(hub.push(push, hub.repository(chosen.model, folder)), markup=False)
     except KeyboardInterrupt:
         complaints.print("stopped; the same command resumes from the last checkpoint")
         raise typer.Exit(1) from None

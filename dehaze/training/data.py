@@ -85,7 +85,7 @@ def _damage(source: Any) -> str | None:
         try:
             Photos().read(path, "L" if isinstance(source, Scene) and path == source.depth else "RGB")
         except DehazeError as error:
-            return str(error)
+            return str(error).rstrip(".")
         except Exception as error:  # decoders raise anything
             return f"{path} ({error})"
     return None

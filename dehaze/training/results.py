@@ -1,6 +1,7 @@
 """What a run leaves at each validation: scores, a sheet of samples, folders of weights, and its checkpoint."""
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dehaze import hub
+from dehaze.io.files import write_whole
 from dehaze.networks.base import Network
 from dehaze.training.checkpoint import TrainingState
 from dehaze.training.log import Log
@@ -117,6 +119,13 @@ class Results:
             scores=_rows(scores) or "| none was made | |",
             settings=_rows(shown),
         )
+
+
+def state_license(folder: Path, license: str) -> None:
+    """State the licence in the card of a folder of weights, which may have been written without."""
+    card = folder / hub.CARD_FILE
+    text = re.sub(r"^(# )?license:.*$", f"license: {license}", card.read_text(encoding="utf-8"), count=1, flags=re.M)
+    write_whole(card, text.encode())
 
 
 def _rows(values: Mapping[str, object]) -> str:

@@ -264,6 +264,14 @@ def test_figures_of_the_records_take_the_place_of_typed_ones(enter, results, wei
     assert made.index("Before.") < made.index("| sample | native-v1 | 18 |") < made.index("After.")
 
 
+def test_a_card_finds_the_records_of_its_weights_under_any_name(enter, results, weights):
+    """As `bench run --model api --weights MINE --method mine` makes them."""
+    record = read(enter(results, source="model", weights_sha256=WEIGHTS))
+    made = card.with_figures("api", [record], weights)
+    assert "Figures from the records" in made and f"weights_sha256: {WEIGHTS}" in made
+    assert "| sample | native-v1 | 18 |" in made
+
+
 def test_a_card_takes_no_figures_of_other_weights(enter, results, weights):
     records = list(read_folder(results)[0].values())
     with pytest.raises(RecordError, match="There is no record of the model mine"):

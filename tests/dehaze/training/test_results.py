@@ -63,11 +63,13 @@ def test_ten_pairs_of_ones_own_are_learned_published_and_loaded(hazed, tmp_path,
     output = tmp_path / "run"
     command = ["train", "--recipe", "api_plain", "--pairs", hazed, "--start", "shipped", "--output", output]
     command += ["--steps", "24", "--save-every", "8", "--batch", "4", "--crop", "64", "--learning-rate", "1e-3"]
-    command += ["--workers", "0", "--push", "org/mine", "--license", "cc-by-4.0"]
+    command = [*map(str, command), "--workers", "0"]
+    assert CliRunner().invoke(app, command).exit_code == 0
     with HubServer() as server:
         server.connect(monkeypatch, tmp_path / "cache")
-        result = CliRunner().invoke(app, list(map(str, command)))
-        assert result.exit_code == 0, result.output
+        # The run is done and its card names no licence yet.
+        result = CliRunner().invoke(app, [*command, "--push", "org/mine", "--license", "cc-by-4.0"])
+        assert result.exit_code == 0 and "has done its 24 steps" in result.output, result.output
         published = dehaze.load("org/mine", device="cpu")
         assert "license: cc-by-4.0" in server.files("model", "org/mine")["README.md"].decode()
     log = rows(output)
@@ -80,6 +82,8 @@ def test_ten_pairs_of_ones_own_are_learned_published_and_loaded(hazed, tmp_path,
     assert np.array_equal(local(photo).pixels, published(photo).pixels)
     assert (output / "samples" / "step-24.png").exists()
     card = (output / "best" / "README.md").read_text()
+    assert card.startswith("---\nlicense: cc-by-4.0\n")
+    assert (output / "best" / "model.safetensors").stat().st_mode & 0o044  # others may read it
     assert "`api`: trained by the recipe `api_plain`" in card and "| pairs | hazed" in card and str(hazed) not in card
     assert f"| pairs_restored | {max(scores)} |" in card
 

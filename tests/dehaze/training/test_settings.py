@@ -108,6 +108,12 @@ def test_a_push_needs_a_licence_and_a_model_that_loads(tmp_path):
     assert result.exit_code == 2 and "ahg is no model that dehaze.load knows" in " ".join(result.output.split())
 
 
+def test_a_push_goes_to_a_repository():
+    command = ["train", "--recipe", "api", "--pairs", "x", "--license", "mit", "--push", "notaname"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2 and "is called ORG/NAME" in " ".join(result.output.replace("│", "").split())
+
+
 def test_settings_are_kept_whole(tmp_path):
     from dehaze.training import settings
 

@@ -199,7 +199,7 @@ def _prepare_folders(folders: set[Path]) -> None:
 def density(
     photos: Annotated[list[str], typer.Argument(help="Photographs, folders, or globs in quotes.", metavar="PHOTO…")],
     output: Annotated[
-        Path | None, typer.Option(help="Folder for the maps. Default: beside each photograph.", file_okay=False)
+        Path | None, typer.Option(help="A folder, or a .png file for one photograph. Default: beside each photograph.")
     ] = None,
     model: Annotated[str, typer.Option(help="One that estimates a density: see `list`.")] = "api",
     weights: Weights = "shipped",
@@ -209,24 +209,24 @@ def density(
     """Estimate haze density: print its mean, from 0 (clear) to 1, and write its map as NAME_haze_density.png."""
     from dehaze import load
     from dehaze.batch import plan
-    from dehaze.density_map import write_map
+    from dehaze.density_map import choose_targets, estimate, write_map
     from dehaze.io.photo import read_photo
 
     with reported_errors():
         given = plan(photos)
-        _prepare_folders({output or photo.parent for photo in given.photos})
+        targets = choose_targets(given.photos, output)
+        _prepare_folders({target.parent for target in targets.values()})
         dehazer = load(model, weights, device)
     _report_skipped(given)
-    taken: set[str] = set()
     failures = []
-    for file in given.photos:
+    for file, target in targets.items():
         try:
-            photo = read_photo(file, max_megapixels=max_megapixels)
-            mean, written = write_map(dehazer, photo, (output or file.parent) / file.name, taken)
+            found = estimate(dehazer, read_photo(file, max_megapixels=max_megapixels))
+            write_map(found, target)
         except Exception as error:  # of one photograph, whatever it is
             failures.append(_failure(file, error))
             continue
-        _print(console, f"{as_markup(file)}  mean density {mean:.3f}  {as_markup(written)}")
+        _print(console, f"{as_markup(file)}  mean density {found.mean():.3f}  {as_markup(target)}")
     for failure in failures:
         _print(complaints, f"[red]failed:[/] {as_markup(failure)}")
     if failures:

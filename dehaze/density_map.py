@@ -1,13 +1,14 @@
 """The haze density of a photograph as a picture: grey, 0 where the air is clear, 255 where nothing is seen."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from dehaze.dehazer import Dehazer
-from dehaze.errors import DehazeError
+from dehaze.errors import DehazeError, OutputError
 from dehaze.io.files import write_whole
 from dehaze.io.names import DENSITY_STEM, claim_path
 from dehaze.io.photo import Photo
@@ -21,13 +22,23 @@ def estimate(dehazer: Dehazer, photo: Photo) -> np.ndarray:
     return found[0, 0].numpy()
 
 
-def write_map(dehazer: Dehazer, photo: Photo, file: Path, taken: set[str]) -> tuple[float, Path]:
-    """Write the map of a photograph beside `file`, as NAME_haze_density.png; return its mean and its path.
+def choose_targets(photos: Sequence[Path], output: Path | None = None) -> dict[Path, Path]:
+    """Choose a path for each map, all different: NAME_haze_density.png beside its photograph or in the folder `output`.
 
-    `taken` holds the paths that other maps have. Raises DehazeError, OutputError.
+    For one photograph `output` may be a file. Raises OutputError if it is one and there are more.
     """
-    density = estimate(dehazer, photo)
-    target, data = claim_path(file.with_name(f"{DENSITY_STEM.format(file.stem)}.png"), taken), io.BytesIO()
+    if output is not None and output.suffix.lower() == ".png" and not output.is_dir():
+        if len(photos) > 1:
+            reason = f"is one file, and {len(photos)} photographs are given."
+            raise OutputError(reason, "Name a folder.", subject=output)
+        return dict.fromkeys(photos, output)
+    taken: set[str] = set()
+    named = {photo: f"{DENSITY_STEM.format(photo.stem)}.png" for photo in photos}
+    return {photo: claim_path((output or photo.parent) / name, taken) for photo, name in named.items()}
+
+
+def write_map(density: np.ndarray, target: Path) -> None:
+    """Write a density [H,W] in [0,1] as a grey PNG. Raises OutputError."""
+    data = io.BytesIO()
     Image.fromarray((density * 255).round().astype(np.uint8)).save(data, "png")
     write_whole(target, data.getvalue())
-    return float(density.mean()), target

@@ -479,6 +479,13 @@ def test_density_prints_the_mean_and_writes_the_map(run, photos):
     assert float(re.search(r"mean density ([0-9.]+)", line)[1]) == pytest.approx(mean, abs=0.003)
 
 
+def test_the_map_of_one_photograph_can_be_named(run, photos):
+    assert run("density", photos / "b.png", "--output", "map.png").exit_code == 0
+    assert Path("map.png").is_file()
+    result = run("density", photos, "--output", "map.png")
+    assert result.exit_code == 1 and "is one file, and 3 photographs are given" in result.output
+
+
 def test_density_needs_a_model_that_estimates_one_and_goes_on_after_a_failure(run, photos):
     result = run("density", photos / "b.png", "--model", "identity")
     assert result.exit_code == 1 and "identity estimates no haze density" in result.output

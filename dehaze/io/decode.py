@@ -220,7 +220,10 @@ def _open(file: BinaryIO, subject: object) -> ImageFile.ImageFile:
 
 def _samples(image: Image.Image, subject: object) -> np.ndarray:
     """Load an image and return its samples as grey or sRGB, with alpha if it has transparency."""
+    stored_bits = {"L;2": 2, "L;4": 4}.get(deep.raw_mode(image), 8)
     image.load()
+    if stored_bits < 8 and isinstance(key := image.info.get("transparency"), int):
+        image.info["transparency"] = key * 255 // (2**stored_bits - 1)  # Pillow scales the samples alone
     if image.mode == "F":
         return tiff.from_unit_range(np.asarray(image), subject)
     if image.mode.startswith("I"):

@@ -22,18 +22,21 @@ _BYTE_ORDERS = {"B": ">u2", "L": "<u2", "N": "=u2"}
 _ROWS_AT_ONCE = 256
 
 
-def _raw_mode(image: Image.Image) -> tuple[str, str]:
-    """Return bands and byte order of an image that is opened but not loaded."""
+def raw_mode(image: Image.Image) -> str:
+    """Return Pillow's name of the samples in the file, for an image that is opened but not loaded."""
     tiles = getattr(image, "tile", None)
     args = tiles[0].args if tiles else ""
-    raw = args[0] if isinstance(args, tuple) and args else args
-    bands, _, order = str(raw).partition(";16")
+    return str(args[0] if isinstance(args, tuple) and args else args)
+
+
+def _bands_and_order(image: Image.Image) -> tuple[str, str]:
+    bands, _, order = raw_mode(image).partition(";16")
     return bands, order
 
 
 def is_colour16(image: Image.Image) -> bool:
     """Return whether an image, opened but not loaded, has 16-bit samples and more than one band."""
-    bands, order = _raw_mode(image)
+    bands, order = _bands_and_order(image)
     return bands in _BANDS and order in _BYTE_ORDERS
 
 
@@ -42,7 +45,7 @@ def decode_colour16(image: ImageFile.ImageFile, reopen: Callable[[], ImageFile.I
 
     `reopen` opens the same file once more. Returns H×W×C uint16, where C is 2 (grey and alpha), 3 (RGB) or 4 (RGBA).
     """
-    bands, order = _raw_mode(image)
+    bands, order = _bands_and_order(image)
     if bands == "LA":  # four bytes a pixel, like 8-bit RGBA
         both = np.ascontiguousarray(_load_as(image, "RGBA"))
         return both.view(_BYTE_ORDERS[order]).astype(np.uint16, copy=False)

@@ -111,6 +111,19 @@ def test_colour_declared_transparent_becomes_alpha(mode, key):
     assert np.argwhere(photo.alpha == 0).tolist() == [[2, 1]]
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("key", [0, 1])
+def test_grey_declared_transparent_becomes_alpha_at_every_depth(bits, key):
+    count = 2**bits  # one pixel of each grey
+    digits = [number >> bit & 1 for number in range(count) for bit in reversed(range(bits))]
+    rows = b"\0" + np.packbits(digits).tobytes()
+    header = struct.pack(">IIBBBBB", count, 1, bits, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"tRNS", struct.pack(">H", key)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    photo = read_photo(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks))
+    assert photo.pixels[0, :, 0].tolist() == [number * 255 // (count - 1) for number in range(count)]
+    assert np.flatnonzero(photo.alpha == 0).tolist() == [key]
+
+
 @pytest.mark.parametrize("format_name", ["GIF", "PNG", "TIFF", "WEBP", "MPO"])
 def test_animation_gives_its_first_frame(format_name):
     frames = [Image.new("RGB", (16, 8), colour) for colour in ("#c04020", "#2040c0", "#20c040")]

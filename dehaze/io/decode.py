@@ -46,6 +46,8 @@ def decode_file(file: BinaryIO, subject: object, max_megapixels: float) -> Decod
             return _decode_raw(file, structure, subject, max_megapixels)
         if _is_heif(head):
             return _decode_heif(file, subject, max_megapixels)
+        if structure:
+            tiff.refuse_unread(structure, subject)
         if structure and tiff.is_unusual(structure):
             return _decode_tiff(file, structure, subject, max_megapixels)
         try:
@@ -320,8 +322,13 @@ def _deep_ppm(file: BinaryIO, image: ImageFile.ImageFile) -> np.ndarray:
     """Read a colour PPM file; Pillow reduces more than 8 bits to 8."""
     tile = image.tile[0]
     top = tile.args[-1] if isinstance(tile.args, tuple) else tile.args
-    if tile.codec_name != "ppm" or not isinstance(top, int) or top < 256:
+    if tile.codec_name == "raw" or not isinstance(top, int) or top < 256:
         return np.asarray(image)
+    if tile.codec_name == "ppm_plain":  # digits, which Pillow reads deep in grey files alone
+        height, width = image.height, image.width * 3
+        image._mode, image._size = "I", (width, height)
+        image.tile = [tile._replace(extents=(0, 0, width, height), args=("L", top))]
+        return np.asarray(image).astype(np.uint16).reshape(height, -1, 3)
     file.seek(tile.offset)
     data = file.read(image.width * image.height * 6)
     numbers = np.frombuffer(data, ">u2").reshape(image.height, image.width, 3)

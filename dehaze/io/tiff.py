@@ -17,6 +17,7 @@ from dehaze.io.headers import own_size_limit
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BY_BYTES = {1, 5, 8, 32773, 32946, 34925, 50000}  # compressions that know nothing of samples: LZW, Deflate, …
+_BY_LIBTIFF = {*_BY_BYTES, 2, 3, 4, 6, 7, 32771, 32809}  # and those that know: CCITT, JPEG, …
 _CHANNELS = {0: 1, 1: 1, 2: 3, 5: 4, 8: 3, 9: 3}  # of colour, by photometric interpretation
 _MIN_IS_WHITE, _CMYK, _CIELAB, _ICCLAB = 0, 5, 8, 9
 _CAMERA_RAW = {32803, 34892}  # photometric interpretations: a mosaic of colour filters, linear raw
@@ -59,6 +60,10 @@ class Tiff(NamedTuple):
     def is_float(self) -> bool:
         return self.number(339, 1) == 3
 
+    @property
+    def is_signed(self) -> bool:
+        return 2 in self.numbers(339, 1) and self.photometric != _CIELAB  # whose a* and b* always are
+
 
 def read(file: BinaryIO) -> Tiff | None:
     """Read the directories of a TIFF file; None if it is none."""
@@ -99,7 +104,7 @@ def read(file: BinaryIO) -> Tiff | None:
 
 def is_unusual(tiff: Tiff) -> bool:
     """Return whether Pillow would read the samples wrongly, or not at all."""
-    if tiff.number(339, 1) == 2 or tiff.photometric not in _CHANNELS:
+    if tiff.photometric not in _CHANNELS:
         return False
     many_planes = tiff.number(284, 1) == 2 and tiff.bits > 8
     not_first = tiff.offset != tiff.structure.first
@@ -107,6 +112,18 @@ def is_unusual(tiff: Tiff) -> bool:
     icc_lab = tiff.photometric == _ICCLAB
     odd_depth = tiff.bits not in (0, 1, 2, 4, 8, 32) and tiff.bits <= 16
     return tiff.is_float or odd_depth or many_planes or not_first or white_alpha or icc_lab
+
+
+def refuse_unread(tiff: Tiff, subject: object) -> None:
+    """Refuse what Pillow would take for unsigned, or for damaged. Raises ImageError."""
+    if tiff.is_signed:
+        raise ImageError(
+            f"holds signed samples of {max(tiff.numbers(258, 1))} bits, which are not read.",
+            "Save it as RGB or grey of 8 or 16 unsigned bits.",
+            subject=subject,
+        )
+    if tiff.number(259, 1) not in _BY_LIBTIFF:
+        raise unknown_kind(tiff, subject)
 
 
 def size(tiff: Tiff) -> tuple[int, int]:
@@ -156,7 +173,7 @@ def decode(tiff: Tiff, file: BinaryIO, subject: object) -> tuple[np.ndarray, lis
 def unknown_kind(tiff: Tiff, subject: object) -> ImageError:
     """Return an error that names the kind of a TIFF file."""
     kind = f"photometric interpretation {tiff.photometric}, {'×'.join(map(str, tiff.numbers(258, 1)[:8]))} bits"
-    kind += ", floating point" if tiff.is_float else ", signed" if tiff.number(339, 1) == 2 else ""
+    kind += ", floating point" if tiff.is_float else ""
     return ImageError(
         f"is a TIFF file of a kind that is not read ({kind}, compression {tiff.number(259, 1)}).",
         "Save it as RGB or grey of 8 or 16 bits.",

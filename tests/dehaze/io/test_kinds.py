@@ -125,9 +125,8 @@ def test_floats_beyond_the_unit_range_are_refused_by_name(value, channels):
 
 
 def test_tiff_of_a_kind_nobody_reads_is_refused_by_name():
-    for samples in (np.zeros((4, 5), np.int64), np.zeros((4, 5), np.complex64)):
-        with pytest.raises(ImageError, match=r"a TIFF file of a kind that is not read .*Save it as RGB or grey"):
-            read_photo(tiff(samples, photometric="minisblack"))
+    with pytest.raises(ImageError, match=r"a TIFF file of a kind that is not read .*Save it as RGB or grey"):
+        read_photo(tiff(np.zeros((4, 5), np.complex64), photometric="minisblack"))
 
 
 def test_further_channels_are_named():
@@ -165,6 +164,36 @@ def test_other_deep_files(tmp_path, sources, suffix, depth):
     assert photo.pixels.dtype == (np.uint8 if depth == 8 or reduced else np.uint16)
     assert photo.notes == ((f"It has {depth} bits a sample, of which 8 were read.",) if reduced else ())
     np.testing.assert_allclose(samples_of(path).astype(int), by_magick(path, 3), atol=400 if suffix == "jp2" else 1)
+
+
+@pytest.mark.parametrize("top", [255, 1000, 65535])
+def test_ppm_of_digits_keeps_its_depth(top):
+    numbers = COLOUR // (65535 // top)
+    data = b"P3\n61 45\n%d\n" % top + " ".join(map(str, numbers.ravel())).encode()
+    photo = read_photo(data)
+    scale = 255 if top == 255 else 65535
+    assert photo.pixels.dtype == (np.uint8 if top == 255 else np.uint16)
+    np.testing.assert_array_equal(photo.pixels, np.rint(numbers * (scale / top)))
+    with pytest.raises(ImageError, match="damaged or cut short"):
+        read_photo(data[:-200])
+
+
+@pytest.mark.parametrize("compression", [50001, 34712, 34887, 50002])  # WebP, JPEG 2000, LERC, JPEG XL
+def test_a_compression_that_is_not_read_is_named(compression, capfd):
+    data = bytearray(tiff(COLOUR.astype(np.uint8), photometric="rgb", byteorder="<"))
+    at = data.index(struct.pack("<HHI", 259, 3, 1))
+    struct.pack_into("<H", data, at + 8, compression)
+    with pytest.raises(ImageError, match=f"a kind that is not read .*compression {compression}"):
+        read_photo(bytes(data))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize("bits", [8, 16, 32, 64])
+def test_signed_samples_are_refused(bits, channels):
+    data = tiff(np.ones((4, 5, *channels), f"i{bits // 8}"), photometric="rgb" if channels else "minisblack")
+    with pytest.raises(ImageError, match=f"holds signed samples of {bits} bits, .*Save it as .* unsigned"):
+        read_photo(data)
 
 
 # Camera raw

@@ -181,8 +181,11 @@ def _check_size(width: int, height: int, subject: object, max_megapixels: float)
         raise ImageError(f"has no pixels ({width}×{height}).", "Give one of at least 1×1.", subject=subject)
     megapixels = width * height / 1e6
     if megapixels > max_megapixels:
+        digits = 1
+        while digits < 6 and round(megapixels, digits) <= max_megapixels:  # 6 tell every pixel
+            digits += 1
         raise ImageError(
-            f"has {megapixels:.1f} megapixels ({width}×{height}), and the limit is {max_megapixels:g}.",
+            f"has {megapixels:.{digits}f} megapixels ({width}×{height}), and the limit is {max_megapixels:g}.",
             "Make it smaller.",
             setting="Or raise max_megapixels.",
             subject=subject,
@@ -204,7 +207,8 @@ def _head(file: BinaryIO, subject: object) -> bytes:
 
 def _open(file: BinaryIO, subject: object) -> ImageFile.ImageFile:
     """Read the header of an image file; Pillow decodes the pixels on demand."""
-    if _head(file, subject).startswith(png.SIGNATURE):
+    is_png = _head(file, subject).startswith(png.SIGNATURE)
+    if is_png:
         chunks = png.read_chunks(file)
         if chunks.first(b"CgBI") is not None:
             raise ImageError(
@@ -214,8 +218,13 @@ def _open(file: BinaryIO, subject: object) -> ImageFile.ImageFile:
     file.seek(0)
     Image.init()
     header = HeaderFile(file)
-    with own_size_limit():
-        image = Image.open(cast(BinaryIO, header), formats=[known for known in _FORMATS if known in Image.OPEN])
+    try:
+        with own_size_limit():
+            image = Image.open(cast(BinaryIO, header), formats=[known for known in _FORMATS if known in Image.OPEN])
+    except Image.UnidentifiedImageError as error:
+        if is_png:
+            raise ValueError("a chunk before its pixels is broken") from error
+        raise
     header.end_header()
     return image
 

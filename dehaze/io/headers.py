@@ -6,6 +6,7 @@ of some MB could take hours, or all memory. An honest header takes some hundred 
 
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
@@ -65,6 +66,7 @@ def own_size_limit() -> Iterator[None]:
 
 
 _load = ImageFileDirectory_v2.load
+_warnings_lock = threading.Lock()  # the filters belong to the whole program
 _here = threading.local()  # `bounded` in a thread that decodes for this package
 
 
@@ -72,7 +74,9 @@ def _load_bounded(self: ImageFileDirectory_v2, fp: IO[bytes]) -> None:
     if not getattr(_here, "bounded", False):
         _load(self, fp)
         return
-    _load(self, cast(IO[bytes], HeaderFile(fp)))
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this package reads metadata itself, and names what is damaged
+        _load(self, cast(IO[bytes], HeaderFile(fp)))
     numbers = sum(len(data) for tag, data in self._tagdata.items() if self.tagtype[tag] not in _BYTES)
     if numbers > _MAX_NUMBERS:
         raise ValueError("its metadata has too many numbers")

@@ -312,7 +312,8 @@ def from_unit_range(values: np.ndarray, subject: object) -> np.ndarray:
     """Scale floats in [0, 1] to 16 bits. Raises ImageError for others."""
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= 1):  # NaN fails this too
-        raise ImageError(f"holds float values from {low:g} to {high:g}.", "Rescale them to [0, 1].", subject=subject)
+        held = "values that are not numbers (NaN)" if np.isnan(low) else f"float values from {low:g} to {high:g}"
+        raise ImageError(f"holds {held}.", "Rescale them to [0, 1].", subject=subject)
     result = np.empty(values.shape, np.uint16)
     for start in range(0, len(values), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)

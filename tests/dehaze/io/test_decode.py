@@ -75,6 +75,23 @@ def test_16_bit_grey_is_exact(values, kind):
     np.testing.assert_array_equal(photo.pixels, np.dstack([values] * 3))
 
 
+@pytest.mark.parametrize("name", [b"IHDR", b"tRNS"])
+def test_png_with_a_wrong_checksum_is_called_damaged(name):
+    data = bytearray(encoded(Image.new("L", (4, 3)), "PNG", transparency=7))
+    at = data.index(name)
+    data[at + 4 + int.from_bytes(data[at - 4 : at], "big")] ^= 1
+    with pytest.raises(ImageError, match=r"is damaged or cut short \(a chunk before its pixels is broken\)"):
+        read_photo(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "size, limit, said", [((8, 8), 60e-6, "0.0001"), ((1001, 1000), 1, "1.001"), ((2, 3), 5.4e-6, "0.000006")]
+)
+def test_the_size_is_said_so_that_it_exceeds_the_limit(size, limit, said):
+    with pytest.raises(ImageError, match=rf"has {said} megapixels"):
+        read_photo(Image.new("1", size), max_megapixels=limit)
+
+
 def test_32_bit_numbers_beyond_16_bits_are_refused():
     for value in (-1, 65536):
         with pytest.raises(ImageError, match="Rescale it to 16 bits"):
@@ -204,7 +221,7 @@ def test_exif_keeps_what_describes_the_photograph(format_name):
     assert place == {1: "N", 2: (48.0, 8.0, 0.5)}
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0rubbish", b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01"])
 def test_damaged_exif_does_not_cost_the_photograph(exif):
     photo = read_photo(encoded(Image.new("RGB", (3, 2), "red"), "PNG", exif=exif))

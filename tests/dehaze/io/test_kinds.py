@@ -115,12 +115,18 @@ def test_min_is_white_of_other_depths_follows_the_tag(tmp_path, sources, bits, w
     np.testing.assert_array_equal(samples_of(bytes(data)), 65535 - grey if white else grey)
 
 
-@pytest.mark.parametrize("value", [-0.5, 1.5, 255.0, np.nan])
+@pytest.mark.parametrize(
+    "value, held",
+    [
+        *((value, f"float values from .*{value:g}") for value in (-0.5, 1.5, 255.0)),
+        (np.nan, r"values that are not numbers \(NaN\)"),
+    ],
+)
 @pytest.mark.parametrize("channels", [(), (3,)])
-def test_floats_beyond_the_unit_range_are_refused_by_name(value, channels):
+def test_floats_beyond_the_unit_range_are_refused_by_name(value, held, channels):
     samples = np.full((4, 5, *channels), 0.5, np.float32)
     samples[0, 0] = value
-    with pytest.raises(ImageError, match=r"holds float values .*Rescale them to \[0, 1\]"):
+    with pytest.raises(ImageError, match=rf"holds {held}.*Rescale them to \[0, 1\]"):
         read_photo(tiff(samples, photometric="rgb" if channels else "minisblack"))
 
 
@@ -176,6 +182,15 @@ def test_ppm_of_digits_keeps_its_depth(top):
     np.testing.assert_array_equal(photo.pixels, np.rint(numbers * (scale / top)))
     with pytest.raises(ImageError, match="damaged or cut short"):
         read_photo(data[:-200])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("byteorder", "<>")
+def test_big_tiff_is_read_without_warnings(byteorder):
+    samples = COLOUR.astype(np.uint8)
+    np.testing.assert_array_equal(
+        read_photo(tiff(samples, photometric="rgb", bigtiff=True, byteorder=byteorder)).pixels, samples
+    )
 
 
 @pytest.mark.parametrize("compression", [50001, 34712, 34887, 50002])  # WebP, JPEG 2000, LERC, JPEG XL

@@ -280,7 +280,7 @@ def test_visitors_see_neither_folders_nor_settings(tmp_path):
         read_photo(path, max_megapixels=0.0001)
     assert str(caught.value).startswith(f"{path} has ") and str(caught.value).endswith("Or raise max_megapixels.")
     assert caught.value.for_visitors() == (
-        "photo.png has 0.0 megapixels (40×24), and the limit is 0.0001. Make it smaller."
+        "photo.png has 0.001 megapixels (40×24), and the limit is 0.0001. Make it smaller."
     )
     assert caught.value.for_visitors("mine.png").startswith("mine.png has ")
 

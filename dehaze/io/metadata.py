@@ -81,6 +81,10 @@ class Metadata:
             leave_out("IPTC data", iptc=None)
         if format_name not in ("JPEG", "PNG") and held.comment:
             leave_out("comment", comment=None)
+        if format_name == "JPEG" and not held.comment:
+            found = [(name, data) for name, data in held.texts if data.startswith(b"Comment\0")]
+            if found and (comment := _text(*found[0])) and len(comment) <= _SEGMENT:
+                held = replace(held, comment=comment, texts=tuple(each for each in held.texts if each != found[0]))
         if format_name != "PNG" and held.texts:
             names = ", ".join(dict.fromkeys(data.partition(b"\0")[0].decode("latin-1") for _, data in held.texts))
             leave_out(f"text ({names[:200]})", texts=())
@@ -88,6 +92,15 @@ class Metadata:
             data, _ = exif.with_values(held.exif, resolution_values(held.resolution, exif.order_of(held.exif)))
             held = replace(held, exif=exif.PREFIX + bytes(data))
         return held, notes
+
+
+def _text(name: bytes, data: bytes) -> bytes | None:
+    """Return the text of a PNG chunk as UTF-8; None if it is damaged."""
+    try:
+        text = png.text(name, data)
+    except ValueError:
+        return None
+    return text if name == b"iTXt" else text.decode("latin-1").encode()
 
 
 def left_out(what: str, why: str) -> str:
@@ -160,7 +173,7 @@ def png_chunks(metadata: Metadata) -> list[tuple[bytes, bytes]]:
     if metadata.iptc:
         chunks.append(png.as_raw_profile(b"iptc", photoshop_of_iptc(metadata.iptc)))
     if metadata.comment:
-        chunks.append((b"tEXt", b"Comment\0" + metadata.comment.replace(b"\0", b"")))
+        chunks.append(png.as_text(b"Comment", metadata.comment.replace(b"\0", b"")))
     return [*chunks, *metadata.texts]
 
 

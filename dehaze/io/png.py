@@ -8,6 +8,7 @@ import io
 import struct
 import zlib
 from bisect import bisect_right
+from contextlib import suppress
 from itertools import accumulate
 from typing import BinaryIO, NamedTuple
 
@@ -126,6 +127,14 @@ def text(name: bytes, data: bytes) -> bytes:
         return unpacked(rest[1:])
     body = rest[2:].split(b"\0", 2)[-1]
     return unpacked(body) if rest[:1] == b"\1" else body
+
+
+def as_text(keyword: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Return a chunk that holds a text; one of UTF-8 is marked as such, any other counts as Latin-1."""
+    with suppress(UnicodeDecodeError):
+        if not value.decode().isascii():
+            return b"iTXt", keyword + bytes(5) + value
+    return b"tEXt", keyword + b"\0" + value
 
 
 def raw_profile(value: bytes) -> bytes:

@@ -361,6 +361,28 @@ def test_a_comment_stays(tmp_path):
     assert photo.losses("photo.webp") == ("The comment is left out: WEBP cannot hold it.",)
 
 
+@pytest.mark.parametrize("comment", ["Jörg, Čapek".encode(), b"J\xf6rg", b"plain"])
+def test_a_comment_reads_the_same_in_png(tmp_path, comment):
+    image = Image.open(read_photo(encoded(RAMP, "JPEG", comment=comment)).save(tmp_path / "photo.png"))
+    image.load()
+    assert image.text == {"Comment": comment.decode("latin-1" if b"\xf6" in comment else "utf-8")}
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        (b"tEXt", b"Comment\0J\xf6rg"),
+        (b"zTXt", b"Comment\0\0" + zlib.compress(b"J\xf6rg")),
+        (b"iTXt", b"Comment\0\0\0\0\0" + "Jörg".encode()),
+    ],
+)
+def test_a_comment_of_png_stays_in_jpeg(tmp_path, chunk):
+    photo = read_photo(png_with(encoded(RAMP, "PNG"), chunk, (b"tEXt", b"Author\0me")))
+    assert photo.losses("photo.jpg") == ("The text (Author) is left out: JPEG cannot hold it.",)
+    again = read_photo(photo.save(tmp_path / "photo.jpg"))
+    assert again.metadata.comment == "Jörg".encode()
+
+
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_images_of_pillow_keep_what_they_know(tmp_path, format_name):
     image = Image.open(io.BytesIO(in_format(format_name, camera("<"), tmp_path)))

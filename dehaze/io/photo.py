@@ -152,9 +152,13 @@ class Photo:
         return replace(self, metadata=self.metadata.colour_alone())
 
     def _encode(self, format_name: str, options: dict) -> bytes:
+        profile = self.icc_profile
+        if format_name in ("PNG", "BMP") and self.mode in _GREY and profile and profile[16:20] == b"RGB ":
+            # PNG forbids such a profile in a grey file, and the conversion to sRGB for BMP needs RGB.
+            colour_mode = _MODES[self.pixels.itemsize, 3 if self.alpha is None else 4]
+            return replace(self, mode=colour_mode)._encode(format_name, options)
         samples = self._samples()
         metadata, _ = self.metadata.within(format_name)
-        profile = self.icc_profile
         if format_name == "PNG":
             data = deep.encode_png(samples) if _is_colour16(samples) else _by_pillow(samples, format_name, options)
             return png.with_chunks(data, png_chunks(metadata))

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageCms
 
 import dehaze
 from dehaze.errors import OutputError
+from dehaze.io import colour
 from dehaze.io.photo import read_photo
 from tests.dehaze.io.photographs import (
     encoded,
@@ -352,6 +353,27 @@ def test_texts_stay_in_png_and_are_named_elsewhere(tmp_path, depth):
     found = png_chunks(photo.save(tmp_path / "photo.png").read_bytes())
     assert [(name, found[name][0]) for name in (b"tEXt", b"zTXt", b"iTXt")] == texts
     assert photo.losses("photo.jpg")[0] == "The text (Author, parameters, Title) is left out: JPEG cannot hold it."
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+def test_a_grey_photograph_with_a_profile_for_rgb_becomes_rgb_in_png(tmp_path, mode):
+    grey = np.asarray(RAMP.convert("L"))
+    samples = grey.astype(np.uint16) * 257 if mode == "I;16" else np.asarray(RAMP.convert(mode))
+    photo = read_photo(png_with(encoded(Image.fromarray(samples), "PNG"), (b"iCCP", b"ICC\0\0" + zlib.compress(SRGB))))
+    assert photo.mode == mode
+    path = photo.save(tmp_path / "photo.png")
+    assert png_chunks(path.read_bytes())[b"IHDR"][0][9] == (6 if mode == "LA" else 2)  # colour type
+    again = read_photo(path)
+    assert again.icc_profile == SRGB
+    np.testing.assert_array_equal(again.pixels, photo.pixels)
+
+
+def test_a_grey_photograph_with_a_profile_for_rgb_becomes_srgb_in_bmp(tmp_path):
+    photo = read_photo(encoded(RAMP.convert("L"), "JPEG", icc_profile=colour.adobe_rgb()))
+    pixels = read_photo(photo.save(tmp_path / "photo.bmp")).pixels
+    linear = (photo.pixels / 255.0) ** (563 / 256)
+    expected = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055) * 255
+    np.testing.assert_allclose(pixels, expected, atol=1.5)
 
 
 def test_a_comment_stays(tmp_path):

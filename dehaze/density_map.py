@@ -10,7 +10,7 @@ from PIL import Image
 from dehaze.dehazer import Dehazer
 from dehaze.errors import DehazeError, OutputError
 from dehaze.io.files import write_whole
-from dehaze.io.names import DENSITY_STEM, claim_path
+from dehaze.io.names import claim_path, density_name
 from dehaze.io.photo import Photo
 
 
@@ -33,7 +33,7 @@ def choose_targets(photos: Sequence[Path], output: Path | None = None) -> dict[P
             raise OutputError(reason, "Name a folder.", subject=output)
         return dict.fromkeys(photos, output)
     taken: set[str] = set()
-    named = {photo: f"{DENSITY_STEM.format(photo.stem)}.png" for photo in photos}
+    named = {photo: density_name(photo.name) for photo in photos}
     return {photo: claim_path((output or photo.parent) / name, taken) for photo, name in named.items()}
 
 

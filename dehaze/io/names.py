@@ -25,9 +25,8 @@ PHOTO_SUFFIXES = frozenset(
 )
 _MAX_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # px
 _DEEP = ("PNG", "TIFF")  # formats with 16 bits
-_RESULT_STEM = "{}_dehazed"
-DENSITY_STEM = "{}_haze_density"
-_RESULT_PATTERN = re.compile(r"(.+)_(?:dehazed|haze_density)(?:_\d+)?")  # `claim_path` adds the number
+_RESULT_PATTERN = re.compile(r"(.+)_(?:dehazed|haze_density)(?:_\d+)?", re.DOTALL)  # `claim_path` adds the number
+_STEM_BYTES = 223  # of a name's 255, which leaves room for an ending, a number and a suffix
 
 
 class Found(NamedTuple):
@@ -93,7 +92,8 @@ def _canonical(file: Path) -> str:
 
 
 def _stems(folder: Path) -> set[str]:
-    return {caseless(file.stem) for file in folder.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES}
+    stems = [file.stem for file in folder.iterdir() if file.suffix.lower() in PHOTO_SUFFIXES]
+    return {caseless(stem) for stem in (*stems, *map(_shortened, stems))}
 
 
 def _glob(pattern: str) -> list[Path]:
@@ -130,8 +130,21 @@ def _is_image(path: Path) -> bool:
 def output_name(name: str, photo: Photo | None = None, suffix: str | None = None) -> str:
     """Name a restored file after its input, in the format of `suffix` or of the input; PNG if that cannot hold it."""
     path = Path(name)
-    wanted = Path(f"{_RESULT_STEM.format(path.stem)}{suffix or _writable(path.suffix.lower())}")
+    wanted = Path(f"{_shortened(path.stem)}_dehazed{suffix or _writable(path.suffix.lower())}")
     return (wanted if photo is None or holds(wanted, photo, chosen=suffix is not None) else _as_png(wanted)).name
+
+
+def density_name(name: str) -> str:
+    """Name the map of the haze density of a photograph."""
+    return f"{_shortened(Path(name).stem)}_haze_density.png"
+
+
+def _shortened(stem: str) -> str:
+    """Cut a stem after a whole character, so that the names of its results are no longer than file systems allow."""
+    stem = stem[:_STEM_BYTES]
+    while len(stem.encode("utf-8", "surrogatepass")) > _STEM_BYTES:
+        stem = stem[:-1]
+    return stem
 
 
 def holds(path: Path, photo: Photo, chosen: bool = False) -> bool:

@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from dehaze.io.names import DENSITY_STEM, output_name
+from dehaze.io.names import density_name, output_name
 from dehaze.page import compare, inference, scores
 from dehaze.page.controls import (
     AT_ONCE,
@@ -82,7 +82,7 @@ def run(upload: Any, model: Any, request: gr.Request | None) -> tuple[Result, tu
             density=mean(density),
             visitor=visitor(request),
         )
-    map_ = optional(saved_density, density, found.before, f"{DENSITY_STEM.format(path.stem)}.png")
+    map_ = optional(saved_density, density, found.before, density_name(path.name))
     return result, pair, map_
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 
 import dehaze
-from dehaze.io.names import DENSITY_STEM, output_name
+from dehaze.io.names import density_name, output_name
 from dehaze.io.photo import Photo
 from dehaze.page.messages import chosen_strength, explained, uploaded
 from dehaze.page.models import chosen_model
@@ -33,7 +33,7 @@ def remove_haze(photo: dict | None, model: str, strength: float, request: gr.Req
         density = None
         if restoration.density is not None:
             pixels = (restoration.density * 255).round().astype(np.uint8)
-            density = str(saved(Image.fromarray(pixels), f"{DENSITY_STEM.format(path.stem)}.png"))
+            density = str(saved(Image.fromarray(pixels), density_name(path.name)))
         facts = {"model": model, "strength": strength, "seconds": restoration.seconds, "megapixels": megapixels(photo)}
         # Within the turn: scored beside the next photograph, both would take twice as long.
         before, after = (measured(preview(each, PREVIEW_SIDE), visitor(request)) for each in (photo, restoration.photo))

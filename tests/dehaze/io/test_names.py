@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dehaze.errors import ImageError, OutputError
-from dehaze.io.names import choose_fallbacks, choose_targets, claim_path, find_photos, holds, output_name
+from dehaze.io.names import choose_fallbacks, choose_targets, claim_path, density_name, find_photos, holds, output_name
 from dehaze.io.photo import read_photo
 
 
@@ -324,9 +324,21 @@ def test_an_output_in_a_format_that_cannot_be_written_is_refused_beforehand(tmp_
             choose_targets(make(tmp_path, "a.jpg"), f"out{suffix}")
 
 
-def test_a_name_too_long_for_the_disk_is_left_to_the_writing(tmp_path):
-    photos = make(tmp_path, f"{'x' * 250}.png")
-    assert len(choose_targets(photos)) == 1
+@pytest.mark.parametrize("letter", ["x", "é", "霧"])
+def test_results_of_long_names_fit_the_disk_and_are_found_again(tmp_path, letter):
+    stem = letter * (248 // len(letter.encode()))
+    photos = make(tmp_path, f"{stem}1.png", f"{stem}2.png", f"{stem}.jpg")
+    results = [*choose_targets(photos).values(), tmp_path / density_name(photos[0].name)]
+    for path in results:
+        path.touch()  # raises OSError for a name of more than 255 bytes
+    assert len(set(results)) == 4
+    found = find_photos(tmp_path)
+    assert (sorted(found.photos), sorted(found.results)) == (sorted(photos), sorted(results))
+
+
+def test_a_result_of_a_name_with_a_line_break_is_found_again(tmp_path):
+    photo, result = make(tmp_path, "a\nb.png", "a\nb_dehazed.png")
+    assert find_photos(tmp_path)[:2] == ([photo], [result])
 
 
 def test_names_are_numbered_until_one_is_free():

@@ -42,6 +42,14 @@ class Case:
         return " ".join([self.format, self.mode, *turned, *extras])
 
     @property
+    def becomes_rgb(self) -> bool:
+        """WebP has no grey, and PNG has no grey with a profile for RGB."""
+        is_grey_png = self.format == "PNG" and self.channels < 3
+        return (self.format, self.mode) == ("WEBP", "L") or (is_grey_png and self.profile)
+            self.format == "PNG" and self.profile and self.channels < 3
+        )
+
+    @property
     def channels(self) -> int:
         return {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}[self.mode.partition(";")[0]]
 
@@ -152,7 +160,7 @@ def round_trip(case: Case, folder: Path, identity: Dehazer) -> Outcome:
         written=written.suffix,
         largest=float(difference.max()),
         mean=float(difference.mean()),
-        mode=after.mode == before.mode or (case.format, case.mode) == ("WEBP", "L"),
+        mode=after.mode == before.mode or case.becomes_rgb,
         profile=after.icc_profile == before.icc_profile,
         exif=all(says.get(place) == value for place, value in said.items()),
         resolution=before.metadata.resolution is None or np.allclose(resolution, before.metadata.resolution, atol=0.01),

@@ -46,8 +46,6 @@ class Case:
         """WebP has no grey, and PNG has no grey with a profile for RGB."""
         is_grey_png = self.format == "PNG" and self.channels < 3
         return (self.format, self.mode) == ("WEBP", "L") or (is_grey_png and self.profile)
-            self.format == "PNG" and self.profile and self.channels < 3
-        )
 
     @property
     def channels(self) -> int:

@@ -31,9 +31,10 @@ from dehaze.errors import DehazeError, UnknownModelError
 from dehaze.networks import NETWORKS
 from dehaze.outside_code import entry_points
 from dehaze.processes import join
-from dehaze.terminal import Channels, MultipleOf, ValueRange
+from dehaze.terminal import Channels, MultipleOf, ValueRange, escape_unprintable
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+app.callback()(escape_unprintable)
 app.command()(compare)
 app.command()(report)
 out = Console(highlight=False)

@@ -47,14 +47,14 @@ def plan(patterns: Sequence[str], output: str | None = None, skip_existing: bool
     fallbacks = {} if output is not None and names.names_file(output) else names.choose_fallbacks(targets)
 
     def is_done(photo: Path) -> bool:
-        return any(_exists_since(photo, result) for result in (targets[photo], fallbacks.get(photo)) if result)
+        return any(exists_since(photo, result) for result in (targets[photo], fallbacks.get(photo)) if result)
 
     done = {photo: None for photo in found.photos if skip_existing and is_done(photo)}
     waiting = [photo for photo in found.photos if photo not in done]
     return Plan(waiting, targets, fallbacks, found.results, found.others, list(done))
 
 
-def _exists_since(photo: Path, result: Path) -> bool:
+def exists_since(photo: Path, result: Path) -> bool:
     with suppress(OSError, ValueError):
         return result.is_file() and result.stat().st_mtime >= photo.stat().st_mtime
     return False

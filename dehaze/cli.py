@@ -1,7 +1,5 @@
 """The command line: `python -m dehaze run | density | list | info | push | haze | convert | train`."""
 
-import io
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +13,16 @@ from rich.table import Column, Table
 from dehaze.convert import convert
 from dehaze.errors import DehazeError
 from dehaze.haze.cli import haze
-from dehaze.terminal import Channels, MultipleOf, ValueRange, as_markup, complaints, console, reported_errors
+from dehaze.terminal import (
+    Channels,
+    MultipleOf,
+    ValueRange,
+    as_markup,
+    complaints,
+    console,
+    escape_unprintable,
+    reported_errors,
+)
 from dehaze.training.cli import train
 
 if TYPE_CHECKING:
@@ -35,11 +42,7 @@ Weights = Annotated[
 ]
 
 
-@app.callback()
-def escape_unprintable() -> None:
-    """Escape characters that the encoding of the terminal lacks, as Python does in error messages."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+app.callback()(escape_unprintable)
 
 
 @app.command()
@@ -110,6 +113,8 @@ def run(
         dehazer = outside.load(model, weights, processes.device(device), dtype, tile, fast, interface)
     if processes.is_main:
         _report_skipped(given)
+        if done := len(clips) - len(clip_targets):
+            _print(complaints, f"skipped {done} clip{'s' * (done != 1)} whose result exists")
     began = time.perf_counter()
     failures = [_failure(*failed) for failed in restore_clips(clip_share, dehazer, strength, strip_metadata)]
     spent: list[Seconds] = []

@@ -9,17 +9,24 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from dehaze.batch import exists_since
 from dehaze.dehazer import Dehazer
 from dehaze.errors import OutputError
 from dehaze.io import names
 from dehaze.terminal import as_markup, complaints, console
 
-_SUFFIXES = {".mp4", ".m4v", ".mov", ".qt", ".webm", ".mkv", ".3gp", ".3g2", ".avi", ".mts", ".m2ts", ".mpg", ".wmv"}
+_SUFFIXES = {
+    *(".mp4", ".m4v", ".mov", ".qt", ".webm", ".mkv", ".3gp", ".3g2"),
+    *(".avi", ".ts", ".mts", ".m2ts", ".mpg", ".wmv"),
+}
 _WRITABLE = {".mp4", ".m4v"}
 
 
 def split_clips(patterns: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """Return the clips that patterns name, and the other patterns. A folder is searched for photographs only."""
+    """Return the clips that patterns name, and the other patterns. A folder is searched for photographs only.
+
+    Glob patterns give no results of earlier runs whose originals lie beside them; a clip counts by its name.
+    """
     clips: dict[Path, None] = {}
     others: list[str] = []
     for pattern in patterns:
@@ -27,8 +34,15 @@ def split_clips(patterns: Iterable[str]) -> tuple[list[Path], list[str]]:
             others.append(pattern)
             continue
         matches = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
+        matches = [match for match in matches if match == pattern or not _is_result(Path(match))] or matches
         clips |= dict.fromkeys(map(Path, matches or [pattern]))  # a clip that does not exist fails by its name
     return list(clips), others
+
+
+def _is_result(clip: Path) -> bool:
+    original = names.RESULT_PATTERN.fullmatch(clip.stem)
+    beside = (path for path in clip.parent.iterdir() if path.suffix.lower() in _SUFFIXES)
+    return original is not None and any(names.caseless(path.stem) == names.caseless(original[1]) for path in beside)
 
 
 def plan_clips(
@@ -37,9 +51,17 @@ def plan_clips(
     """Choose a path for the result of each clip: no two results share one, and no input is overwritten.
 
     `output` is a file if it has the suffix of a clip, else a folder; without it, each result goes beside its clip.
-    With `skip_existing`, clips whose result exists are left out. `alone` says that no photograph is restored besides.
-    Raises OutputError.
+    With `skip_existing`, clips whose result exists, and is not older, are left out. `alone` says that no photograph is
+    restored besides. Raises OutputError.
     """
+    if not clips:
+        if output is not None and Path(output).suffix.lower() in _SUFFIXES and not os.path.isdir(output):
+            reason = "is a clip's name, and no clip is given."
+            raise OutputError(reason, "Name a .png or .jpg file, or a folder.", subject=Path(output))
+        return {}
+    if output is not None and names.names_file(output):
+        reason = "is a photograph's name, and a clip becomes MP4."
+        raise OutputError(reason, "Name a .mp4 file, or a folder.", subject=Path(output))
     if output is None:
         wanted = [clip.with_name(f"{clip.stem}_dehazed.mp4") for clip in clips]
     elif (suffix := Path(output).suffix.lower()) not in _SUFFIXES or os.path.isdir(output):
@@ -55,7 +77,7 @@ def plan_clips(
     for target in targets.values():
         if target.exists() and any(clip.exists() and target.samefile(clip) for clip in clips):
             raise OutputError("is an input and would be overwritten.", "Choose another output.", subject=target)
-    return {clip: target for clip, target in targets.items() if not (skip_existing and target.exists())}
+    return {clip: target for clip, target in targets.items() if not (skip_existing and exists_since(clip, target))}
 
 
 def restore_clips(

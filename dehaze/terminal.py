@@ -1,5 +1,7 @@
 """What the command lines print: results, errors, and names from strangers."""
 
+import io
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -21,6 +23,12 @@ ValueRange = Annotated[
     str, typer.Option("--range", help="Values of a model of your own: 01 for [0,1], 11 for [-1,1], 255 for [0,255].")
 ]
 Channels = Annotated[str, typer.Option(help="Order of the channels of a model of your own: rgb or bgr.")]
+
+
+def escape_unprintable() -> None:
+    """Escape characters that the encoding of the terminal lacks, as Python does in error messages."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def as_markup(text: object) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -148,12 +149,13 @@ def pair(hazy: Sequence[AnyPath], clear: Sequence[AnyPath]) -> dict[AnyPath, Any
     Raises DatasetError, to which the caller adds the subject, if a hazy image has no partner or several, or if a clear
     image is never used.
     """
-    same_name = {path.stem: path for path in clear}
+    same_name = {_composed(path.stem): path for path in clear}
     by_key: dict[str, list[AnyPath]] = defaultdict(list)
     for path in clear:
-        by_key[re.sub(r"_(gt|clear)$", "", path.stem.lower())].append(path)
+        by_key[re.sub(r"_(gt|clear)$", "", _composed(path.stem).lower())].append(path)
+    stems = {path: _composed(path.stem) for path in hazy}
     partners = {
-        path: [same_name[path.stem]] if path.stem in same_name else _candidates(path.stem, by_key) for path in hazy
+        path: [same_name[stem]] if stem in same_name else _candidates(stem, by_key) for path, stem in stems.items()
     }
 
     if lonely := [path.name for path, found in partners.items() if not found]:
@@ -167,6 +169,11 @@ def pair(hazy: Sequence[AnyPath], clear: Sequence[AnyPath]) -> dict[AnyPath, Any
             f"has no hazy image for the clear image {some(unused)}.", "Take it out, or add its hazy image."
         )
     return {path: found[0] for path, found in partners.items()}
+
+
+def _composed(name: str) -> str:
+    """Compose letters and marks: macOS stores names decomposed, and other systems do not."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _candidates(hazy: str, by_key: dict[str, list[AnyPath]]) -> list[AnyPath]:

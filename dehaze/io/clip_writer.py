@@ -83,7 +83,10 @@ class ClipWriter:
         source = self._open.enter_context(opened(self._clip))
         height, width = first.pixels.shape[:2]
         self._reformatter = VideoReformatter()
-        self._start, self._last = max(Fraction(0), Fraction(source.start_time or 0, 1_000_000)), None
+        shown = (first.source.pts or 0) * (first.source.time_base or Fraction(1))
+        # Players show nothing of what lies before 0, as frames before 0 or without a time would.
+        self._start = min(shown, max(Fraction(0), Fraction(source.start_time or 0, 1_000_000)))
+        self._last = None
         self._output = output = av.open(
             os.path.abspath(self._path),  # a relative path could read as an address
             "w", format="mp4", container_options={"movflags": "+faststart"}, metadata_errors="replace",

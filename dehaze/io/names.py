@@ -25,7 +25,7 @@ PHOTO_SUFFIXES = frozenset(
 )
 _MAX_SIDES = {"JPEG": 65_500, "WEBP": 16_383}  # px
 _DEEP = ("PNG", "TIFF")  # formats with 16 bits
-_RESULT_PATTERN = re.compile(r"(.+)_(?:dehazed|haze_density)(?:_\d+)?", re.DOTALL)  # `claim_path` adds the number
+RESULT_PATTERN = re.compile(r"(.+)_(?:dehazed|haze_density)(?:_\d+)?", re.DOTALL)  # `claim_path` adds the number
 _STEM_BYTES = 223  # of a name's 255, which leaves room for an ending, a number and a suffix
 
 
@@ -64,7 +64,7 @@ def find_photos(
             )
         names_output = is_output(Path(pattern))
         for file in files:
-            original = _RESULT_PATTERN.fullmatch(file.stem)
+            original = RESULT_PATTERN.fullmatch(file.stem)
             if _is_image(file):
                 is_result = original is not None and caseless(original[1]) in stems(file.parent)
                 is_result |= is_output(file.parent) and not names_output
@@ -165,6 +165,8 @@ def choose_targets(photos: list[Path], output: str | None = None) -> dict[Path, 
     `output` is a file if it has the suffix of an image, else a folder, in which subfolders are kept. Without it, each
     result goes beside its photograph. Raises OutputError.
     """
+    if not photos:
+        return {}
     if output is None:
         wanted = [photo.with_name(output_name(photo.name)) for photo in photos]
     elif names_file(output):

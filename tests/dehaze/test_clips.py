@@ -118,3 +118,32 @@ def test_no_two_results_share_a_name_and_no_input_is_overwritten(tmp_path, monke
         plan_clips(sources[:1], "clear.webm")
     Path("a_dehazed.mp4").touch()
     assert list(plan_clips(sources[:1], skip_existing=True)) == []
+
+
+@pytest.mark.slow
+def test_a_second_run_by_pattern_goes_on(run, tmp_path):
+    """Results of the first are no clips to restore, and a clip that changed since is restored again."""
+    for name in ("a", "b"):
+        clip(tmp_path / f"{name}.mp4")
+    assert run("*.mp4").exit_code == 0
+    first = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*_dehazed.mp4")}
+    assert set(first) == {"a_dehazed.mp4", "b_dehazed.mp4"}
+    os.utime(tmp_path / "b.mp4", (2**31, 2**31))
+    result = run("*.mp4", "--skip-existing")
+    assert result.exit_code == 0 and "skipped 1 clip whose result exists" in result.stderr, result.output
+    again = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*_dehazed*.mp4")}
+    assert again["a_dehazed.mp4"] == first["a_dehazed.mp4"] and again["b_dehazed.mp4"] > first["b_dehazed.mp4"]
+    assert set(again) == set(first)
+
+
+def test_outputs_that_do_not_fit_are_refused_before_anything_is_written(run, tmp_path):
+    clip(tmp_path / "a.mp4")
+    Image.new("RGB", (32, 32)).save(tmp_path / "b.png")
+    for inputs, output, message in (
+        (["a.mp4"], "x.png", "x.png is a photograph's name, and a clip becomes MP4"),
+        (["a.mp4", "b.png"], "z.jpg", "z.jpg is a photograph's name, and a clip becomes MP4"),
+        (["b.png"], "x.mp4", "x.mp4 is a clip's name, and no clip is given"),
+    ):
+        result = run(*inputs, "--output", output)
+        assert result.exit_code == 1 and message in result.stderr, result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.png"]

@@ -548,3 +548,11 @@ def test_without_the_library_the_error_says_what_to_install(tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(VideoError, match="pip install av"):
         probe_clip(tmp_path / "a.mp4")
+
+
+def test_frames_before_time_0_are_shown(make):
+    timing = ("-output_ts_offset", "-0.5", "-copyts", "-avoid_negative_ts", "disabled")
+    source = make("early.mkv", "-c:v", "libx264", "-pix_fmt", "yuv420p", *timing)
+    shown = ("-count_frames", "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0")
+    counted = run("ffprobe", "-v", "error", *shown, restore(source))
+    assert int(counted) == 10

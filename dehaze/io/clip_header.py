@@ -60,6 +60,8 @@ def read_header(path: str, kind: str, max_seconds: float) -> dict[str, float | s
         }  # fmt: skip
         held, shown, first, last, start, end = 0, 0, float("inf"), 0.0, float("inf"), 0.0
         first_decoded, last_decoded = float("inf"), 0.0  # a file that is cut short ends in this order
+        # Matroska states no times of decoding, and FFmpeg puts the first one it knows to the start, not before it.
+        late, frame_seconds = 0.0, 1 / found["rate"] if found["rate"] else 0.0
         try:
             for packet in container.demux(*streams):
                 if packet.pts is None or not packet.size:
@@ -69,7 +71,10 @@ def read_header(path: str, kind: str, max_seconds: float) -> dict[str, float | s
                 if packet.is_discard:  # hidden by an edit list, as phones trim
                     continue
                 start, end = min(start, time), max(end, time + duration)
-                decoded = time if packet.dts is None else float(packet.dts * packet.time_base)
+                decoded = start if packet.dts is None else float(packet.dts * packet.time_base)
+                if packet.stream is pictures:
+                    decoded += late
+                    late += (duration or frame_seconds) if packet.dts is None else 0
                 first_decoded, last_decoded = min(first_decoded, decoded), max(last_decoded, decoded + duration)
                 if packet.stream is pictures:
                     shown += 1

@@ -369,11 +369,28 @@ def test_more_frames_than_a_camera_takes_are_refused(make):
         probe_clip(source, max_seconds=1)
 
 
-@pytest.fixture(params=["a.webm", "a.mp4"])
+@pytest.fixture(params=["a.webm", "a.mp4", "a.mkv"])
 def long_clip(request, make):
     picture = BARS.replace("d=1", "d=4") + ",noise=alls=20:allf=t"
-    options = (*H264, "-movflags", "+faststart") if request.param == "a.mp4" else ("-c:v", "libvpx")
-    return make(request.param, *options, "-g", "5", picture=picture)
+    options = {"a.webm": ("-c:v", "libvpx"), "a.mp4": (*H264, "-movflags", "+faststart"), "a.mkv": H264}
+    return make(request.param, *options[request.param], "-g", "5", picture=picture)
+
+
+@pytest.mark.parametrize("sound", [None, TONE])
+def test_a_short_matroska_clip_is_whole_and_damage_in_it_is_found(make, sound):
+    """Its first frames have no time of decoding, for others are shown before them."""
+    picture = BARS + ",noise=alls=40:allf=t"
+    source = make("a.mkv", *H264, "-bf", "3", "-shortest", picture=picture, sound=sound)
+    found = probe_clip(source)
+    assert (found.count, found.truncated, found.notes) == (10, False, ())
+    shown = ("-select_streams", "v", "-show_entries", "packet=pos,size", "-of", "csv=p=0")
+    packets = run("ffprobe", "-v", "error", *shown, source).decode().split()
+    size, place = map(int, packets[5].split(",")[:2])
+    data = bytearray(source.read_bytes())
+    data[place + 16 : place + size] = bytes(size - 16)
+    source.write_bytes(data)
+    with pytest.raises(VideoError, match="is damaged after frame"):
+        restore(source)
 
 
 @pytest.mark.slow

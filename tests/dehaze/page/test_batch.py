@@ -172,7 +172,7 @@ def test_no_exception_of_one_photograph_ends_the_others(tmp_path):
 def test_a_name_may_be_longer_than_those_of_a_disk(tmp_path, name):
     outcomes, written = run(batch.find([archive(tmp_path / "a.zip", {name: encoded("red")})]), tmp_path)
     assert [outcome.error for outcome in outcomes] == [None]
-    assert len(written) == 1 and next(iter(written)).startswith(name[-100:][:60])
+    assert len(written) == 1 and next(iter(written)).startswith(name[:50])
 
 
 def test_broken_off_in_the_middle_leaves_a_whole_archive(tmp_path):

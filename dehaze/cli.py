@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,13 +97,13 @@ def run(
     from dehaze.clips import plan_clips, restore_clips, split_clips
     from dehaze.processes import join
 
-    clips, photos = split_clips(photos)
+    clips, earlier, photos = split_clips(photos)
 
     def prepare() -> "tuple[Plan, dict[Path, Path]]":
         found = plan(photos, output, skip_existing)
         clip_targets = plan_clips(clips, output, skip_existing, alone=not photos)
         _prepare_folders(found.folders | {target.parent for target in clip_targets.values()})
-        return found, clip_targets
+        return replace(found, results=[*found.results, *earlier]), clip_targets
 
     with reported_errors():
         processes = join()

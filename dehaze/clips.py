@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.progress import Progress
 
@@ -22,21 +23,31 @@ _SUFFIXES = {
 _WRITABLE = {".mp4", ".m4v"}
 
 
-def split_clips(patterns: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """Return the clips that patterns name, and the other patterns. A folder is searched for photographs only.
+class Split(NamedTuple):
+    """The clips to restore, the results of earlier runs, which are skipped, and the patterns that name no clips."""
+
+    clips: list[Path]
+    results: list[Path]
+    others: list[str]
+
+
+def split_clips(patterns: Iterable[str]) -> Split:
+    """Find the clips that patterns name. A folder is searched for photographs only.
 
     Glob patterns give no results of earlier runs whose originals lie beside them; a clip counts by its name.
     """
     clips: dict[Path, None] = {}
+    results: dict[Path, None] = {}
     others: list[str] = []
     for pattern in patterns:
         if os.path.isdir(pattern) or Path(pattern).suffix.lower() not in _SUFFIXES:
             others.append(pattern)
             continue
         matches = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
-        matches = [match for match in matches if match == pattern or not _is_result(Path(match))] or matches
-        clips |= dict.fromkeys(map(Path, matches or [pattern]))  # a clip that does not exist fails by its name
-    return list(clips), others
+        kept = [match for match in matches if match == pattern or not _is_result(Path(match))] or matches
+        clips |= dict.fromkeys(map(Path, kept or [pattern]))  # a clip that does not exist fails by its name
+        results |= dict.fromkeys(map(Path, matches))
+    return Split(list(clips), [result for result in results if result not in clips], others)
 
 
 def _is_result(clip: Path) -> bool:
@@ -56,8 +67,9 @@ def plan_clips(
     """
     if not clips:
         if output is not None and Path(output).suffix.lower() in _SUFFIXES and not os.path.isdir(output):
-            reason = "is a clip's name, and no clip is given."
-            raise OutputError(reason, "Name a .png or .jpg file, or a folder.", subject=Path(output))
+            reason = "is a clip's name, and no input has the suffix of a clip."
+            advice = "Name a .png or .jpg file, or a folder; a clip needs a suffix such as .mp4."
+            raise OutputError(reason, advice, subject=Path(output))
         return {}
     if output is not None and names.names_file(output):
         reason = "is a photograph's name, and a clip becomes MP4."

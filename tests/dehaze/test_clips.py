@@ -98,9 +98,9 @@ def test_clips_are_told_by_their_names(tmp_path, monkeypatch):
     for name in ("a.MP4", "b.mov", "c.jpg"):
         Path(name).touch()
     Path("folder.mp4").mkdir()
-    clips, others = split_clips(["c.jpg", "a.MP4", "*.mov", "folder.mp4", "a.MP4", "gone.webm"])
+    clips, results, others = split_clips(["c.jpg", "a.MP4", "*.mov", "folder.mp4", "a.MP4", "gone.webm"])
     assert clips == [Path("a.MP4"), Path("b.mov"), Path("gone.webm")]
-    assert others == ["c.jpg", "folder.mp4"]
+    assert (results, others) == ([], ["c.jpg", "folder.mp4"])
 
 
 def test_no_two_results_share_a_name_and_no_input_is_overwritten(tmp_path, monkeypatch):
@@ -131,6 +131,7 @@ def test_a_second_run_by_pattern_goes_on(run, tmp_path):
     os.utime(tmp_path / "b.mp4", (2**31, 2**31))
     result = run("*.mp4", "--skip-existing")
     assert result.exit_code == 0 and "skipped 1 clip whose result exists" in result.stderr, result.output
+    assert "skipped 2 results of earlier runs, such as a_dehazed.mp4" in result.stderr
     again = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*_dehazed*.mp4")}
     assert again["a_dehazed.mp4"] == first["a_dehazed.mp4"] and again["b_dehazed.mp4"] > first["b_dehazed.mp4"]
     assert set(again) == set(first)
@@ -142,7 +143,7 @@ def test_outputs_that_do_not_fit_are_refused_before_anything_is_written(run, tmp
     for inputs, output, message in (
         (["a.mp4"], "x.png", "x.png is a photograph's name, and a clip becomes MP4"),
         (["a.mp4", "b.png"], "z.jpg", "z.jpg is a photograph's name, and a clip becomes MP4"),
-        (["b.png"], "x.mp4", "x.mp4 is a clip's name, and no clip is given"),
+        (["b.png"], "x.mp4", "x.mp4 is a clip's name, and no input has the suffix of a clip"),
     ):
         result = run(*inputs, "--output", output)
         assert result.exit_code == 1 and message in result.stderr, result.output

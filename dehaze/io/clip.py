@@ -60,6 +60,7 @@ class Clip:
     truncated: bool = False
     max_seconds: float = MAX_SECONDS
     max_side: float = MAX_SIDE
+    lacking: tuple[str, ...] = ()  # what the result will lack
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -67,7 +68,8 @@ class Clip:
         cut = f"The clip is cut short: its header promises {self.count} frames."
         odd = "The last line of an odd side is cut off: MP4 files that play everywhere have even sides."
         is_odd = max(self.width, self.height) <= self.max_side and (self.width % 2 or self.height % 2)
-        return (cut,) * self.truncated + (odd,) * bool(is_odd)
+        less = f"The result lacks parts of the clip: {', '.join(self.lacking)}."
+        return (cut,) * self.truncated + (odd,) * bool(is_odd) + (less,) * bool(self.lacking)
 
 
 class Frame(NamedTuple):
@@ -109,7 +111,8 @@ def probe_clip(path: Path, max_seconds: float = MAX_SECONDS, max_side: float = M
     rate = (shown - 1) / between if shown > 1 and between > 0 else header["rate"] or 25.0
     truncated = header["length"] < _MIN_WHOLE_SHARE * stated and not held >= _MIN_WHOLE_SHARE * count > 0
     expected = (count or round(stated * (header["rate"] or rate))) if truncated else shown
-    return Clip(path, width, height, rate, expected, truncated, max_seconds, max_side)
+    lacking = tuple(header["lacking"])
+    return Clip(path, width, height, rate, expected, truncated, max_seconds, max_side, lacking)
 
 
 def _kind(path: Path) -> str:

@@ -33,13 +33,28 @@ def picture_stream(container: "InputContainer") -> "VideoStream | None":
     return next(pictures, None)
 
 
-def read_header(path: str, kind: str, max_seconds: float) -> dict[str, float | str | None]:
+def _lacking(container: "InputContainer", pictures: "VideoStream") -> list[str]:
+    """Name what a clip holds and the result will lack."""
+    from av.stream import Disposition
+
+    codec = pictures.codec_context
+    components = codec.format.components if codec and codec.format else ()
+    tracks = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    held = {
+        "its transparency": any(part.is_alpha for part in components) or pictures.metadata.get("alpha_mode") == "1",
+        "its further tracks of pictures": len(tracks) > 1,
+        "its subtitles": len(container.streams.subtitles) > 0,
+    }
+    return [name for name, is_held in held.items() if is_held]
+
+
+def read_header(path: str, kind: str, max_seconds: float) -> dict[str, float | str | list[str] | None]:
     """Return what the header states and what the file holds.
 
-    Stated: width and height in px, name of the codec, count of frames and length in seconds, each 0 if unknown, and
-    frames per second. Held: count of frames and of those that are shown, time of the first and the last of these, start
-    and end of all frames and sound, and length in the order of decoding, in s. Nothing is decoded. Counting stops
-    shortly after `max_seconds`. Raises av.FFmpegError or MemoryError.
+    Stated: width and height in px, name of the codec, count of frames and length in seconds, each 0 if unknown, frames
+    per second, and what the result will lack. Held: count of frames and of those that are shown, time of the first and
+    the last of these, start and end of all frames and sound, and length in the order of decoding, in s. Nothing is
+    decoded. Counting stops shortly after `max_seconds`. Raises av.FFmpegError or MemoryError.
     """
     from av.error import FFmpegError
 
@@ -55,7 +70,7 @@ def read_header(path: str, kind: str, max_seconds: float) -> dict[str, float | s
         found = {
             "width": codec.width if codec else 0, "height": codec.height if codec else 0,
             "codec": codec.name if codec else None, "frames": pictures.frames,
-            "rate": float(pictures.average_rate or 0),
+            "rate": float(pictures.average_rate or 0), "lacking": _lacking(container, pictures),
             "seconds": max(lengths, default=(container.duration or 0) / 1e6),
         }  # fmt: skip
         held, shown, first, last, start, end = 0, 0, float("inf"), 0.0, float("inf"), 0.0

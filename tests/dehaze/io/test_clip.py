@@ -193,6 +193,20 @@ def test_every_track_of_sound_keeps_its_language(make):
     assert [(track["codec_name"], track["tags"]["language"]) for track in sound] == [("mp3", "ger"), ("aac", "fra")]
 
 
+def test_what_the_result_lacks_is_named(make, tmp_path):
+    (tmp_path / "a.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nfog\n")
+    tracks = ("-i", tmp_path / "a.srt", "-map", "0", "-map", "0", "-map", "1", *H264)
+    source = make("a.mkv", *tracks)
+    clear = make("a.mov", "-vf", "format=rgba", "-c:v", "qtrle")
+    assert probe_clip(source).notes == (
+        "The result lacks parts of the clip: its further tracks of pictures, its subtitles.",
+    )
+    assert probe_clip(clear).notes == ("The result lacks parts of the clip: its transparency.",)
+    webm = make("a.webm", "-vf", "format=yuva420p", "-c:v", "libvpx", "-auto-alt-ref", "0")
+    assert probe_clip(webm).lacking == ("its transparency",)
+    assert probe_clip(make("a.mp4", *H264, sound=TONE)).notes == ()
+
+
 def tone(path):
     """Return when a tone begins and ends in s, as ffmpeg plays the sound from its first time stamp on."""
     raw = run("ffmpeg", "-v", "error", "-i", path, "-af", "aresample=8000:async=1:first_pts=0", "-ac", "1", "-f",

@@ -100,6 +100,10 @@ def arrange(paths: Iterable[AnyPath], layout: Layout, place: Path | str) -> dict
             hazy = [path for path in hazy if not path.stem.lower().endswith("_gt")]
         if not hazy and not clear:
             inner = [folder for folder in folders if folder != "."]
+            tops = {PurePath(folder).parts[0] for folder in inner}
+            if sides := [top for top in sorted(tops) if _matching([top], (*layout.hazy, *layout.clear))]:
+                places = " and ".join(f"{side}/" for side in sides)
+                raise DatasetError(f"holds images in {some(inner)}.", f"Put them directly into {places}.")
             advice = f"Images lie in {some(inner)} inside it: name that folder." if inner else ""
             raise DatasetError("holds no image.", advice)
         partners = pair(hazy, clear) if clear else dict.fromkeys(hazy)

@@ -81,6 +81,7 @@ def test_unpaired(put, tmp_path):
         (["hazy/1.png", "clear/1.png", "gt/1.png"], r"both clear/ and gt/"),
         (["1.png", "clear/1.png"], r"clear/ but no hazy/"),
         (["01_GT.png"], r"has no hazy image for the clear image 01_GT\.png"),
+        (["hazy/s1/0.png", "clear/s1/0.png"], r"in clear/s1, hazy/s1\. Put them directly into clear/ and hazy/\."),
         (["images/1.png"], r"holds no image\. Images lie in images inside it"),
     ],
 )

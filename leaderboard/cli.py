@@ -14,10 +14,12 @@ from bench.report import figures as drawings
 from bench.report.cli import report, save_figure
 from bench.report.escape import visible
 from bench.report.table import Table, tables
+from dehaze.terminal import escape_unprintable
 from leaderboard import figures, hub, scoring, submission
 from leaderboard.card import with_figures
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+app.callback()(escape_unprintable)
 app.command("table")(report)
 
 Results = Annotated[Path, typer.Option(help="Folder of records.", show_default="the project's own")]

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from bench.datasets import load
+from bench.record import RESULTS
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,4 +31,15 @@ def test_a_console_without_the_letters_of_a_name_ends_no_run(tmp_path):
     command += ["--dataset", f"folder:{tmp_path / 'set'}", "--metric", "ssim", "--output", tmp_path / "results"]
     environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([str(part) for part in command], capture_output=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0 and b"\\u5c71" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_the_leaderboard_prints_names_that_a_console_lacks(tmp_path):
+    record = next(RESULTS.glob("dcp__sample__*.json"))
+    made = tmp_path / record.name
+    made.write_text(record.read_text(encoding="utf-8").replace('"name": "dcp"', '"name": "山"'), encoding="utf-8")
+    command = [sys.executable, "-m", "leaderboard", "table", str(made)]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, env=environment, cwd=ROOT)
     assert done.returncode == 0 and b"\\u5c71" in done.stdout, done.stderr

@@ -1,4 +1,4 @@
-"""The command line of the harness: bench run | score | speed | prepare | compare | report | list."""
+"""The command line of the harness: bench run | score | speed | visibility | prepare | compare | report | list."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

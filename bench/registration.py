@@ -69,14 +69,14 @@ def register(source: Path, output: Path) -> dict[str, Shift]:
     unfinished, shifts = output.with_name(f"{output.name}.tmp"), {}
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
-        for kind in ("hazy", "clear"):
-            (unfinished / kind).mkdir(parents=True)
         for sample in samples:
             assert sample.clear is not None  # as above
             hazy, clear = (eight_bit(read_photo(path).pixels) for path in (sample.hazy, sample.clear))
             shifts[sample.id] = find_shift(hazy, clear)
             for kind, pixels in zip(("hazy", "clear"), shifts[sample.id].crop(hazy, clear), strict=True):
-                Image.fromarray(pixels).save(unfinished / kind / f"{sample.id}.png")
+                target = unfinished / kind / f"{sample.id}.png"
+                target.parent.mkdir(parents=True, exist_ok=True)  # ids hold the folder where a set has several
+                Image.fromarray(pixels).save(target)
         (unfinished / TABLE).write_text(_table(shifts), encoding="utf-8")
         if output.is_dir():
             output.rmdir()

@@ -82,7 +82,7 @@ def run(
         typer.Option("--strip-metadata", help="Write no EXIF (place, date, camera), XMP, IPTC or text."),
     ] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Skip photographs whose result exists, to continue a stopped run.")
+        bool, typer.Option("--skip-existing", help="Skip what has a result already, to continue a stopped run.")
     ] = False,
     timing: Annotated[
         bool, typer.Option("--timing", help="Print the seconds of decoding, network and encoding.")

@@ -12,9 +12,8 @@ from bench.errors import BenchError, RecordError, UsageError
 from bench.record import RESULTS, select, write_atomic
 from bench.report import figures as drawings
 from bench.report.cli import report, save_figure
-from bench.report.escape import visible
+from bench.report.escape import escape_unprintable, visible
 from bench.report.table import Table, tables
-from dehaze.terminal import escape_unprintable
 from leaderboard import figures, hub, scoring, submission
 from leaderboard.card import with_figures
 

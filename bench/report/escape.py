@@ -5,13 +5,21 @@ markup, no formula, no command, no control of the terminal.
 """
 
 import html
+import io
 import json
 import re
+import sys
 from typing import TypeVar
 
 from rich import markup
 
 Value = TypeVar("Value")
+
+
+def escape_unprintable() -> None:
+    """Escape characters that the encoding of the terminal lacks, as Python does in error messages."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def visible(text: str) -> str:

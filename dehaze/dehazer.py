@@ -1,5 +1,6 @@
 """The one door for users: a photograph in, a `Restoration` out."""
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dehaze import hub
+from dehaze.adjust import Adjustments, apply_change, check_strength, find_change, finish, of_look
 from dehaze.density import HazeDensity, instruct, load_clip
 from dehaze.filters.guided import follow
 from dehaze.io.photo import Photo, read_photo
@@ -18,6 +20,7 @@ from dehaze.networks import NETWORKS
 from dehaze.networks.base import EstimatesDensity, Network, change_fields, predicts_maps
 
 FAST_PIXELS = 1_000_000
+MAX_ADJUSTED_PIXELS = 150_000  # of the copy that adjustments are found on
 MIN_TILE = 64  # px: below, overlaps would be most of the work
 
 
@@ -59,10 +62,11 @@ class Dehazer:
     """Restore photographs of any size and kind by a network.
 
     It pads to the sizes that the network accepts, and bounds memory on large photographs: a network that predicts maps
-    sees a reduced copy, any other runs on overlapping tiles. `tile` sets the side of the tiles in px; None takes the
-    network's own, 0 runs the whole photograph at once. With `fast`, a network without maps restores a copy of a
-    megapixel, and a guided filter applies the change to the photograph. `clip` is the CLIP
-    model of a network that takes instruction.
+    sees a reduced copy, any other runs on overlapping tiles. `tile` sets the side of the tiles, or of a square of as
+    many pixels as the copy, in px; None takes the network's own, 0 runs the whole photograph at once. With `fast`, a
+    network without maps restores a copy of a megapixel, and a guided filter applies the change to the photograph.
+    `adjustments` are made afterwards; `look` is the name of the look that they come from. `clip` is the CLIP model of a
+    network that takes instruction.
     """
 
     name: str
@@ -71,6 +75,8 @@ class Dehazer:
     dtype: torch.dtype
     tile: int | None = None
     fast: bool = False
+    look: str | None = None
+    adjustments: Adjustments = Adjustments()
     weights_sha256: str | None = None
     revision: str | None = None
     card: hub.Card = field(default_factory=hub.Card)
@@ -86,46 +92,62 @@ class Dehazer:
     ) -> Restoration:
         """Restore a photograph.
 
-        `source` is a path, bytes, a Pillow image, an array H×W×3 or a `Photo`; `strength` in [0,1] blends from the
-        input to the full restoration. Raises ImageError where the source is not a photograph or has more than
-        `max_megapixels`, ValueError for a strength outside [0,1].
+        `source` is a path, bytes, a Pillow image, an array H×W×3 or a `Photo`; `strength` is 0 for the input, 1 for the
+        full restoration, up to 1.5 for more, and below 0, down to −1, for more haze. Raises ImageError where the source
+        is not a photograph or has more than `max_megapixels`, ValueError for another strength.
         """
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength is {strength}; it must lie between 0 (the input) and 1 (the full restoration)")
+        check_strength(strength)
         photo = source if isinstance(source, Photo) else read_photo(source, max_megapixels=max_megapixels)
         hazy = photo.tensor()
         began = time.perf_counter()
-        restored, density = self.restore_tensor(hazy)
+        restored, density = self.restore_tensor(hazy, strength)
         seconds = time.perf_counter() - began
-        if strength < 1:
-            restored = torch.lerp(hazy, restored, strength)
         del hazy
         map_ = None if density is None else density[0, 0].numpy()
         return Restoration(photo.with_tensor(restored), map_, seconds, self.name)
 
     @torch.inference_mode()
-    def restore_tensor(self, hazy: Tensor) -> tuple[Tensor, Tensor | None]:
+    def restore_tensor(self, hazy: Tensor, strength: float = 1.0) -> tuple[Tensor, Tensor | None]:
         """Restore a tensor [B,3,H,W] in [0,1] of any size on any device.
 
         Returns, on the CPU as float32, the restored image clipped to [0,1] and the haze density [B,1,H,W] or None.
         """
+        if predicts_maps(self.network):
+            tile = self.network.tile_size if self.tile is None else self.tile
+            maps, curve = self.predict_maps(hazy, tile * tile if tile else math.inf, strength)
+            restored, density = (part.cpu() for part in self.network.apply_maps(hazy.to(self.device), maps))
+        else:
+            restored, density = self._restore(hazy)
+            restored, curve = self._adjust(hazy, restored, density, strength)
+        return finish(restored, curve), None if density is None else density.clamp_(0, 1)
+
+    def _restore(self, hazy: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Restore by a network without maps; return the image, not adjusted, and the density or None."""
         tile = self.network.tile_size if self.tile is None else self.tile
         height, width = hazy.shape[-2:]
-        if self.fast and height * width > FAST_PIXELS and not predicts_maps(self.network):
+        if self.fast and height * width > FAST_PIXELS:
             return self._follow_reduced_copy(hazy, FAST_PIXELS)
         # Once, from the whole image: estimates from tiles would differ at their borders.
         given = instruct(self.network, self.clip, hazy.to(self.device))
         largest = self.network.max_size or max(height, width)
         if not tile or (height * width <= tile * tile and max(height, width) <= largest):
             restored, density = self._run(hazy, given)
-        elif self.tile is None and predicts_maps(self.network):
-            maps = self.predict_maps(hazy, tile * tile)  # on a reduced copy
-            restored, density = (part.cpu() for part in self.network.apply_maps(hazy.to(self.device), maps))
         else:
             restored, density = self._run_tiles(hazy, tile, given)
-        if "density" in given:
-            density = given["density"].float().cpu()
-        return restored.clamp_(0, 1), None if density is None else density.clamp_(0, 1)
+        return restored, given["density"].float().cpu() if "density" in given else density
+
+    def _adjust(
+        self, hazy: Tensor, restored: Tensor, density: Tensor | None, strength: float
+    ) -> tuple[Tensor, Tensor | None]:
+        """Adjust an image that was restored in full, and return it with the curve that is to follow."""
+        if strength == 1 and self.adjustments == Adjustments():
+            return restored, None
+        hazy = hazy.float().cpu()
+        pixels = hazy.shape[-2:].numel()
+        size = copy_size(hazy, min(MAX_ADJUSTED_PIXELS, pixels / 16))
+        small = [x if x is None else F.interpolate(x, size=size, mode="area") for x in (hazy, restored, density)]
+        change = find_change(*small, self.adjustments, strength)
+        return apply_change(hazy, restored, change), change.curve
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
@@ -151,29 +173,29 @@ class Dehazer:
     def _follow_reduced_copy(self, hazy: Tensor, pixels: int) -> tuple[Tensor, Tensor | None]:
         """Restore a copy of about as many pixels, and apply its change to the photograph, which keeps its texture."""
         height, width = hazy.shape[-2:]
-        shrink = (pixels / (height * width)) ** 0.5
-        size = tuple(max(1, round(length * shrink)) for length in (height, width))
+        size = copy_size(hazy, pixels)
         small = F.interpolate(hazy, size=size, mode="area")
-        copy, density = replace(self, fast=False).restore_tensor(small)
-        restored = follow(hazy.float().cpu(), small.float().cpu(), copy).clamp_(0, 1)
+        copy, density = replace(self, fast=False)._restore(small)
+        restored = follow(hazy.float().cpu(), small.float().cpu(), copy.clamp_(0, 1))
         if density is not None:
             density = F.interpolate(density, size=(height, width), mode="bilinear", align_corners=False)
         return restored, density
 
     @torch.inference_mode()
-    def predict_maps(self, hazy: Tensor, pixels: int) -> tuple[Tensor, ...]:
-        """Predict the maps for a tensor [B,3,H,W] in [0,1] on a copy of some `pixels`.
+    def predict_maps(
+        self, hazy: Tensor, pixels: float, strength: float = 1.0
+    ) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """Predict the maps for a tensor [B,3,H,W] in [0,1] on a copy of some `pixels`, adjusted, at this strength.
 
-        Returns the network's NamedTuple, float32 on its device; `network.apply_maps` applies them at any size. Raises
-        TypeError for a network that predicts no maps.
+        Returns the network's NamedTuple, float32 on its device, and the curve [B,K] of the brightness or None;
+        `network.apply_maps` applies maps at any size, and `dehaze.adjust.finish` the curve. Raises TypeError for a
+        network that predicts no maps.
         """
         if not predicts_maps(self.network):
             raise TypeError(f"{self.name} predicts no maps: call restore_tensor")
-        height, width = hazy.shape[-2:]
-        shrink = min(1, (pixels / (height * width)) ** 0.5)
         # Multiples of the maps' cells, so that the maps cover the copy exactly.
         scale = self.network.maps_scale
-        size = tuple(max(1, round(length * shrink / scale)) * scale for length in (height, width))
+        size = copy_size(hazy, pixels, scale)
         small = F.interpolate(hazy, size=size, mode="area").to(self.device)
         margin = self.network.margin
         padded = _pad(small, margin, self.network.multiple_of, self.network.min_size)
@@ -181,11 +203,13 @@ class Dehazer:
             maps = self.network.maps(padded)
         first = margin // scale
         inside = (..., *(slice(first, first + length // scale) for length in size))
-
-        def cut(field: Tensor) -> Tensor:
-            return field.float()[inside]
-
-        return change_fields(cut, maps)
+        maps = change_fields(lambda field: field.float()[inside], maps)
+        if strength == 1 and self.adjustments == Adjustments():
+            return maps, None
+        seen = F.interpolate(small.float(), size=[length // scale for length in size], mode="area")
+        restored, density = self.network.apply_maps(seen, maps)
+        change = find_change(seen, restored, density, self.adjustments, strength)
+        return self.network.change_maps(maps, change), change.curve
 
     def _run_tiles(self, hazy: Tensor, tile: int, given: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         overlap = min(128, tile // 4)
@@ -202,6 +226,14 @@ class Dehazer:
                     density = torch.zeros_like(restored[:, :1]) if density is None else density
                     density[at] += part_density * weight
         return restored, density
+
+
+def copy_size(image: Tensor, pixels: float, multiple: int = 1) -> tuple[int, int]:
+    """Return the height and width, multiples of `multiple`, of a copy of some `pixels` of [B,3,H,W], no larger."""
+    height, width = image.shape[-2:]
+    shrink = min(1, (pixels / (height * width)) ** 0.5)
+    rows, columns = (max(1, round(length * shrink / multiple)) * multiple for length in (height, width))
+    return rows, columns
 
 
 def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, Tensor]]:
@@ -246,17 +278,20 @@ def load(
     tile: int | None = None,
     fast: bool = False,
     clip: str | Path | None = None,
+    look: str = "photo",
 ) -> Dehazer:
     """Load a model by name, or by its Hub id `org/name[@revision]`, ready for photographs.
 
     `weights` is "shipped", a `.safetensors` file or a Hub id `org/name[@revision]`; `device` as torch names it
     (default: CUDA, Apple's MPS, or the CPU, whichever there is first); `dtype` is float32, bfloat16 or float16
     (default: bfloat16 on CUDA, else float32); `tile` and `fast` as in `Dehazer`; `clip` is the CLIP model, a folder or
-    Hub id, of weights that were trained with another than the shipped one. Raises UnknownModelError, WeightsError,
-    ValueError.
+    Hub id, of weights that were trained with another than the shipped one; `look` is "photo", exposed as a camera would
+    have exposed the clear view, or "faithful", the scene at the photograph's exposure. Raises UnknownModelError,
+    WeightsError, ValueError.
     """
     check_tile(tile)
     network, found = hub.load_network(name, weights, clip)
+    adjustments = of_look(look, network.finish)
     device = find_device(device)
     if dtype is None:
         dtype = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
@@ -264,10 +299,11 @@ def load(
     network = network.to(device).to(memory_format=torch.channels_last)
     clip_model = load_clip(network)
     clip_model = clip_model and clip_model.to(device)
+    dehazer = Dehazer(name, network, device, dtype, tile, fast, look, adjustments, clip=clip_model)
     if found is None:
-        return Dehazer(name, network, device, dtype, tile, fast, clip=clip_model)
-    model = found.model or name
-    return Dehazer(model, network, device, dtype, tile, fast, found.sha256, found.revision, found.card, clip_model)
+        return dehazer
+    known = {"weights_sha256": found.sha256, "revision": found.revision, "card": found.card}
+    return replace(dehazer, name=found.model or name, **known)
 
 
 def list_models() -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dehaze.adjust import finish
 from dehaze.dehazer import Dehazer
 from dehaze.errors import VideoError
 from dehaze.io.clip import Clip, read_frames
@@ -37,16 +38,17 @@ class SteadyDehazer:
             )
         self.dehazer, self.network = dehazer, network
         self._maps: tuple[Tensor, ...] | None = None
+        self._curve: Tensor | None = None
         self._seen: Tensor | None = None
         self._time = 0.0
 
     @torch.inference_mode()
     def __call__(self, hazy: Tensor, time: float, strength: float = 1.0) -> Tensor:
         """Restore a frame [1,3,H,W] in [0,1], shown at a `time` in s; return the same shape, clipped, on the CPU."""
-        maps = self.dehazer.predict_maps(hazy, _COPY_PIXELS)
+        maps, curve = self.dehazer.predict_maps(hazy, _COPY_PIXELS, strength)
         seen = F.interpolate(hazy, size=maps[0].shape[-2:], mode="area").to(maps[0].device)
         if self._maps is None or self._seen is None or self._seen.shape != seen.shape:
-            self._maps, self._seen = maps, seen
+            self._maps, self._seen, self._curve = maps, seen, curve
         else:
             change = (seen - self._seen).abs().amax(1, keepdim=True) / _MOTION_CHANGE
             # Smoothed against noise: maps are smooth, too.
@@ -55,9 +57,11 @@ class SteadyDehazer:
             weight = least_weight + (1 - least_weight) * change.square()
             self._maps = change_fields(lambda before, now: before.lerp(now, weight), self._maps, maps)
             self._seen = self._seen.lerp(seen, weight)
+            if self._curve is not None and curve is not None:
+                self._curve = self._curve.lerp(curve, weight.mean((2, 3)))
         self._time = time
-        restored = self.network.apply_maps(hazy.to(seen.device), self._maps)[0].clamp_(0, 1).cpu()
-        return restored if strength == 1 else torch.lerp(hazy, restored, strength)
+        restored = self.network.apply_maps(hazy.to(seen.device), self._maps)[0].cpu()
+        return finish(restored, self._curve)
 
 
 def restore_clip(

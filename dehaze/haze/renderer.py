@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dehaze.haze.degradation import add_noise, compress_jpeg
+from dehaze.haze.degradation import add_noise, blur, compress_jpeg
 from dehaze.haze.fields import brownian_field, draw_ramp, draw_uniform, perlin_field, random_perlin_field
 from dehaze.haze.scattering import linear_to_srgb, scatter, srgb_to_linear, transmission
 from dehaze.haze.sky import overcast, sky_mask
@@ -31,6 +31,7 @@ class RendererConfig:
     airlight_contrast: tuple[float, float] = (0.1, 0.6)  # of an airlight map: haze is lit unevenly
     gamma: tuple[float, float] = (0.75, 1.6)  # of the scene before the haze
     exposure: tuple[float, float] = (0.6, 2.0)  # a gamma of the scene and of its ground truth
+    blur: tuple[float, float] = (0.5, 2.0)  # px, of light that is scattered forwards on its way
     noise: tuple[float, float] = (0.5 / 255, 3 / 255)
     jpeg_quality: tuple[float, float] = (75, 95)
 
@@ -46,6 +47,7 @@ class RendererConfig:
     gamma_share: float = 0.3
     overcast_share: float = 0.0  # the sky of the ground truth becomes grey, and as bright as the airlight
     exposure_share: float = 0.0
+    blur_share: float = 0.0
     noise_share: float = 0.2
     jpeg_share: float = 0.3
 
@@ -144,6 +146,8 @@ class HazeRenderer:
         scene = clear
         if darkened < config.gamma_share:
             scene = scene ** draw_uniform(*config.gamma, generator)
+        if config.blur_share and torch.rand((), generator=generator) < config.blur_share:
+            scene = blur(scene, draw_uniform(*config.blur, generator), 1 - t)
         if in_linear < config.linear_share:
             hazy = linear_to_srgb(scatter(srgb_to_linear(scene), t, srgb_to_linear(airlight)))
         else:

@@ -18,9 +18,14 @@ def sky_mask(clear: Tensor, depth: Tensor) -> Tensor:
     reach = max(1, min(depth.shape) // REACH_DIVISOR)
     far = (depth > 1 - 1.5 / 255).to(clear.dtype)[None]
     far = local_maximum(far[None], reach)[0]
+    return far * sky_colour(clear)
+
+
+def sky_colour(clear: Tensor) -> Tensor:
+    """Return how far the colour of each pixel of `clear` [3,H,W] is one of a sky, blue or bright: [1,H,W] in [0,1]."""
     blue = (clear[2:] - clear[:1] - 0.05) / 0.1
     bright = (clear.amin(0, keepdim=True) - 0.5) / 0.15
-    return far * torch.maximum(blue, bright).clamp(0, 1)
+    return torch.maximum(blue, bright).clamp(0, 1)
 
 
 def overcast(clear: Tensor, sky: Tensor, brightness: float) -> Tensor:

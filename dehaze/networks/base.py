@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 from torch import Tensor, nn
 from typing_extensions import TypeIs
 
+from dehaze.adjust import Adjustments, Change
+
 Maps = TypeVar("Maps", bound=tuple[Tensor, ...])
 
 
@@ -29,6 +31,7 @@ class Network(Configured, ABC):
     max_size: int | None = None  # px: the largest height and width; larger photographs need tiles
     margin: int = 0  # px of mirrored surroundings that keep artefacts from the borders
     tile_size: int | None = None  # px: side of the tiles of large photographs; None: it must see the whole at once
+    finish: Adjustments = Adjustments()  # what its results need in every look
 
     @abstractmethod
     def forward(self, hazy: Tensor) -> Tensor:
@@ -54,7 +57,8 @@ class EstimatesDensity(Network):
 class PredictsMaps(EstimatesDensity, Generic[Maps]):
     """A network that predicts small smooth maps, which a large photograph can take from a reduced copy of itself.
 
-    Maps are a NamedTuple whose fields are tensors [B,C,H/`maps_scale`,W/`maps_scale`].
+    Maps are a NamedTuple whose fields are tensors [B,C,H/`maps_scale`,W/`maps_scale`]. Of a photograph that is larger
+    than `tile_size`², they come from a copy of so many pixels.
     """
 
     maps_scale: int
@@ -67,6 +71,11 @@ class PredictsMaps(EstimatesDensity, Generic[Maps]):
     @abstractmethod
     def apply_maps(hazy: Tensor, maps: Maps) -> tuple[Tensor, Tensor]:
         """Apply maps of any resolution to `hazy` [B,3,H,W]; return what `restore_with_density` does."""
+
+    @staticmethod
+    @abstractmethod
+    def change_maps(maps: Maps, change: Change) -> Maps:
+        """Return the maps whose result is that of `maps` after the change, which has their size."""
 
     def restore_with_density(self, hazy: Tensor) -> tuple[Tensor, Tensor]:
         """Return the restored image [B,3,H,W], not clipped, and the density 1 − t [B,1,H,W] in [0,1]."""

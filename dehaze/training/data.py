@@ -18,6 +18,7 @@ from dehaze.haze import HazeRenderer
 from dehaze.io.files import is_hidden
 from dehaze.io.names import PHOTO_SUFFIXES
 from dehaze.io.photo import read_photo
+from dehaze.training.depth_repair import repair_depth
 
 VALIDATION_INTERVAL, MAX_VALIDATION = 21, 60  # scenes
 MAX_DAMAGED_SHARE = 0.01  # of the photographs; a run leaves fewer out
@@ -26,10 +27,11 @@ Source = TypeVar("Source")
 
 @dataclass(frozen=True)
 class Scene:
-    """A clear photograph and its depth file."""
+    """A clear photograph, its depth file, and the file of its classes where there is one."""
 
     photo: Path
     depth: Path
+    classes: Path | None = None
 
 
 def photographs(folder: Path) -> list[Path]:
@@ -42,7 +44,9 @@ def photographs(folder: Path) -> list[Path]:
 def find_scenes(folder: Path) -> tuple[list[Scene], list[Scene]]:
     """List the scenes of a folder, split into training and validation.
 
-    The folder holds photographs `images/NAME.jpg` and `depth/NAME.png` (8-bit, any size, near bright, far and sky 0).
+    The folder holds photographs `images/NAME.jpg` and `depth/NAME.png` (8-bit, any size, near bright, far and sky 0),
+    and where it has been segmented `segmentation/NAME.png` (indices of the Cityscapes classes), by which the depth is
+    repaired.
     Every 21st scene by name is for validation, from the eleventh on, up to 60. Raises DehazeError if there is no
     photograph or if one has no depth.
     """
@@ -51,13 +55,18 @@ def find_scenes(folder: Path) -> tuple[list[Scene], list[Scene]]:
         raise DehazeError(
             "holds no photograph.", "Give the folder above images/ and depth/.", subject=folder / "images"
         )
-    scenes = [Scene(photo, folder / "depth" / f"{photo.stem}.png") for photo in photos]
+    scenes = [_scene(folder, photo) for photo in photos]
     for scene in scenes:
         if not scene.depth.exists():
             raise DehazeError("has no depth.", f"Add {scene.depth} (8-bit, near bright, far 0).", subject=scene.photo)
     validation = scenes[VALIDATION_INTERVAL // 2 :: VALIDATION_INTERVAL][:MAX_VALIDATION]
     held_out = set(validation)
     return [scene for scene in scenes if scene not in held_out], validation
+
+
+def _scene(folder: Path, photo: Path) -> Scene:
+    depth, classes = (folder / part / f"{photo.stem}.png" for part in ("depth", "segmentation"))
+    return Scene(photo, depth, classes if classes.exists() else None)
 
 
 def without_damaged(sources: Sequence[Source], say: Callable[[str], None]) -> list[Source]:
@@ -81,9 +90,10 @@ def without_damaged(sources: Sequence[Source], say: Callable[[str], None]) -> li
 
 def _damage(source: Any) -> str | None:
     """Say which file of a source cannot be decoded, and why."""
-    for path in (source,) if isinstance(source, Path) else vars(source).values():
+    files = (source,) if isinstance(source, Path) else tuple(path for path in vars(source).values() if path is not None)
+    for path in files:
         try:
-            Photos().read(path, "L" if isinstance(source, Scene) and path == source.depth else "RGB")
+            Photos().read(path, "L" if isinstance(source, Scene) and path != source.photo else "RGB")
         except DehazeError as error:
             return str(error).rstrip(".")
         except Exception as error:  # decoders raise anything
@@ -102,18 +112,34 @@ class Photos:
         self._kept: dict[tuple[Path, str], Image.Image] = {}
 
     def read(self, path: Path, mode: str = "RGB") -> Image.Image:
-        """Return a photograph of any kind that the package restores, as RGB; or a depth file, as `L`."""
+        """Return a photograph of any kind that the package restores, as RGB; or a file of a map, as `L`."""
         if found := self._kept.get((path, mode)):
             return found
         with Image.open(path) if mode == "L" else read_photo(path, max_megapixels=math.inf).image() as image:
-            upright = image.convert(mode)
+            return self._keep(path, mode, image.convert(mode))
+
+    def read_depth(self, scene: Scene) -> Image.Image:
+        """Return the depth of a scene as `L`, near bright, repaired where the classes are known."""
+        if scene.classes is None:
+            return self.read(scene.depth, "L")
+        if found := self._kept.get((scene.depth, "repaired")):
+            return found
+        near = Photos().read(scene.depth, "L")
+        with Image.open(scene.classes) as image:  # not converted: its pixels are indices
+            classes = torch.from_numpy(np.array(image.resize(near.size, Image.Resampling.NEAREST), np.int64))
+        photo = self.read(scene.photo).resize(near.size, Image.Resampling.BOX)
+        depth = repair_depth(_tensor(photo), 1 - torch.from_numpy(np.array(near)).float() / 255, classes)
+        repaired = Image.fromarray(((1 - depth) * 255).round().byte().numpy())
+        return self._keep(scene.depth, "repaired", repaired)
+
+    def _keep(self, path: Path, kind: str, upright: Image.Image) -> Image.Image:
         if (scale := self.side / min(upright.size)) < 1:
             width, height = (max(1, round(length * scale)) for length in upright.size)
             upright = upright.resize((width, height), Image.Resampling.LANCZOS)
         # The first are kept, not the latest: every epoch shows each photograph once, so that the latest come last.
         if (size := upright.width * upright.height * len(upright.getbands())) <= self.free:
             self.free -= size
-            self._kept[path, mode] = upright
+            self._kept[path, kind] = upright
         return upright
 
 
@@ -132,8 +158,11 @@ def random_square(
 
 def cut(photo: Image.Image, box: tuple[float, float, float, float], size: int) -> Tensor:
     """Cut a square from a photograph and resize it to `size` px: [3,size,size] in [0,1]."""
-    pixels = np.array(photo.resize((size, size), Image.Resampling.BICUBIC, box))
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+    return _tensor(photo.resize((size, size), Image.Resampling.BICUBIC, box))
+
+
+def _tensor(photo: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(photo)).permute(2, 0, 1).float() / 255
 
 
 def random_crop(
@@ -144,7 +173,7 @@ def random_crop(
     Returns the photograph [3,size,size] in [0,1] and its depth [size,size] in [0,1], where 1 is far.
     """
     photos = photos or Photos()
-    photo, depth = photos.read(scene.photo), photos.read(scene.depth, "L")
+    photo, depth = photos.read(scene.photo), photos.read_depth(scene)
     box, mirrored = random_square(photo.size, smallest, generator)
     to_depth_x, to_depth_y = depth.width / photo.width, depth.height / photo.height
     depth_box = (box[0] * to_depth_x, box[1] * to_depth_y, box[2] * to_depth_x, box[3] * to_depth_y)

@@ -30,8 +30,6 @@ DEVIATION_RADIUS = 12  # px
 # Local deviation, in [0,1], below which a region is flat (sky, fog, water), and above which it is textured.
 FLAT_DEVIATION, TEXTURED_DEVIATION = 0.010, 0.022
 SMOOTHED_SHARE = 0.7  # a label that is smoothed in full teaches to leave haze in flat regions
-# A second and a third restoration are blended in as the density rises from the first value to the second.
-DENSITY_RAMPS = ((0.20, 0.40), (0.45, 0.65))
 
 
 def smooth_flat_regions(hazy: Tensor, restored: Tensor) -> Tensor:
@@ -46,17 +44,8 @@ def smooth_flat_regions(hazy: Tensor, restored: Tensor) -> Tensor:
 
 
 def make_label(dehazer: dehaze.Dehazer, hazy: Tensor) -> Tensor:
-    """Restore `hazy` [1,3,H,W] in [0,1], up to three times where its haze is dense, and smooth its flat regions (ours).
-
-    Raises DehazeError for a model that does not estimate a density.
-    """
-    restored, density = dehazer.restore_tensor(hazy)
-    if density is None:
-        raise DehazeError("estimates no haze density.", "Choose a model that does, such as api.", subject=dehazer.name)
-    label = restored
-    for low, high in DENSITY_RAMPS:
-        restored, _ = dehazer.restore_tensor(restored)
-        label = torch.lerp(label, restored, ((density - low) / (high - low)).clamp(0, 1))
+    """Restore `hazy` [1,3,H,W] in [0,1], and smooth its flat regions (ours)."""
+    label, _ = dehazer.restore_tensor(hazy)
     return torch.lerp(label, smooth_flat_regions(hazy, label), SMOOTHED_SHARE)
 
 
@@ -94,7 +83,7 @@ def main(
 ) -> None:
     """Label real hazy photographs with their restorations, as pairs for `python -m dehaze train --pairs`."""
     with reported_errors():
-        dehazer = dehaze.load(model, weights, device)
+        dehazer = dehaze.load(model, weights, device, look="faithful")
         count = write_pairs(names.find_photos(photos).photos, output, dehazer)
     print(f"{count} pairs in {output}")
 

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dehaze.filters.colour import LUMINANCE_WEIGHTS, luminance
+from dehaze.adjust import Change
 
 STRIP_ROWS = 64  # px; some MB of a large photograph
-DARK_DETAIL_SHARE = 0.3  # of the sharpening, for pixels darker than their surroundings: no dark rims
 
 
 class ColourMaps(NamedTuple):
@@ -26,14 +25,13 @@ class ColourMaps(NamedTuple):
     bright_matrix: Tensor
     bright_offset: Tensor
     density_logit: Tensor  # of the density 1 − t [B,1,h,w]
-    sharpening: Tensor  # gain of the unsharp mask before K and B apply [B,1,h,w]; 0: none
 
     @classmethod
     def from_channels(cls, affine: Tensor, density_logit: Tensor) -> "ColourMaps":
         """Name the channels of a network's head [B,24,h,w]: rows of K and B in turn, for dark, then bright pixels."""
         dark, bright = affine.unflatten(1, (2, 3, 4)).unbind(1)
         parts = (part for rows in (dark, bright) for part in (rows[:, :, :3].flatten(1, 2), rows[:, :, 3]))
-        return cls._make((*parts, density_logit, torch.zeros_like(density_logit)))
+        return cls._make((*parts, density_logit))
 
     def map_colours(self, change: Callable[[Tensor], Tensor]) -> "ColourMaps":
         """Apply `change` to every matrix [B,9,h,w] and offset [B,3,h,w]."""
@@ -48,13 +46,10 @@ def apply_maps(hazy: Tensor, maps: ColourMaps) -> tuple[Tensor, Tensor]:
     # A strip of rows at a time, with the rows of the maps that it needs: all at once would fill memory and caches. Each
     # channel is contiguous: cut out of channels_last, it takes twice as long.
     maps = ColourMaps(*(field.to(hazy.dtype).contiguous() for field in maps))
-    rows, columns = maps.density_logit.shape[-2:]
-    mean = luminance(F.adaptive_avg_pool2d(hazy, (rows, columns))) if maps.sharpening.any() else None
+    rows = maps.density_logit.shape[-2]
     restored, density = torch.empty_like(hazy), torch.empty_like(hazy[:, :1])
     for strip, enlarge in _strips(rows, hazy):
         pixels = hazy[:, :, strip]
-        if mean is not None:
-            pixels = sharpen(pixels, enlarge(mean), enlarge(maps.sharpening))
         guide, centred = pixels.amin(1, keepdim=True), pixels - 0.5
         for channel in range(3):
             dark = _row(maps.dark_matrix, maps.dark_offset, channel)
@@ -67,16 +62,6 @@ def apply_maps(hazy: Tensor, maps: ColourMaps) -> tuple[Tensor, Tensor]:
             restored[:, channel : channel + 1, strip] = result
         density[:, :, strip] = enlarge(maps.density_logit).sigmoid()
     return restored, density
-
-
-def sharpen(pixels: Tensor, mean: Tensor, gain: Tensor) -> Tensor:
-    """Sharpen the luminance of `pixels` [B,3,H,W] by an unsharp mask.
-
-    Their difference from the local `mean` luminance [B,1,H,W] is added `gain` [B,1,H,W] times; where they are darker,
-    `DARK_DETAIL_SHARE` as often.
-    """
-    detail = luminance(pixels) - mean
-    return pixels + gain * torch.where(detail < 0, DARK_DETAIL_SHARE * detail, detail)
 
 
 def _row(matrix: Tensor, offset: Tensor, row: int) -> tuple[Tensor, ...]:
@@ -112,33 +97,16 @@ def _enlarge_width(map_: Tensor, width: int) -> Tensor:
     return F.interpolate(map_, (map_.shape[-2], width), mode="bilinear", align_corners=False)
 
 
-def multiply_result(maps: ColourMaps, gains: Tensor) -> ColourMaps:
-    """Return the maps whose result is that of `maps` times `gains` [B,3], one a channel."""
-    # g·(I + K·(I − ½) − B) = I + K'·(I − ½) − B' with K' = gK + g − 1 and B' = gB − (g − 1)/2.
-    gains = gains.to(maps.density_logit.dtype)
-    matrix_change, offset_change = torch.diag_embed(gains - 1).flatten(1), (1 - gains) / 2
+def change_maps(maps: ColourMaps, change: Change) -> ColourMaps:
+    """Return the maps whose result J is changed: `gains·(I + share·(J − I) + offset)`. The curve is left to the caller."""
+    # g·(I + s·(K·(I − ½) − B) + o) = I + K'·(I − ½) − B' with K' = g·s·K + g − 1 and B' = g·(s·B − o) − (g − 1)/2.
+    gains = change.gains[..., None, None]
+    row_gains, matrix_change = gains.repeat_interleave(3, 1), torch.diag_embed(change.gains - 1).flatten(1)
 
-    def multiply(field: Tensor) -> Tensor:
-        of_matrix = field.shape[1] == 9
-        change, factor = (matrix_change, gains.repeat_interleave(3, 1)) if of_matrix else (offset_change, gains)
-        return torch.addcmul(change[..., None, None], field, factor[..., None, None])
+    def changed(field: Tensor) -> Tensor:
+        field = change.share * field.to(change.share.dtype)
+        if field.shape[1] == 9:
+            return torch.addcmul(matrix_change[..., None, None], row_gains, field)
+        return torch.addcmul((1 - gains) / 2, gains, field - change.offset)
 
-    return maps.map_colours(multiply)
-
-
-def in_luminance(field: Tensor) -> Tensor:
-    """Return the matrix [B,9,h,w] or offset [B,3,h,w] that changes every channel as the given one changes luminance."""
-    rows = field.unflatten(1, (3, -1))
-    red, green, blue = (rows[:, row] * weight for row, weight in enumerate(LUMINANCE_WEIGHTS))
-    return (red + green + blue).unsqueeze(1).expand_as(rows).flatten(1, 2)
-
-
-def detail_maps(smooth: Tensor, scene: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
-    """Return matrix and offset that turn `smooth` [B,3,h,w] into `scene` [B,3,h,w] and amplify the detail.
-
-    The difference of a pixel from `smooth` becomes its difference from `scene`, its luminance times `gain` [B,1,h,w].
-    """
-    # Of S + M·(I − S) with M = 1 + (g − 1)·(weights of luminance in every row), the rows of M add up to g.
-    more = gain - 1
-    matrix = torch.cat([more * weight for weight in LUMINANCE_WEIGHTS] * 3, 1)
-    return matrix, smooth + more * (luminance(smooth) - 0.5) - scene
+    return maps.map_colours(changed)

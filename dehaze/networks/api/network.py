@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dehaze.networks.api.colour_maps import ColourMaps, apply_maps
-from dehaze.networks.api.refinement import refine
-from dehaze.networks.base import PredictsMaps, RoutesPatches
+from dehaze.adjust import Adjustments
+from dehaze.networks.api.colour_maps import ColourMaps, apply_maps, change_maps
+from dehaze.networks.base import PredictsMaps, RoutesPatches, change_fields
 from dehaze.networks.limits import Count, Width
 
 PATCH_SIZE = 32  # px at full resolution
@@ -25,7 +25,7 @@ class APIConfig:
     """Widths at 1/4, 1/8 and 1/16 of the resolution, residual blocks on the way down and up, and dense experts.
 
     `importance=False` is the plain backbone: every patch passes through the dense experts, with the same weight.
-    With `refined`, the maps are post-processed (`api.refinement`), except in training.
+    With `two_sizes`, the maps are the mean of those at full and at half size.
     """
 
     widths: tuple[Width, Width, Width] = (64, 96, 112)
@@ -34,7 +34,7 @@ class APIConfig:
     experts: Count = 2
     heads: Annotated[int, Field(ge=1)] = 2
     importance: bool = True
-    refined: bool = True
+    two_sizes: bool = True
 
     def __post_init__(self):
         if self.widths[0] % self.heads:
@@ -42,7 +42,7 @@ class APIConfig:
 
 
 class Prediction(NamedTuple):
-    """What the network predicts, before the maps are refined."""
+    """What the network predicts."""
 
     maps: ColourMaps  # at 1/4 of the resolution
     importance: Tensor | None  # of each patch [B,1,H/32,W/32] in (0,1); None in the plain backbone
@@ -169,19 +169,20 @@ class API(PredictsMaps[ColourMaps], RoutesPatches):
     patch through the dense experts (attention within the patch, and an MLP) or through one light layer. In training the
     more important half of the patches takes the experts, afterwards those above the threshold that training found.
 
-    Outside training the maps are post-processed at their own resolution (`api.refinement`).
+    The maps are the mean of two predictions with the same weights, from the image and from a copy of half the size,
+    where the network sees twice as far (ours).
     """
 
     config_class = APIConfig
-    multiple_of = PATCH_SIZE
-    min_size = PATCH_SIZE
     margin = 16
     tile_size = 1536
     maps_scale = 4
+    finish = Adjustments(skies=1.0, shadows=1.0)
 
     def __init__(self, config: APIConfig | None = None):
         super().__init__()
         self.config = config = config or APIConfig()
+        self.multiple_of = self.min_size = 2 * PATCH_SIZE if config.two_sizes else PATCH_SIZE
         widths = config.widths
         self.stem = nn.Conv2d(48, widths[0], 3, padding=1)
         self.encoders = nn.ModuleList(map(residual_blocks, config.down_blocks, widths))
@@ -201,7 +202,18 @@ class API(PredictsMaps[ColourMaps], RoutesPatches):
             nn.init.zeros_(parameter)
 
     def predict(self, hazy: Tensor) -> Prediction:
-        """Predict maps and importance for `hazy` [B,3,H,W] in [0,1], H and W multiples of 32."""
+        """Predict maps and importance for `hazy` [B,3,H,W] in [0,1], H and W multiples of `multiple_of`."""
+        prediction = self._predict(hazy)
+        if not self.config.two_sizes:
+            return prediction
+        of_half = self._predict(F.avg_pool2d(hazy, 2)).maps
+
+        def mean(field: Tensor, small: Tensor) -> Tensor:
+            return (field + F.interpolate(small, scale_factor=2.0, mode="bilinear", align_corners=False)) / 2
+
+        return prediction._replace(maps=change_fields(mean, prediction.maps, of_half))
+
+    def _predict(self, hazy: Tensor) -> Prediction:
         x = self.encoders[0](self.stem(_unshuffle(hazy - 0.5, 4)))
         skips = []
         for down, encoder in zip(self.downs, self.encoders[1:], strict=True):
@@ -253,13 +265,11 @@ class API(PredictsMaps[ColourMaps], RoutesPatches):
         return torch.zeros_like(weight, dtype=torch.bool).index_fill(0, order[:half], True)
 
     def maps(self, hazy: Tensor) -> ColourMaps:
-        """Predict the maps at 1/4 of the resolution, refined unless the network trains or is configured otherwise."""
-        maps = self.predict(hazy).maps
-        if self.training or not self.config.refined:
-            return maps
-        return refine(hazy, maps)
+        """Predict the maps at 1/4 of the resolution."""
+        return self.predict(hazy).maps
 
     apply_maps = staticmethod(apply_maps)
+    change_maps = staticmethod(change_maps)
 
     def importance(self, hazy: Tensor) -> Tensor:
         """Return the importance of each patch of 32 px, [B,1,H/32,W/32] in (0,1); all 1 in the plain backbone."""

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dehaze.filters.colour import luminance
+from dehaze.filters.flatness import flatness, local_deviation
 from dehaze.haze import HazeMixture, RendererConfig
 from dehaze.networks.api.network import API, APIConfig
 from dehaze.training.learned_haze import with_learned_haze
@@ -24,11 +26,27 @@ CONTRAST_SHARE = 0.25  # of the samples of a batch
 CONTRAST_SIDE = 96  # px of the windows that are contrasted
 CONTRAST_WEIGHT = 0.002  # of either half of MNCD; more lowers PSNR and harms clear photographs
 DENSITY_WEIGHT = 0.1
+FLAT_WEIGHT = 0.5
+FLAT_RADIUS = 3  # px
+FLAT_DEVIATION, TEXTURED_DEVIATION = 0.006, 0.020  # local deviation in [0,1] of what is flat, and of what is not
 GENERATED_NEGATIVES = 3
 
 
+def flat_error(restored: Tensor, clear: Tensor) -> Tensor:
+    """Return the mean error of chroma and of gradients where `clear` [B,3,H,W] is flat, as skies are (ours).
+
+    Errors there are small, but a grey sky that turns blue, or grain in it, is what one sees first.
+    """
+    deviation = local_deviation(clear, FLAT_RADIUS)
+    flat = flatness(deviation, FLAT_RADIUS, FLAT_DEVIATION, TEXTURED_DEVIATION)
+    error = restored - clear
+    chroma = (error - luminance(error)).abs()
+    down, right = (error.diff(dim=axis).abs() for axis in (2, 3))
+    return (chroma * flat).mean() + (down * flat[:, :, 1:]).mean() + (right * flat[..., 1:]).mean()
+
+
 class APIObjective(nn.Module):
-    """L1 weighted by the importance of the patches, L1 on the density where it is known, and MNCD.
+    """L1 weighted by the importance of the patches, L1 on flat regions and on the density where it is known, and MNCD.
 
     `features` is the file of VGG16's weights, or None for torchvision's. Without `generator`, all haze is physical, and
     the negatives are the hazy image and the result of the moving average. Without `contrast`, there is no MNCD.
@@ -69,7 +87,7 @@ class APIObjective(nn.Module):
         if importance is not None:
             weight = importance.detach().float()
             error = error * F.interpolate(weight / weight.mean(), size=error.shape[-2:], mode="nearest")
-        terms = {"l1": error.mean()}
+        terms = {"l1": error.mean(), "flat": FLAT_WEIGHT * flat_error(restored, clear)}
         if "density" in batch:
             error_of_density = (density.float() - batch["density"]).nan_to_num(0)  # NaN: it is unknown
             terms["density"] = DENSITY_WEIGHT * error_of_density.abs().mean()
@@ -108,6 +126,7 @@ DENSE = RendererConfig(
     gamma_share=0,
     airlight_warmth=0.25,
     airlight_shift=0.05,
+    blur_share=0.5,
     jpeg_share=0.5,
     jpeg_quality=(45, 95),
 )
@@ -177,7 +196,7 @@ RECIPE = Recipe(
     model="api",
     network=API,
     objective=APIObjective,
-    renderer=HazeMixture(((0.22, DENSE), (0.12, COLOURED), (0.12, MACHINE), (0.46, THIN), (0.08, ROOM))),
+    renderer=HazeMixture(((0.18, DENSE), (0.08, COLOURED), (0.18, MACHINE), (0.42, THIN), (0.14, ROOM))),
     pair_share=0.2,  # pseudo-labels preserve what the network does to real haze
     smallest_crop=0.35,  # photographs to restore are larger than the training photographs
     steps=8_000,

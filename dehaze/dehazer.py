@@ -22,6 +22,7 @@ from dehaze.networks.base import EstimatesDensity, Network, change_fields, predi
 FAST_PIXELS = 1_000_000
 MAX_ADJUSTED_PIXELS = 150_000  # of the copy that adjustments are found on
 MIN_TILE = 64  # px: below, overlaps would be most of the work
+NO_ADJUSTMENTS = Adjustments()
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Dehazer:
     tile: int | None = None
     fast: bool = False
     look: str | None = None
-    adjustments: Adjustments = Adjustments()
+    adjustments: Adjustments = NO_ADJUSTMENTS
     weights_sha256: str | None = None
     revision: str | None = None
     card: hub.Card = field(default_factory=hub.Card)
@@ -140,7 +141,7 @@ class Dehazer:
         self, hazy: Tensor, restored: Tensor, density: Tensor | None, strength: float
     ) -> tuple[Tensor, Tensor | None]:
         """Adjust an image that was restored in full, and return it with the curve that is to follow."""
-        if strength == 1 and self.adjustments == Adjustments():
+        if strength == 1 and self.adjustments == NO_ADJUSTMENTS:
             return restored, None
         hazy = hazy.float().cpu()
         pixels = hazy.shape[-2:].numel()
@@ -204,7 +205,7 @@ class Dehazer:
         first = margin // scale
         inside = (..., *(slice(first, first + length // scale) for length in size))
         maps = change_fields(lambda field: field.float()[inside], maps)
-        if strength == 1 and self.adjustments == Adjustments():
+        if strength == 1 and self.adjustments == NO_ADJUSTMENTS:
             return maps, None
         seen = F.interpolate(small.float(), size=[length // scale for length in size], mode="area")
         restored, density = self.network.apply_maps(seen, maps)

@@ -22,9 +22,9 @@ SMOOTHING_RADIUS, SMOOTHING_EPSILON = 6, 1e-3  # px; of the guided filter that f
 def repair_depth(photo: Tensor, depth: Tensor, classes: Tensor) -> Tensor:
     """Repair `depth` [H,W] in [0,1], where 1 is far, of `photo` [3,H,W] in [0,1] by its `classes` [H,W], integers.
 
-    What is sky by class, colour and depth is at infinity. What is at infinity by depth alone, upright by its class and no
-    sky by its colour, takes the depth of its foot. So does anything else that is upright, where the two differ by at
-    most `MAX_CHANGE`.
+    What is sky by class, colour and depth is at infinity. What is at infinity by depth alone, upright by its class and
+    no sky by its colour, takes the depth of its foot. So does anything else that is upright, where the two differ by
+    at most `MAX_CHANGE`.
     """
     sky_coloured = sky_colour(photo)[0] > 0.5
     sky = (classes == SKY) & sky_coloured & (depth > MIN_SKY_DEPTH)

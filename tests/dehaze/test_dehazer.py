@@ -56,9 +56,9 @@ def test_sixteen_bits_are_kept():
 
 def test_strength_blends_from_the_input_to_the_restoration(halve):
     pixels = np.full((8, 8, 3), 200, np.uint8)
-    assert [halve(pixels, strength).pixels[0, 0, 0] for strength in (0, 0.5, 1)] == [200, 150, 100]
-    for wrong in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="between 0"):
+    assert [halve(pixels, strength).pixels[0, 0, 0] for strength in (0, 0.5, 1, 1.5)] == [200, 150, 100, 50]
+    for wrong in (-1.1, 1.6, float("nan")):
+        with pytest.raises(ValueError, match="must lie between -1"):
             halve(pixels, wrong)
 
 
@@ -108,6 +108,11 @@ class Mean(PredictsMaps):
     def apply_maps(hazy, maps):
         mean = F.interpolate(maps.mean, size=hazy.shape[-2:], mode="bilinear")
         return hazy - mean + 0.5, mean
+
+    @staticmethod
+    def change_maps(maps, change):
+        """Of a change without gains, whose offset is grey."""
+        return LocalMean(0.5 - change.share * (0.5 - maps.mean) - change.offset[:, :1])
 
 
 @pytest.mark.parametrize("shape", [(300, 401), (1001, 333), (90, 1300)])
@@ -178,7 +183,7 @@ def test_tiles_cover_every_pixel_once_in_sum(length, tile):
 def test_a_margin_keeps_rings_from_the_borders():
     """A constant image stays constant up to its border."""
     torch.manual_seed(0)
-    network = API(APIConfig(refined=False)).eval()
+    network = API(APIConfig(two_sizes=False)).eval()
     torch.nn.init.normal_(network.head.weight, std=0.02)
     dehazer = dehaze.Dehazer("api", network, torch.device("cpu"), torch.float32)
     restored, _ = dehazer.restore_tensor(torch.full((1, 3, 128, 128), 0.6))

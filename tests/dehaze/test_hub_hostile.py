@@ -142,7 +142,7 @@ HOSTILE = {
     "no heads": config(f"heads: {MORE} 1", heads=0),
     "heads that do not divide": config("cannot be split into 3 heads", heads=3),
     "number for a truth": config("importance: input should be a valid boolean", importance=1),
-    "null for a truth": config("refined: input should be a valid boolean", refined=None),
+    "null for a truth": config("two_sizes: input should be a valid boolean", two_sizes=None),
     "unknown entry": config("depth: unexpected", depth=3),
     "unknown entry with line breaks": config("evil", **{EVIL: 3}),
     "50,000 unknown entries": config("entry0: unexpected", **{f"entry{i}": i for i in range(50_000)}),

@@ -93,9 +93,9 @@ def test_black_white_and_constant_images_give_numbers(network):
 def test_density_is_within_0_and_1(network):
     if not isinstance(network, EstimatesDensity):
         pytest.skip("this network estimates no density")
-    hazy = torch.rand(2, 3, 64, 96)
+    hazy = torch.rand(2, 3, 64, 128)
     restored, density = network.restore_with_density(hazy)
-    assert density.shape == (2, 1, 64, 96)
+    assert density.shape == (2, 1, 64, 128)
     assert density.min() >= 0
     assert density.max() <= 1
     torch.testing.assert_close(restored.clamp(0, 1), network(hazy))
@@ -115,7 +115,7 @@ class TestAPI:
         assert sum(parameter.numel() for parameter in API().parameters()) <= 2_000_000
 
     def test_untrained_returns_its_input(self):
-        hazy = torch.rand(1, 3, 64, 96)
+        hazy = torch.rand(1, 3, 64, 128)
         torch.testing.assert_close(API()(hazy), hazy)
 
     @pytest.mark.parametrize("importance", [True, False])
@@ -149,16 +149,17 @@ class TestAPI:
         assert result.is_contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def test_maps_are_refined_unless_it_trains(self):
-        hazy = torch.rand(1, 3, 64, 64) * torch.tensor([0.9, 0.7, 0.4]).view(3, 1, 1)
-        network = API().eval()  # untrained, it takes half of everything for haze
-        nn.init.constant_(network.density_head[-1].bias, 2)
-        means = network(hazy).mean((0, 2, 3))
-        assert means.max() - means.min() < 0.02
-        plain = API(APIConfig(refined=False)).eval()
-        plain.load_state_dict(network.state_dict(), strict=True)
-        for unrefined in plain, network.train():
-            torch.testing.assert_close(unrefined(hazy), hazy)
+    def test_maps_are_the_mean_of_two_sizes(self):
+        hazy = torch.rand(1, 3, 128, 64)
+        both = API().eval()
+        nn.init.normal_(both.head.weight, std=0.05)
+        alone = API(APIConfig(two_sizes=False)).eval()
+        alone.load_state_dict(both.state_dict(), strict=True)
+        whole, half = alone.maps(hazy), alone.maps(nn.functional.avg_pool2d(hazy, 2))
+        for found, large, small in zip(both.maps(hazy), whole, half, strict=True):
+            enlarged = nn.functional.interpolate(small, scale_factor=2, mode="bilinear")
+            torch.testing.assert_close(found, (large + enlarged) / 2)
+        assert (both.multiple_of, alone.multiple_of) == (64, 32)
 
     @pytest.mark.slow
     def test_light_haze_costs_less(self):

@@ -98,7 +98,7 @@ def _enlarge_width(map_: Tensor, width: int) -> Tensor:
 
 
 def change_maps(maps: ColourMaps, change: Change) -> ColourMaps:
-    """Return the maps whose result J is changed: `gains·(I + share·(J − I) + offset)`. The curve is left to the caller."""
+    """Return the maps whose result J is changed, `gains·(I + share·(J − I) + offset)`; the curve is the caller's."""
     # g·(I + s·(K·(I − ½) − B) + o) = I + K'·(I − ½) − B' with K' = g·s·K + g − 1 and B' = g·(s·B − o) − (g − 1)/2.
     gains = change.gains[..., None, None]
     row_gains, matrix_change = gains.repeat_interleave(3, 1), torch.diag_embed(change.gains - 1).flatten(1)

@@ -56,6 +56,10 @@ class Darken(PredictsMaps[Shade]):
     def apply_maps(hazy, maps):
         return hazy - maps.grey / 2, maps.grey.expand_as(hazy[:, :1])
 
+    @staticmethod
+    def change_maps(maps, change):
+        return Shade(change.share * maps.grey - 2 * change.offset[:, :1])
+
 
 def test_a_network_with_maps_restores_by_them():
     network, hazy = Darken(), torch.tensor([0.2, 0.6]).view(1, 1, 1, 2).expand(1, 3, 1, 2)

@@ -16,7 +16,7 @@ from dehaze.networks.base import Network
 from dehaze.networks.draco import DRACO, DRACOConfig
 from dehaze.networks.progressive import PRM, Gate, Progressive, ProgressiveConfig, progressive
 
-TINY = APIConfig(widths=(8, 8, 8), down_blocks=(1, 1, 1), up_blocks=(1, 1))
+TINY = APIConfig(widths=(8, 8, 8), down_blocks=(1, 1, 1), up_blocks=(1, 1), two_sizes=False)
 
 
 class Darken(Network):

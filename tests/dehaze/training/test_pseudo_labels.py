@@ -35,27 +35,20 @@ def test_what_follows_the_photograph_stays_where_it_is_even():
 
 
 class Dimming:
-    """Darken by a tenth, and say that haze gets denser from left to right."""
+    """Darken by a tenth."""
 
     def restore_tensor(self, hazy):
-        return 0.9 * hazy, torch.linspace(0, 1, hazy.shape[-1]).expand_as(hazy[:, :1])
+        return 0.9 * hazy, None
 
 
-def test_a_label_is_restored_once_where_haze_is_thin_and_three_times_where_it_is_dense():
-    photo = torch.rand(1, 3, 64, 161, generator=torch.Generator().manual_seed(0))  # uneven throughout
-    label = make_label(Dimming(), photo)
-    for columns, times in (slice(0, 32), 1), (slice(65, 72), 2), (slice(105, 161), 3):
-        torch.testing.assert_close(label[..., columns], 0.9**times * photo[..., columns], atol=0.01, rtol=0)
+def test_a_label_is_the_restoration_where_the_photograph_is_uneven():
+    photo = torch.rand(1, 3, 64, 161, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(make_label(Dimming(), photo), 0.9 * photo, atol=0.01, rtol=0)
 
 
 def test_a_black_photograph_stays_black():
     black = torch.zeros(1, 3, 64, 64)
     assert torch.equal(make_label(Dimming(), black), black)
-
-
-def test_a_model_that_estimates_no_density_is_refused(hazy):
-    with pytest.raises(DehazeError, match="identity estimates no haze density"):
-        make_label(dehaze.load("identity"), hazy)
 
 
 def test_pairs_are_written_at_800_px_and_a_killed_run_goes_on(tmp_path):

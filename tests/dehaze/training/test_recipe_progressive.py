@@ -135,7 +135,7 @@ def test_a_run_begins_with_its_own_weights_or_those_of_its_backbone(tmp_path):
 def test_a_run_takes_the_configuration_of_its_initial_weights():
     shipped = load_network("progressive:api", "shipped")[0]
     network = make_network(RECIPES.get("progressive_api"), "shipped")
-    assert network.config == shipped.config and not network.config.backbone.refined
+    assert network.config == shipped.config and not network.config.backbone.two_sizes
     assert all(torch.equal(value, shipped.state_dict()[key]) for key, value in network.state_dict().items())
 
 

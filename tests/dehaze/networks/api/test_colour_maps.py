@@ -2,16 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dehaze.networks.api.colour_maps import (
-    DARK_DETAIL_SHARE,
-    ColourMaps,
-    apply_maps,
-    detail_maps,
-    in_luminance,
-    multiply_result,
-)
-
-WEIGHTS = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+from dehaze.adjust import Change
+from dehaze.networks.api.colour_maps import ColourMaps, apply_maps, change_maps
 
 
 @pytest.fixture
@@ -27,7 +19,7 @@ def maps():
 
 def constant(dark_matrix=0, dark_offset=0, bright_matrix=0, bright_offset=0, size=(8, 8)):
     """Maps that are the same everywhere, the density being ½."""
-    parts = zip((dark_matrix, dark_offset, bright_matrix, bright_offset, 0, 0), (9, 3, 9, 3, 1, 1), strict=True)
+    parts = zip((dark_matrix, dark_offset, bright_matrix, bright_offset, 0), (9, 3, 9, 3, 1), strict=True)
     fields = (torch.as_tensor(part).float().flatten().expand(channels) for part, channels in parts)
     return ColourMaps(*(field[None, :, None, None].expand(1, -1, *size) for field in fields))
 
@@ -39,7 +31,7 @@ def test_the_channels_of_the_head_are_rows_of_matrix_and_offset():
     assert maps.dark_offset.flatten().tolist() == [3, 7, 11]
     assert maps.bright_matrix.flatten().tolist() == [12, 13, 14, 16, 17, 18, 20, 21, 22]
     assert maps.bright_offset.flatten().tolist() == [15, 19, 23]
-    assert (maps.density_logit.item(), maps.sharpening.item()) == (7, 0)
+    assert maps.density_logit.item() == 7
 
 
 def test_maps_can_state_the_scattering_model():
@@ -81,53 +73,17 @@ def test_applying_maps_has_gradients():
     )
 
 
-def test_gains_become_part_of_the_maps(hazy, maps):
-    gains = 0.5 + torch.rand(2, 3)
-    restored, density = apply_maps(hazy, maps)
-    multiplied, same = apply_maps(hazy, multiply_result(maps, gains))
-    torch.testing.assert_close(multiplied, restored * gains[..., None, None], atol=1e-5, rtol=0)
+def test_a_change_of_the_result_becomes_part_of_the_maps(hazy, maps):
+    """At the size of the maps, and with a gain that is the same everywhere at any size."""
+    generator = torch.Generator().manual_seed(1)
+    small = F.adaptive_avg_pool2d(hazy, maps.density_logit.shape[-2:])
+    share, offset = (torch.rand(2, channels, *small.shape[-2:], generator=generator) for channels in (1, 3))
+    gains = 0.5 + torch.rand(2, 3, generator=generator)
+    restored, density = apply_maps(small, maps)
+    changed, same = apply_maps(small, change_maps(maps, Change(share, offset, gains, None)))
+    expected = gains[..., None, None] * (small + share * (restored - small) + offset)
+    torch.testing.assert_close(changed, expected, atol=1e-5, rtol=0)
     assert torch.equal(density, same)
-
-
-def test_luminance_maps_change_luminance_as_much_and_colours_not_at_all(hazy, maps):
-    change = apply_maps(hazy, maps)[0] - hazy
-    grey = apply_maps(hazy, maps.map_colours(in_luminance))[0] - hazy
-    torch.testing.assert_close(grey, (change * WEIGHTS).sum(1, keepdim=True).expand_as(grey), atol=1e-5, rtol=0)
-
-
-def test_detail_maps_put_a_scene_in_place_of_the_smooth_image_and_amplify_the_rest_in_luminance(hazy):
-    smooth, scene = torch.rand(2, 2, 3, 32, 64)
-    gain = 1 + torch.rand(2, 1, 32, 64)
-    affine, nothing = detail_maps(smooth, scene, gain), torch.zeros_like(gain)
-    restored, _ = apply_maps(hazy, ColourMaps(*affine, *affine, nothing, nothing))
-    difference = hazy - smooth
-    grey = (difference * WEIGHTS).sum(1, keepdim=True)
-    torch.testing.assert_close(restored, scene + gain * grey + difference - grey, atol=1e-5, rtol=0)
-
-
-def sharpened(hazy, gain):
-    """By the map of sharpening, the others being those of no change."""
-    return apply_maps(hazy, constant(size=(8, 16))._replace(sharpening=gain))[0]
-
-
-class TestSharpening:
-    @pytest.mark.parametrize("size", [(32, 64), (24, 64), (30, 50), (8, 64)])
-    def test_is_an_unsharp_mask_in_luminance_with_less_for_what_is_darker(self, size):
-        """As made of whole images, the mean about a pixel being that of a small copy brought up bilinearly."""
-        generator = torch.Generator().manual_seed(0)
-        hazy, amount = torch.rand(2, 3, *size, generator=generator), torch.rand(2, 1, 8, 16, generator=generator)
-        grey = (hazy * WEIGHTS).sum(1, keepdim=True)
-        copy = F.adaptive_avg_pool2d(grey, (8, 16))
-        mean, times = (F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in (copy, amount))
-        brighter, darker = (grey - mean).clamp_min(0), (grey - mean).clamp_max(0)
-        expected = hazy + times * (brighter + DARK_DETAIL_SHARE * darker)
-        torch.testing.assert_close(sharpened(hazy, amount), expected, atol=1e-5, rtol=0)
-
-    def test_by_nothing_is_the_image_itself(self, hazy):
-        assert torch.equal(sharpened(hazy, torch.zeros(2, 1, 8, 16)), hazy)
-
-    def test_comes_before_the_other_maps(self, hazy, maps):
-        amount = torch.rand(2, 1, 8, 16, generator=torch.Generator().manual_seed(2))
-        expected = apply_maps(sharpened(hazy, amount), maps)
-        for result, other in zip(apply_maps(hazy, maps._replace(sharpening=amount)), expected, strict=True):
-            torch.testing.assert_close(result, other)
+    plain = Change(torch.ones_like(share), torch.zeros_like(offset), gains, None)
+    multiplied, _ = apply_maps(hazy, change_maps(maps, plain))
+    torch.testing.assert_close(multiplied, apply_maps(hazy, maps)[0] * gains[..., None, None], atol=1e-5, rtol=0)

@@ -36,21 +36,13 @@ def local_maximum(x: Tensor, radius: int) -> Tensor:
     return x
 
 
-def local_deviation(image: Tensor, radius: int, noise: Tensor | float = 0.0) -> Tensor:
+def local_deviation(image: Tensor, radius: int) -> Tensor:
     """Return the standard deviation of `image` [B,3,H,W] from its local mean, [B,1,H,W], of the channel with the most.
 
-    Slopes do not count, since the local mean follows them; nor does noise of the variance `noise` [B,3,H,W].
+    Slopes do not count, since the local mean follows them.
     """
-    variance = local_mean((image - local_mean(image, radius)).square() - noise, radius)
-    return local_maximum(variance.clamp_min(0).sqrt().amax(1, keepdim=True), radius // 3)
-
-
-def raise_to_typical(deviation: Tensor, typical: float) -> Tensor:
-    """Multiply the `deviation` [B,1,H,W] of each image by one factor, 1 to 2, towards the mean `typical`.
-
-    In photographs of dense haze everything deviates less.
-    """
-    return deviation * (typical / deviation.mean((2, 3), keepdim=True).clamp_min(1e-6)).clamp(1, 2)
+    variance = local_mean((image - local_mean(image, radius)).square(), radius)
+    return local_maximum(variance.sqrt().amax(1, keepdim=True), radius // 3)
 
 
 def flatness(deviation: Tensor, radius: int, flat: float, textured: float) -> Tensor:
@@ -61,32 +53,11 @@ def flatness(deviation: Tensor, radius: int, flat: float, textured: float) -> Te
     return local_mean(((textured - deviation) / (textured - flat)).clamp(0, 1), radius // 2)
 
 
-def flat_mean(x: Tensor, flat: Tensor, radius: int, times: int = 1) -> Tensor:
-    """Return the mean of `x` [B,C,H,W] within `radius` px, weighted by the flatness `flat` [B,1,H,W].
-
-    This is normalised convolution (Knutsson and Westin 1993). Where nothing near is flat, it is the plain mean. Taken
-    several `times`, it is smoother.
-    """
-    weight = flat + 1e-4
-    total = local_mean(weight, radius)
-    for _ in range(times):
-        x = local_mean(x * weight, radius) / total
-    return x
-
-
 def flat_cell_mean(x: Tensor, flat: Tensor, cell: int) -> Tensor:
-    """Return the flat mean over about three cells of `cell` px, at far less cost; 0 where nothing near is flat."""
+    """Return the mean of `x` [B,C,H,W] over about three cells of `cell` px, weighted by the flatness `flat` [B,1,H,W].
+
+    This is normalised convolution (Knutsson and Westin 1993). Where nothing near is flat, the result is 0.
+    """
     rows, columns = (-(-length // cell) for length in flat.shape[-2:])
     weighted, weight = (local_mean(F.adaptive_avg_pool2d(part, (rows, columns)), 1) for part in (x * flat, flat))
     return F.interpolate(weighted / (weight + 1e-4), size=flat.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def grow_flat_regions(image: Tensor, flat: Tensor, radius: int, same: float, other: float) -> Tensor:
-    """Extend the flatness `flat` [B,1,H,W] to places within `radius` px that have the flat region's colour.
-
-    So a sky reaches to the roofs and trees before it, and has no holes. A place counts in full up to a difference
-    `same` of a channel of `image` [B,3,H,W] from the flat mean, and not at all from `other` on.
-    """
-    difference = (image - flat_mean(image, flat, radius)).abs().amax(1, keepdim=True)
-    near = (4 * local_mean(flat, radius)).clamp_max(1)
-    return torch.maximum(flat, ((other - difference) / (other - same)).clamp(0, 1) * near)

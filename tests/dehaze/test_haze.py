@@ -3,9 +3,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy import ndimage
 
 from dehaze.haze import HazeMixture, HazeRenderer, RendererConfig, brownian_field, perlin_field, scatter, transmission
-from dehaze.haze.degradation import add_noise, compress_jpeg
+from dehaze.haze.degradation import add_noise, blur, compress_jpeg
 from dehaze.haze.scattering import linear_to_srgb, srgb_to_linear
 from dehaze.haze.sky import overcast, sky_mask
 
@@ -89,6 +90,14 @@ class TestRenderer:
         assert 1.7 < changed.max() <= 2.0
         # Even in the logarithm: as far from 1 as the range's geometric mean.
         assert changed.log().mean().item() == pytest.approx(math.log(0.6 * 2.0) / 2, abs=0.1)
+
+    def test_haze_blurs_the_scene_and_not_its_truth(self, scene):
+        """The more, the denser it is."""
+        clear, depth = scene
+        sample = HazeRenderer(replace(PURE, blur_share=1, blur=(1.5, 1.5))).render(clear, depth, seeded(3))
+        assert torch.equal(sample.clear, clear)
+        behind = blur(clear, 1.5, 1 - sample.transmission)
+        torch.testing.assert_close(sample.hazy, scatter(behind, sample.transmission, sample.airlight))
 
     def test_a_mixture_renders_its_kinds_as_often_as_it_says(self, scene):
         clear, depth = scene
@@ -186,3 +195,12 @@ def test_noise_and_jpeg():
     detailed = torch.rand(3, 64, 64, generator=seeded(1))
     errors = [(compress_jpeg(detailed, quality) - detailed).square().mean().item() for quality in (95, 60, 20)]
     assert errors == sorted(errors)
+
+
+def test_blur_is_scipys_gaussian_where_its_share_is_1():
+    image = torch.rand(3, 40, 52, generator=seeded(0))
+    expected = ndimage.gaussian_filter(image.numpy(), (0, 1.3, 1.3), mode="nearest", radius=(0, 4, 4))
+    share = (torch.arange(52) >= 26).float().expand(1, 40, 52)
+    blurred = blur(image, 1.3, share)
+    torch.testing.assert_close(blurred[..., :26], image[..., :26])
+    torch.testing.assert_close(blurred[..., 26:], torch.from_numpy(expected)[..., 26:], atol=1e-5, rtol=0)

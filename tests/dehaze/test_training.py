@@ -16,6 +16,7 @@ from pkgutil import iter_modules
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
@@ -26,7 +27,7 @@ from dehaze.hub import load_network
 from dehaze.networks.base import EstimatesDensity
 from dehaze.training import recipes
 from dehaze.training.checkpoint import TrainingState
-from dehaze.training.data import RealHaze, RenderedCrops, Scene, find_scenes, random_crop, without_damaged
+from dehaze.training.data import Photos, RealHaze, RenderedCrops, Scene, find_scenes, random_crop, without_damaged
 from dehaze.training.loop import learning_rate_factor, train
 from dehaze.training.pairs import MixedCrops, find_pairs
 from dehaze.training.recipes import RECIPES
@@ -120,6 +121,29 @@ def test_damaged_photographs_are_named_and_left_out(data, tmp_path):
     scene = Scene(paths[0], paths[7])
     with pytest.raises(DehazeError, match=r"1 of 1 photographs are damaged: .*007\.jpg"):
         without_damaged([scene], told.append)
+
+
+def test_depth_is_repaired_where_a_scene_has_classes(data, tmp_path):
+    photo, depth = data / "images" / "00.jpg", data / "depth" / "00.png"
+    with Image.open(depth) as image:
+        size, near = image.size, np.asarray(image.convert("L"))
+    sky = tmp_path / "sky.png"
+    classes = Image.new("P", size, 10)
+    classes.putpalette([value for index in range(20) for value in (index, 0, 0)])
+    classes.save(sky)
+    Image.fromarray(np.full_like(near, 20)).save(far := tmp_path / "far.png")
+    white = tmp_path / "white.png"
+    Image.new("RGB", size, "white").save(white)
+    assert np.asarray(Photos().read_depth(Scene(photo, depth))).tolist() == near.tolist()
+    assert not np.asarray(Photos().read_depth(Scene(white, far, sky))).any()  # a white sky is as far as there is
+
+
+def test_scenes_have_classes_where_they_were_segmented(data, tmp_path):
+    folder = shutil.copytree(data, tmp_path / "segmented")
+    (folder / "segmentation").mkdir()
+    Image.new("P", (4, 4)).save(folder / "segmentation" / "03.png")
+    scenes = [scene for part in find_scenes(folder) for scene in part]
+    assert [scene.photo.stem for scene in scenes if scene.classes] == ["03"]
 
 
 class Half(EstimatesDensity):
@@ -356,7 +380,7 @@ def test_a_checkpoint_that_cannot_be_written_is_explained(tmp_path):
 
 
 def test_crops_that_do_not_fit_the_network_are_refused(data, tmp_path):
-    with pytest.raises(ValueError, match="crops of 80 px do not fit this network; choose a multiple of 32"):
+    with pytest.raises(ValueError, match="crops of 80 px do not fit this network; choose a multiple of 64"):
         train(small(crop=80), data, tmp_path)
 
 

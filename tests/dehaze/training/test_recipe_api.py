@@ -10,7 +10,7 @@ from dehaze.haze.generator import HazeGenerator, load_generator
 from dehaze.networks.api.network import API, APIConfig
 from dehaze.training.learned_haze import with_learned_haze
 from dehaze.training.recipes import RECIPES
-from dehaze.training.recipes.api import CONTRAST_START, GENERATOR_START, APIObjective
+from dehaze.training.recipes.api import CONTRAST_START, GENERATOR_START, APIObjective, flat_error
 
 
 @pytest.fixture
@@ -49,12 +49,24 @@ def test_important_patches_count_more(batch):
         assert alone == pytest.approx(error.item(), rel=1e-5)
 
 
+def test_errors_of_colour_and_grain_count_where_the_truth_is_flat():
+    leaves = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    sky = torch.full_like(leaves, 0.7)
+    grain = 0.05 * (torch.arange(64) % 2 - 0.5)
+    tint = torch.tensor([-0.05, 0.0, 0.05]).view(1, 3, 1, 1)
+    assert flat_error(sky + 0.1, sky).item() == pytest.approx(0, abs=1e-6)
+    assert flat_error(sky + grain, sky).item() == pytest.approx(0.05, abs=1e-6)  # from each pixel to the next
+    change = tint - (tint * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum()
+    assert flat_error(sky + tint, sky).item() == pytest.approx(change.abs().mean().item(), abs=1e-6)
+    assert flat_error(leaves + grain + tint, leaves).item() == 0
+
+
 def test_parts_join_as_the_run_goes_on(batch, features):
     network = untrained()
     objective = APIObjective(network, network, features)
     early, later = objective(batch, GENERATOR_START - 0.01), objective(batch, GENERATOR_START)
     last = objective(batch, CONTRAST_START)
-    assert set(early) == set(later) == set(last) == {"l1", "density", "spatial", "frequency"}
+    assert set(early) == set(later) == set(last) == {"l1", "flat", "density", "spatial", "frequency"}
     assert early["density"] != later["density"]
     for half in ("spatial", "frequency"):
         assert early[half] == later[half] == 0
@@ -86,7 +98,7 @@ def test_only_the_first_samples_get_learned_haze(batch):
 def test_pairs_without_a_known_density_do(batch, features):
     network = untrained()
     del batch["density"]
-    assert set(APIObjective(network, network, features)(batch, 1.0)) == {"l1", "spatial", "frequency"}
+    assert set(APIObjective(network, network, features)(batch, 1.0)) == {"l1", "flat", "spatial", "frequency"}
 
 
 def test_a_step_depends_on_its_batch_alone(batch, features):

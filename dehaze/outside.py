@@ -160,6 +160,7 @@ def load(
     tile: int | None = None,
     fast: bool = False,
     interface: Interface = Interface(),
+    look: str | None = None,
 ) -> Dehazer:
     """Load the model that a user typed: one of the project as `dehaze.load` does, or one from outside.
 
@@ -168,12 +169,15 @@ def load(
     `name` is `FILE.py:NAME`, `package.module:NAME`, `torchscript:FILE`, `onnx:FILE`, or an entry point of the group
     `dehaze.models`. NAME is an `nn.Module`, a class or function that makes one without arguments, or a function from
     uint8 H×W×3 to the same; `weights` is a file of the module's state dict. It runs in float32 unless `dtype` says
-    otherwise. Raises UnknownModelError, OutsideError, ValueError.
+    otherwise. `look` is that of `dehaze.load`, by default "photo"; results of a model from outside are never adjusted.
+    Raises UnknownModelError, OutsideError, ValueError.
     """
     if not is_outside(name):
         if interface != Interface():
             raise ValueError(f"{name} is a model of the project: --multiple-of, --range and --channels are for others")
-        return dehazer.load(name, weights, device, dtype, tile, fast)
+        return dehazer.load(name, weights, device, dtype, tile, fast, look=look or "photo")
+    if look == "photo":
+        raise ValueError(f"{name} is a model from outside, whose results are not adjusted: leave the look photo out")
     state = None if weights == "shipped" else Path(weights)
     if name.startswith((_TORCHSCRIPT, _ONNX)):
         kind, _, path = name.partition(":")
@@ -302,7 +306,7 @@ def _dehazer(
         device = device or "cpu"  # nobody knows where it computes
     found = dehazer.find_device(device)
     type_ = dehazer.find_dtype(dtype or torch.float32)
-    return Dehazer(name, network.to(found), found, type_, tile, fast, weights_sha256)
+    return Dehazer(name, network.to(found), found, type_, tile, fast, weights_sha256=weights_sha256)
 
 
 def _check_range(made: Tensor, given: Tensor, factor: float, summand: float) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import dehaze
 from dehaze import cli, hub, outside
+from dehaze.adjust import Adjustments
 from dehaze.errors import DehazeError, OutsideError, UnknownModelError
 from dehaze.io.photo import read_photo
 from dehaze.outside import Interface
@@ -95,6 +96,19 @@ def test_only_typed_names_run_code(tmp_path):
         with pytest.raises(DehazeError, match="names the model"):
             hub.find_weights("api", config)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("form", ["build", "restore", "torchscript", "onnx"])
+def test_results_from_outside_are_never_adjusted(form, saved):
+    dehazer = outside.load(saved[form], device="cpu", look="faithful")
+    assert (dehazer.look, dehazer.adjustments) == (None, Adjustments())
+    with pytest.raises(ValueError, match="is a model from outside, whose results are not adjusted"):
+        outside.load(saved[form], device="cpu", look="photo")
+
+
+def test_models_of_the_project_take_the_look():
+    for look, expected in ((None, "photo"), ("photo", "photo"), ("faithful", "faithful")):
+        assert outside.load("dcp", device="cpu", look=look).look == expected
 
 
 # What decides the output

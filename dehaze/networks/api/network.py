@@ -25,7 +25,7 @@ class APIConfig:
     """Widths at 1/4, 1/8 and 1/16 of the resolution, residual blocks on the way down and up, and dense experts.
 
     `importance=False` is the plain backbone: every patch passes through the dense experts, with the same weight.
-    With `two_sizes`, the maps are the mean of those at full and at half size.
+    With `two_sizes`, the maps of the colours are the mean of those at full and at half size.
     """
 
     widths: tuple[Width, Width, Width] = (64, 96, 112)
@@ -169,8 +169,9 @@ class API(PredictsMaps[ColourMaps], RoutesPatches):
     patch through the dense experts (attention within the patch, and an MLP) or through one light layer. In training the
     more important half of the patches takes the experts, afterwards those above the threshold that training found.
 
-    The maps are the mean of two predictions with the same weights, from the image and from a copy of half the size,
-    where the network sees twice as far (ours).
+    The maps of the colours are the mean of two predictions with the same weights, from the image and from a copy of
+    half the size, where the network sees twice as far (ours). The density is that of the image: from the copy, it tells
+    the visibility less well.
     """
 
     config_class = APIConfig
@@ -211,7 +212,8 @@ class API(PredictsMaps[ColourMaps], RoutesPatches):
         def mean(field: Tensor, small: Tensor) -> Tensor:
             return (field + F.interpolate(small, scale_factor=2.0, mode="bilinear", align_corners=False)) / 2
 
-        return prediction._replace(maps=change_fields(mean, prediction.maps, of_half))
+        maps = change_fields(mean, prediction.maps, of_half)
+        return prediction._replace(maps=maps._replace(density_logit=prediction.maps.density_logit))
 
     def _predict(self, hazy: Tensor) -> Prediction:
         x = self.encoders[0](self.stem(_unshuffle(hazy - 0.5, 4)))

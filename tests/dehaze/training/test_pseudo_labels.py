@@ -9,7 +9,7 @@ from PIL import Image
 import dehaze
 from dehaze.errors import DehazeError
 from dehaze.training.pairs import find_pairs
-from dehaze.training.pseudo_labels import make_label, smooth_flat_regions, write_pairs
+from dehaze.training.pseudo_labels import is_better, make_label, smooth_flat_regions, write_pairs
 
 
 @pytest.fixture
@@ -51,6 +51,37 @@ def test_a_black_photograph_stays_black():
     assert torch.equal(make_label(Dimming(), black), black)
 
 
+class Judge:
+    """Take brightness for haze: a brighter image has more of it."""
+
+    name = "judge"
+
+    def restore_tensor(self, hazy):
+        return hazy, hazy.mean(1, keepdim=True) ** 4
+
+
+@pytest.mark.parametrize(
+    ("change", "better"),
+    [
+        (lambda label, noise: label - 0.004, True),
+        (lambda label, noise: label + 0.004, False),  # more haze
+        (lambda label, noise: label - 0.05, False),  # darker
+        (lambda label, noise: label - 0.002 + 0.05 * noise, False),  # noisier
+        (lambda label, noise: label - 0.004 + torch.tensor([0.04, 0.0, -0.04]).view(1, 3, 1, 1), False),  # coloured
+    ],
+    ids=["less haze", "more haze", "darker", "noisier", "coloured"],
+)
+def test_a_better_label_has_less_haze_and_nothing_worse(hazy, change, better):
+    noise = torch.rand(1, 1, 128, 256, generator=torch.Generator().manual_seed(2)) - 0.5
+    last = hazy - 0.1
+    assert is_better(Judge(), hazy, change(last, noise), last) == better
+
+
+def test_what_has_no_density_cannot_tell_the_better_label(hazy):
+    with pytest.raises(DehazeError, match="identity estimates no haze density"):
+        is_better(dehaze.load("identity"), hazy, hazy, hazy)
+
+
 def test_pairs_are_written_at_800_px_and_a_killed_run_goes_on(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (40, 1000, 3), dtype=np.uint8)
     photos = [tmp_path / "wide.png", tmp_path / "small.jpg"]
@@ -69,6 +100,21 @@ def test_pairs_are_written_at_800_px_and_a_killed_run_goes_on(tmp_path):
     write_pairs(photos, pairs, dehaze.load("dcp"))
     assert (pairs / "clear" / "wide.png").read_bytes() == b"mine"
     assert (pairs / "clear" / "small.png").exists()
+
+
+def test_labels_are_improved_where_there_is_a_better_one(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    for name in "ab":
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    photos, pairs, dehazer = [tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "pairs", dehaze.load("dcp")
+    write_pairs(photos, pairs, dehazer)
+    for name in "ab":
+        Image.new("RGB", (50, 40)).save(pairs / "clear" / f"{name}.png")
+    answers = iter([True, False])
+    monkeypatch.setattr("dehaze.training.pseudo_labels.is_better", lambda *_: next(answers))
+    write_pairs(photos, pairs, dehazer, improve=True)
+    first, second = (np.asarray(Image.open(pairs / "clear" / f"{name}.png")) for name in "ab")
+    assert first.any() and not second.any()
 
 
 def test_two_photographs_of_one_name_are_refused(tmp_path):

@@ -40,7 +40,7 @@ from bench.schema import (
     Time,
 )
 
-SCHEMA = 3
+SCHEMA = 4
 _FETCH, _FETCH_BOTH = "Fetch it again, or score again.", "Fetch both again, or score again."
 RESULTS = Path(__file__).resolve().parent.parent / "leaderboard" / "results"  # the project's own records
 
@@ -54,7 +54,7 @@ class Record:
     training sets are not stated, or the record is older than the question (schema 1).
     """
 
-    schema: Literal[3] = SCHEMA
+    schema: Literal[4] = SCHEMA
     method: Method
     dataset: DatasetInfo
     protocol: Name
@@ -319,10 +319,11 @@ def _migrated(content: dict[str, Any]) -> dict[str, Any]:
     if schema == 1:
         content = content | {"contaminated": None}
     if schema in (1, 2):
-        content = content | {"schema": SCHEMA}
         method, environment = content.get("method"), content.get("environment")
         if isinstance(method, dict) and isinstance(environment, dict) and method.get("source", "model") == "model":
             content["method"] = method | {"code": environment.get("code")}
+    if schema in range(1, SCHEMA):
+        content = content | {"schema": SCHEMA}
     return content
 
 

@@ -1,5 +1,6 @@
 """The parts of a result record, as its files hold them: types, bounds, and what each field means."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -35,6 +36,8 @@ Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_name)]
 Text = Annotated[str, Field(max_length=1000)]
 Texts = Annotated[tuple[Annotated[str, Field(max_length=100)], ...], Field(max_length=100, fail_fast=True)]
+Look = Literal["photo", "faithful"]
+Amounts = Annotated[dict[Name, Annotated[float, Field(ge=0, le=1)]], Field(max_length=20)]
 Id = Annotated[str, Field(max_length=4096)]  # of an image: its path without suffix
 # ISO 8601, UTC
 Time = Annotated[str, Field(pattern=r"^[0-9]{4}(-[0-9]{2}){2}T([0-9]{2}:){2}[0-9]{2}Z$"), AfterValidator(_check_time)]
@@ -56,7 +59,9 @@ class Identity:
 class Method(Identity):
     """What was scored: a model of this project or code from outside, with its identity; or predictions of any method.
 
-    `config_sha256` is None in records of schema 1 and 2.
+    `config_sha256` is None in records of schema 1 and 2. `look` is that of the results of a model of this project, None
+    before schema 4. `adjustments` holds the amounts, from 0 to 1, of the adjustments that are not the look's own. Both
+    are part of `name`, as `name_in_look` writes it.
     """
 
     name: Name
@@ -66,6 +71,24 @@ class Method(Identity):
     license: Text | None = None
     paper: Text | None = None
     trained_on: Texts = ()
+    look: Look | None = None
+    adjustments: Amounts = Field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """Return the name without the look and the adjustments."""
+        return self.name.removesuffix(_in_look(self.look, self.adjustments))
+
+
+def name_in_look(model: str, look: str | None, adjustments: Mapping[str, float] | None = None) -> str:
+    """Return a method's name: "api" in the look faithful, "api (photo)", "api (photo, skies 0)"."""
+    return model + _in_look(look, adjustments or {})
+
+
+def _in_look(look: str | None, adjustments: Mapping[str, float]) -> str:
+    parts = [look] if look == "photo" else []
+    parts += [f"{name} {amount:g}" for name, amount in adjustments.items()]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

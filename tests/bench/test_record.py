@@ -3,6 +3,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from bench import record
 from bench.errors import RecordError
 from bench.record import DatasetInfo, Failure, Identity, Method, Record, Row, Speed, Summary
+from bench.schema import Look, name_in_look
+from dehaze.adjust import LOOKS
 from tests.bench.helpers import make
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -43,6 +46,8 @@ methods = st.builds(
     license=st.none() | texts,
     paper=st.none() | texts,
     trained_on=st.lists(texts, max_size=3),
+    look=st.sampled_from([None, "photo", "faithful"]),
+    adjustments=st.dictionaries(names, st.floats(0, 1), max_size=3),
 )
 records = st.builds(
     Record,
@@ -121,8 +126,8 @@ def test_another_record_is_not_overwritten(tmp_path):
 
 def test_a_newer_schema_is_refused(tmp_path):
     path = make().write(tmp_path)
-    path.write_text(path.read_text().replace('"schema": 3', '"schema": 4'))
-    with pytest.raises(RecordError, match=r"api__sample__native-v1\.json has schema 4, .* Update"):
+    path.write_text(path.read_text().replace('"schema": 4', '"schema": 5'))
+    with pytest.raises(RecordError, match=r"api__sample__native-v1\.json has schema 5, .* Update"):
         record.read(path)
 
 
@@ -206,7 +211,7 @@ def test_schema_1_says_nothing_of_contamination(tmp_path):
     content = json.loads(path.read_text())
     for later in ("sha256", "contaminated"):
         del content[later]
-    for later in ("config_sha256", "code"):
+    for later in ("config_sha256", "code", "look", "adjustments"):
         del content["method"][later]
     path.write_text(json.dumps(content | {"schema": 1}))
     assert record.read(path) == make()
@@ -229,6 +234,52 @@ def test_schema_2_has_its_code_in_the_environment_and_no_configuration():
     assert record.same_output(found, today)
     assert not record.same_output(found, replace(today, code="later"))
     assert not record.same_output(found, replace(today, weights_sha256="others"))
+
+
+def test_records_before_schema_4_have_no_look():
+    path = GOLDEN / "record-schema-3.json"
+    content, found = json.loads(path.read_text()), record.read(path)
+    assert content["schema"] == 3 and found.schema == record.SCHEMA
+    assert (found.method.look, found.method.adjustments, found.method.model) == (None, {}, "api")
+    assert found.method.config_sha256 == content["method"]["config_sha256"]
+    assert found.metrics["psnr"].mean == content["metrics"]["psnr"]["mean"]
+    assert len(record.read_values(path, found)) == found.dataset.samples == 18
+
+
+@pytest.mark.parametrize(
+    ("look", "adjustments", "name", "stem"),
+    [
+        (None, {}, "api", "api"),
+        ("faithful", {}, "api", "api"),
+        ("photo", {}, "api (photo)", "api-photo-"),
+        ("faithful", {"skies": 0.0}, "api (skies 0)", "api-skies-0-"),
+        (
+            "photo",
+            {"skies": 0.25, "colour": 1.0},
+            "api (photo, skies 0.25, colour 1)",
+            "api-photo-skies-0.25-colour-1-",
+        ),
+    ],
+)
+def test_the_look_and_the_adjustments_are_part_of_the_name(look, adjustments, name, stem):
+    assert name_in_look("api", look, adjustments) == name
+    made = make(method=Method(name=name, look=look, adjustments=adjustments))
+    assert made.method.model == "api"
+    assert made.stem == f"{stem}__sample__native-v1"
+
+
+def test_the_looks_of_records_are_those_of_the_models():
+    assert set(get_args(Look)) == set(LOOKS)
+
+
+@pytest.mark.parametrize(("field", "value"), [("look", "vivid"), ("adjustments", {"skies": 2}), ("adjustments", None)])
+def test_an_unknown_look_or_amount_is_refused(tmp_path, field, value):
+    path = make().write(tmp_path)
+    content = json.loads(path.read_text())
+    content["method"][field] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=f"method.{field}"):
+        record.read(path)
 
 
 def test_a_record_of_schema_2_that_was_changed_is_noticed(tmp_path):

@@ -128,7 +128,7 @@ def test_a_damaged_record_is_set_aside_and_the_run_goes_on(damage, pairs, tmp_pa
     made = runner.run(Counting(), pairs, NATIVE, psnr(), tmp_path)
     path = tmp_path / f"{made.stem}.json"
     whole = path.read_text()
-    text = {"cut": whole[:-300], "changed": whole.replace('"samples": 4', '"samples": 5'), "lacking": '{"schema": 3}'}
+    text = {"cut": whole[:-300], "changed": whole.replace('"samples": 4', '"samples": 5'), "lacking": '{"schema": 4}'}
     rows = path.with_suffix(".parquet").read_bytes()
     for number in ("", "2"):  # a second one takes another name
         path.write_text(text.get(damage, damage))

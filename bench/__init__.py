@@ -25,7 +25,8 @@ def evaluate(
     """Restore every image of a data set with a model, score the results, and return the record.
 
     `model` is an `nn.Module` that takes and returns a tensor [1,3,H,W] in [0,1], a function that takes and returns an
-    array H×W×3 of uint8, or a `Dehazer`. `dataset` is what `bench.datasets.load` returns or takes. `output` is a folder
+    array H×W×3 of uint8, or a `Dehazer`, scored in its own look: load it with `look="faithful"` to compare with clear
+    images, as `bench run` does. `dataset` is what `bench.datasets.load` returns or takes. `output` is a folder
     for the record and the values of each image. `method` is the name in the record; `device` is by default that of the
     module. Every image is scored anew; one that fails is in the record's `failures`. Raises BenchError, DehazeError.
     """

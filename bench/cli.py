@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -19,13 +20,14 @@ from bench import datasets, metrics, protocol, registration, speed, visibility
 from bench.errors import BenchError, MetricError, UsageError, to_json
 from bench.methods.archive import unpacked
 from bench.methods.predictions import Predictions
-from bench.methods.shipped import Model
+from bench.methods.shipped import Model, ablations
 from bench.metrics import Metric
 from bench.prepare import prepare
 from bench.record import Method, Record, Summary, complaints
 from bench.report.cli import compare, report
 from bench.report.progress import run_shown
 from bench.report.table import ARROWS
+from bench.schema import Look
 from dehaze import outside
 from dehaze.errors import DehazeError, UnknownModelError
 from dehaze.networks import NETWORKS
@@ -82,6 +84,17 @@ Weights = Annotated[
     str, typer.Option(help="Weights of the one --model: 'shipped', a .safetensors file, a folder, a Hub id.")
 ]
 Tile = Annotated[int | None, typer.Option(help="Side of the tiles in px, 0 for none. Default: chosen by the model.")]
+LookName = Annotated[
+    Look,
+    typer.Option(
+        "--look",
+        help="faithful: the scene at the photograph's exposure, as clear images of pairs have it. "
+        "photo: exposed as a camera would have exposed the clear view.",
+    ),
+]
+Amount = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Amount of this adjustment, 0 for none. Default: the look's own.")
+]
 SetName = Annotated[str | None, typer.Option("--name", help="Name of the folder's data set in the record.")]
 Resume = Annotated[bool, typer.Option(help="Continue an unfinished run; leave a finished one as it is.")]
 
@@ -118,12 +131,22 @@ def run(
     save_images: Annotated[
         Path | None, typer.Option(help="Folder for the restored images; each record gets a subfolder.", file_okay=False)
     ] = None,
+    look: LookName = "faithful",
+    skies: Amount = None,
+    shadows: Amount = None,
+    colour: Amount = None,
+    brightness: Amount = None,
+    ablate: Annotated[
+        bool,
+        typer.Option("--ablate", help="Score it also with each of its adjustments alone switched off, and with none."),
+    ] = False,
     resume: Resume = True,
 ) -> None:
     """Restore every image of a data set with a model, and score the results.
 
-    Writes a JSON record and a Parquet file of per-image values for each model and data set. Started by `accelerate
-    launch` or `torchrun`, the processes share the images, each on a GPU of its own, and write the same record.
+    Writes a JSON record and a Parquet file of per-image values for each model and data set. The look photo, and
+    adjustments that are not the look's own, become part of the method's name. Started by `accelerate launch` or
+    `torchrun`, the processes share the images, each on a GPU of its own, and write the same record.
     """
     with _clean_errors():
         about = {
@@ -135,6 +158,9 @@ def run(
         about = {name: fact for name, fact in about.items() if fact is not None}
         how = _how(weights, tile, multiple_of, value_range, channels)
         models = _models(models, alone=bool(how or method or about))
+        amounts = {"skies": skies, "shadows": shadows, "colour": colour, "brightness": brightness}
+        amounts = {name: amount for name, amount in amounts.items() if amount is not None}
+        _refuse_outside(models, adjusted=look == "photo" or bool(amounts) or ablate)
         if name is not None and len(sets or []) > 1:
             raise UsageError("--name names one data set, and several are given.", "Run them one by one.")
         loaded = [
@@ -149,10 +175,13 @@ def run(
         settings = {"options": options, "resume": resume, "pictures": save_images, "processes": processes}
         records = []
         for model in models:
-            restorer = _load(model, processes.device(device), how, method, about)
+            dehazer = _load(model, processes.device(device), how | {"look": look})
+            dehazer = replace(dehazer, adjustments=replace(dehazer.adjustments, **amounts))
+            restorers = [Model(one, method, about) for one in (ablations(dehazer) if ablate else [dehazer])]
             records += [
                 run_shown(restorer, dataset, rule, scores, output, **settings)
                 for dataset, rule in zip(loaded, rules, strict=True)
+                for restorer in restorers
             ]
     if processes.is_main:
         _finish(records, output, missing)
@@ -215,6 +244,7 @@ def speed_(
             min=0.001, help=f"May be repeated. Default: {', '.join(f'{size:g}' for size in speed.MEGAPIXELS)}."
         ),
     ] = None,
+    look: LookName = "faithful",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; default: the best there is.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; default: by the device.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: as torch chooses.")] = None,
@@ -234,13 +264,14 @@ def speed_(
     with _clean_errors():
         how = _how(weights, tile, multiple_of, value_range, channels)
         models = _models(models, alone=bool(how))
+        _refuse_outside(models, adjusted=look == "photo")
         if output is not None:
             speed.check_name(output)
         with Progress(console=err, transient=True) as progress:
             task = progress.add_task("", total=len(models) * len(sizes))
             for model, size in product(models, sizes):
                 progress.update(task, description=f"{escape(model)}, {size:g} megapixels")
-                job = speed.Job(model, size, photo, device, dtype, threads, runs, seconds, **how)
+                job = speed.Job(model, size, photo, device, dtype, threads, runs, seconds, look=look, **how)
                 costs.append(speed.measure_apart(job))
                 if output is not None:
                     speed.write(output, costs)
@@ -409,12 +440,21 @@ def _how(weights: str, tile: int | None, multiple_of: int, value_range: str, cha
     return {name: value for name, value in how.items() if value != default[name]}
 
 
-def _load(model: str, device: str | None, how: dict[str, Any], method: str | None, about: dict[str, Any]) -> Model:
+def _refuse_outside(models: list[str], adjusted: bool) -> None:
+    """Raise UsageError if results of a model from outside are to be adjusted."""
+    for model in models:
+        if adjusted and outside.is_outside(model):
+            raise UsageError(
+                f"{model} is a model from outside, and its results are scored as they are.",
+                "Leave --look, --ablate and amounts of adjustments out.",
+            )
+
+
+def _load(model: str, device: str | None, how: dict[str, Any]) -> dehaze.Dehazer:
     try:
-        dehazer = outside.load(model, device=device, **how)
+        return outside.load(model, device=device, **how)
     except ValueError as error:  # a device that is not there
         raise UsageError(str(error)) from None
-    return Model(dehazer, method, about)
 
 
 def _metrics(

@@ -24,6 +24,7 @@ from bench import environment
 from bench.datasets import SAMPLE
 from bench.errors import UsageError
 from bench.record import write_atomic
+from bench.schema import name_in_look
 from dehaze import outside
 from dehaze.cost import multiply_adds
 from dehaze.errors import DehazeError
@@ -52,6 +53,12 @@ class Job:
     weights: str = "shipped"
     tile: int | None = None
     interface: Interface = field(default_factory=Interface)
+    look: str = "faithful"
+
+    @property
+    def name(self) -> str:
+        """The model in its look, as records name it."""
+        return name_in_look(self.model, self.look)
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Cost:
 
 def measure_apart(job: Job) -> Cost:
     """Measure in a process of its own; what goes wrong there, be it the end of that process, is the row's failure."""
-    nothing = Cost(job.model, job.megapixels, device=job.device, dtype=job.dtype, threads=job.threads)
+    nothing = Cost(job.name, job.megapixels, device=job.device, dtype=job.dtype, threads=job.threads)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=keep_freed_memory) as pool:
         try:
             return pool.submit(measure, job).result()
@@ -99,7 +106,9 @@ def measure(job: Job) -> Cost:
     """Measure in this process; raises what loading and restoring raise."""
     if job.threads:
         torch.set_num_threads(job.threads)
-    dehazer = outside.load(job.model, job.weights, job.device, job.dtype, job.tile, interface=job.interface)
+    dehazer = outside.load(
+        job.model, job.weights, job.device, job.dtype, job.tile, interface=job.interface, look=job.look
+    )
     multiply_adds(dehazer.restore_tensor, torch.zeros(1, 3, 64, 64))  # first use loads what no photograph pays for
     idle = _memory(dehazer.device)
     hazy = _photograph(job.photo, job.megapixels)
@@ -118,7 +127,7 @@ def measure(job: Job) -> Cost:
     p10, p50, p90 = np.percentile(seconds, [10, 50, 90]).tolist()
     height, width = hazy.shape[-2:]
     return Cost(
-        model=job.model,
+        model=job.name,
         megapixels=job.megapixels,
         width=width,
         height=height,

@@ -6,7 +6,7 @@ nothing but the air decides.
 
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from bench import metrics, protocol
 from bench.errors import DatasetError, UsageError
 from dehaze import load
+from dehaze.adjust import Adjustments
 from dehaze.io.photo import read_photo
 from dehaze.networks import NETWORKS
 from dehaze.networks.base import EstimatesDensity
@@ -76,7 +77,7 @@ def _meter(name: str, options: Mapping[str, Any]) -> Meter:
         if metric.spec.reference or metric.spec.hazy:
             raise UsageError(f"{name} compares two images, and a frame is one.", "Choose another.")
         return lambda frame: float(metric(frame))
-    dehazer = load(name)
+    dehazer = replace(load(name), look=None, adjustments=Adjustments())  # a density is the same in every look
     if not isinstance(dehazer.network, EstimatesDensity):
         raise UsageError(f"{name} estimates no density.", "Choose another model, such as api, or a metric.")
 

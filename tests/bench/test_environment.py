@@ -30,8 +30,9 @@ def test_a_copy_of_the_code_has_its_version(copy):
     "path",
     [
         "dehaze/networks/api/network.py", "dehaze/networks/dcp.py", "dehaze/filters/guided.py", "dehaze/io/photo.py",
-        "dehaze/dehazer.py", "bench/metrics/niqe.py", "bench/metrics/data/niqe_pristine.json", "bench/protocol.py",
-        "bench/methods/shipped.py", "bench/datasets/catalogue.toml",
+        "dehaze/dehazer.py", "dehaze/adjust.py", "dehaze/networks/api/colour_maps.py", "bench/metrics/niqe.py",
+        "bench/metrics/data/niqe_pristine.json", "bench/protocol.py", "bench/methods/shipped.py",
+        "bench/datasets/catalogue.toml",
     ],
 )  # fmt: skip
 def test_what_restores_or_scores_changes_it(copy, path):

@@ -133,7 +133,8 @@ def test_a_model_that_fails_is_a_row_too(pairs, tmp_path):
 
 def test_a_model_is_described_by_its_weights_and_card():
     card = {"license": "apache-2.0", "datasets": ["rendered"], "tags": ["haze"]}
-    dehazer = replace(dehaze.load("identity"), card=card, weights_sha256="ab", revision="main")
+    dehazer = dehaze.load("identity", look="faithful")
+    dehazer = replace(dehazer, card=card, weights_sha256="ab", revision="main")
     assert Model(dehazer).method == Method(
         name="identity",
         source="model",
@@ -144,6 +145,7 @@ def test_a_model_is_described_by_its_weights_and_card():
         parameters=0,
         license="apache-2.0",
         trained_on=["rendered"],
+        look="faithful",
     )
     one = Model(replace(dehazer, card={"datasets": "rendered"})).method
     assert (one.license, one.trained_on) == (None, ("rendered",))

@@ -61,7 +61,7 @@ class Method(Identity):
 
     `config_sha256` is None in records of schema 1 and 2. `look` is that of the results of a model of this project, None
     before schema 4. `adjustments` holds the amounts, from 0 to 1, of the adjustments that are not the look's own. Both
-    are part of `name`, as `name_in_look` writes it.
+    end the `name`, as `name_in_look` writes it.
     """
 
     name: Name
@@ -73,6 +73,10 @@ class Method(Identity):
     trained_on: Texts = ()
     look: Look | None = None
     adjustments: Amounts = Field(default_factory=dict)
+
+    def __post_init__(self):
+        if not self.name.endswith(ending := _in_look(self.look, self.adjustments)):
+            raise PydanticCustomError("name", "Name should end in{ending}", {"ending": ending})
 
     @property
     def model(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.errors import RecordError
 from bench.record import Record
 from bench.report.table import ARROWS
+from bench.schema import name_in_look
 from leaderboard import figures
 
 SHIPPED = figures.REPOSITORY / "dehaze" / "weights"
@@ -31,7 +32,7 @@ def with_figures(name: str, records: Sequence[Record], folder: Path | None = Non
             raise RecordError("does not exist.", "Give the folder of a model's weights and card.", subject=path)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     # By the weights, not by the name: `bench run --method` gives any.
-    own = [record for record in records if record.method.weights_sha256 == digest]
+    own = [record for record in records if record.method.weights_sha256 == digest and not record.method.adjustments]
     other = [record.stem for record in records if figures.is_model(record, name) and record not in own]
     if other and (not own or folder == SHIPPED / name.replace(":", "_")):
         raise RecordError(f"holds other weights than {', '.join(other)}.", "Run the benchmark again.", subject=weights)
@@ -52,7 +53,7 @@ def with_figures(name: str, records: Sequence[Record], folder: Path | None = Non
             dataset_config=record.protocol,
             dataset_args={"fingerprint": record.dataset.fingerprint},
             metric_type=metric,
-            metric_name=f"{metric} {ARROWS[summary.direction]}",
+            metric_name=name_in_look(f"{metric} {ARROWS[summary.direction]}", record.method.look),
             metric_value=summary.mean,
         )
         for record in own

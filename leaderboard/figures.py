@@ -12,7 +12,7 @@ from statistics import median
 from bench.errors import RecordError
 from bench.record import RESULTS, Record, Summary
 from bench.report.escape import markdown_text
-from bench.report.render import parameters_text, score_text, table_row
+from bench.report.render import look_notes, parameters_text, score_text, table_row
 from bench.report.table import ARROWS, marked, tables
 
 REPOSITORY = RESULTS.parents[1]
@@ -77,8 +77,12 @@ def table(name: str, records: Sequence[Record]) -> str:
 
 
 def is_model(record: Record, name: str) -> bool:
-    """Tell whether a record is of the project's model `name`, and not of predictions under its name."""
-    return record.method.name == name and record.method.source == "model"
+    """Tell whether a record is of the project's model `name` in one of its looks.
+
+    Predictions under its name are not, and neither are results with adjustments that are not the look's own.
+    """
+    method = record.method
+    return method.model == name and method.source == "model" and not method.adjustments
 
 
 def reference_table(records: Sequence[Record]) -> str:
@@ -125,24 +129,26 @@ def _cpu_speed(record: Record) -> float | None:
 
 
 def card_table(records: Sequence[Record]) -> str:
-    """Return what a model scores on each data set under each protocol, for its card."""
+    """Return what a model scores on each data set under each protocol, in each look, for its card."""
     found = tables(records)
+    looks = len({record.method.name for record in records}) > 1
     columns = {column.name: column for one in found for column in one.columns}
     headings = [f"{name} {ARROWS[column.direction]}" for name, column in columns.items()]
     lines = [
         "Mean over all images of a set [95 % bootstrap interval]; ↑ higher or ↓ lower is better. Figures under",
         "different protocols are never comparable. † marks a set that the training data overlaps.",
+        *look_notes(records),
         "",
-        table_row(["data set", "protocol", "images", *(markdown_text(heading) for heading in headings)]),
-        table_row(["---", "---", *["---:"] * (1 + len(columns))]),
+        table_row([*["method"] * looks, "data set", "protocol", "images", *map(markdown_text, headings)]),
+        table_row(["---"] * (2 + looks) + ["---:"] * (1 + len(columns))),
     ]
-    for one in found:
-        [record] = one.records
+    rows = ((one, record) for one in found for record in sorted(one.records, key=lambda record: record.method.name))
+    for one, record in rows:
         scores = [
             "–" if (summary := record.metrics.get(name)) is None else score_text(summary, one.column(name))
             for name in columns
         ]
-        names = one.dataset.name + (" †" if record.contaminated else ""), one.protocol
+        names = [record.method.name] * looks + [one.dataset.name + (" †" if record.contaminated else ""), one.protocol]
         lines.append(table_row([*map(markdown_text, names), str(one.dataset.samples), *scores]))
     return "\n".join(lines)
 

@@ -11,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from textwrap import shorten
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from bench.errors import ProtocolError, RecordError
 from bench.record import RESULTS, DatasetInfo, Record, Row, Summary, read, read_folder, read_values
 from bench.report.escape import markdown_text
+from bench.schema import Look, name_in_look
 
 MOST_IMAGES = 5_000  # the largest set that is listed has 4,807; intervals are computed again for all of them
 _LONGEST_NAME = 200
@@ -189,7 +190,10 @@ def _values(record: Record, rows: Mapping[str, Row]) -> Iterator[Finding]:
 
 def _plausibility(record: Record, rows: Mapping[str, Row], peers: Peers) -> Iterator[Finding]:
     """Look for values that no method gives: the truth itself, one number for all images, another method's."""
-    others = {path: peer for path, peer in peers.items() if peer.method.name != record.method.name}
+    # A look may change nothing, so that both looks of a model have the same values.
+    looks = {name_in_look(record.method.model, look) for look in get_args(Look)}
+    own = looks if record.method.source == "model" else {record.method.name}
+    others = {path: peer for path, peer in peers.items() if peer.method.name not in own}
     wrong = []
     # Where there is no haze, as in clear photographs that should be left alone, the input is the clear image.
     untouched = (peer.metrics.get("psnr") for peer in peers.values() if peer.method.name == "identity")

@@ -6,7 +6,7 @@ import pytest
 
 from bench.record import DatasetInfo, Failure, Method, Record, Speed, Summary
 
-ABOUT = ("source", "parameters", "license", "paper", "trained_on")
+ABOUT = ("source", "parameters", "license", "paper", "trained_on", "look", "adjustments")
 UNITS = {"psnr": "dB", "ciede2000": "ΔE00"}
 
 

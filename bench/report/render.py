@@ -4,12 +4,12 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from math import floor, log10
 
-from bench.record import Summary
+from bench.record import Record, Summary
 from bench.report.escape import csv_cell, json_text, latex_text, markdown_text, visible
 from bench.report.table import Column, Table, marked
 
@@ -176,7 +176,7 @@ def notes(table: Table, safe: Mark) -> list[str]:
     lines = [f"{counts} Mean [95 % bootstrap interval]; ↑ higher, ↓ lower is better. Best in bold."]
     if failed := failures(table):
         lines.append(f"Failures: {safe(failed)}.")
-    lines += overlaps(table, safe)
+    lines += [*look_notes(table.records), *overlaps(table, safe)]
     machines = defaultdict(list)
     for record in table.records:
         if speed := record.speed:
@@ -194,6 +194,16 @@ def notes(table: Table, safe: Mark) -> list[str]:
 def failures(table: Table) -> str:
     """Name the methods that failed on images, with the number of failures."""
     return ", ".join(f"{record.method.name} ({len(record.failures)})" for record in table.records if record.failures)
+
+
+def look_notes(records: Iterable[Record]) -> list[str]:
+    """Say what the look photo is, if one of the records is of it."""
+    if not any(record.method.look == "photo" for record in records):
+        return []
+    return [
+        "(photo): exposed as a camera would have exposed the clear view. Without it, results keep the photograph's "
+        "exposure, which clear images share with hazy ones."
+    ]
 
 
 def overlaps(table: Table, safe: Mark) -> list[str]:

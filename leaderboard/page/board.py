@@ -286,7 +286,7 @@ def notes(table: Table) -> str:
         lines.append(f"**Failed images**: {markdown_text(failed)}.")
     if any(record.method.source == "predictions" for record in table.records):
         lines.append("‡ Scored from predictions made elsewhere: nobody here ran the method, and its time is not known.")
-    lines += render.overlaps(table, markdown_text)
+    lines += [*render.look_notes(table.records), *render.overlaps(table, markdown_text)]
     return "\n\n".join(lines)
 
 

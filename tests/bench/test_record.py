@@ -34,8 +34,14 @@ summaries = st.builds(
     unit=texts,
     reference=st.booleans(),
 )
+
+
+def in_look(name, look, adjustments, **more):
+    return Method(name=name_in_look(name, look, adjustments), look=look, adjustments=adjustments, **more)
+
+
 methods = st.builds(
-    Method,
+    in_look,
     name=names,
     source=st.sampled_from(["model", "predictions"]),
     revision=st.none() | texts,
@@ -279,6 +285,16 @@ def test_an_unknown_look_or_amount_is_refused(tmp_path, field, value):
     content["method"][field] = value
     path.write_text(json.dumps(content))
     with pytest.raises(RecordError, match=f"method.{field}"):
+        record.read(path)
+
+
+@pytest.mark.parametrize(("field", "value"), [("look", "photo"), ("adjustments", {"skies": 0.0})])
+def test_a_name_that_hides_the_look_or_the_adjustments_is_refused(tmp_path, field, value):
+    path = make().write(tmp_path)
+    content = json.loads(path.read_text())
+    content["method"][field] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=r"method: Name should end in \((photo|skies 0)\)"):
         record.read(path)
 
 

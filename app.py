@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ with contextlib.suppress(ImportError):
 import gradio as gr
 
 import dehaze
-from bench.methods.shipped import identity
+from bench.methods.shipped import identity, scored_adjustments
 from bench.record import RESULTS, Record, same_model, same_output
 from dehaze.io.photo import read_photo
 from dehaze.page import batch, inference, photograph, scores, site, video, workshop
@@ -25,15 +26,18 @@ EXAMPLES = sorted((SAMPLE / "real").glob("*.jpg"))
 
 
 def restore_as(record: Record, path: Path) -> explorer.Restored | None:
-    """Restore a photograph with the model of a record; None where this page does not have it."""
-    name = record.method.name
+    """Restore a photograph with the model of a record, in its look; None where this page does not have it."""
+    name = record.method.model
     if name not in dehaze.list_models():
         return None
-    today = identity(inference.dehazer(name))
+    dehazer = inference.dehazer(name)
+    settings = {"fast": False, "adjustments": scored_adjustments(record.method, dehazer.network)}
+    today = identity(replace(dehazer, **settings))
     if not same_model(record, today):
         return None
     with workshop.turns("the leaderboard"):
-        return explorer.Restored(inference.infer(name, read_photo(path)).image, as_scored=same_output(record, today))
+        restored = inference.infer(name, read_photo(path), **settings)
+        return explorer.Restored(restored.image, as_scored=same_output(record, today))
 
 
 def build(results: Path = RESULTS) -> gr.Blocks:

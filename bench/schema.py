@@ -37,7 +37,8 @@ Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check
 Text = Annotated[str, Field(max_length=1000)]
 Texts = Annotated[tuple[Annotated[str, Field(max_length=100)], ...], Field(max_length=100, fail_fast=True)]
 Look = Literal["photo", "faithful"]
-Amounts = Annotated[dict[Name, Annotated[float, Field(ge=0, le=1)]], Field(max_length=20)]
+Adjustment = Literal["skies", "shadows", "colour", "brightness"]
+Amounts = dict[Adjustment, Annotated[float, Field(ge=0, le=1)]]
 Id = Annotated[str, Field(max_length=4096)]  # of an image: its path without suffix
 # ISO 8601, UTC
 Time = Annotated[str, Field(pattern=r"^[0-9]{4}(-[0-9]{2}){2}T([0-9]{2}:){2}[0-9]{2}Z$"), AfterValidator(_check_time)]
@@ -89,7 +90,7 @@ def name_in_look(model: str, look: str | None, adjustments: Mapping[str, float] 
     return model + _in_look(look, adjustments or {})
 
 
-def _in_look(look: str | None, adjustments: Mapping[str, float]) -> str:
+def _in_look(look: str | None, adjustments: Mapping[str, float] | Mapping[Adjustment, float]) -> str:
     parts = [look] if look == "photo" else []
     parts += [f"{name} {amount:g}" for name, amount in adjustments.items()]
     return f" ({', '.join(parts)})" if parts else ""

@@ -17,8 +17,9 @@ from bench.protocol import eight_bit
 from bench.record import Identity, Method
 from bench.schema import name_in_look
 from dehaze import Dehazer
-from dehaze.adjust import of_look
+from dehaze.adjust import Adjustments, of_look
 from dehaze.memory import out_of_memory
+from dehaze.networks.base import Network
 from dehaze.outside import Outside, count_parameters, state_sha256
 
 _LEAST_TILE = 128  # pixels; a smaller side would not help where memory runs out
@@ -55,6 +56,11 @@ def changed_adjustments(dehazer: Dehazer) -> dict[str, float]:
     """Return the amounts of those adjustments that are not the look's own."""
     own = asdict(of_look(dehazer.look or "faithful", dehazer.network.finish))
     return {name: amount for name, amount in asdict(dehazer.adjustments).items() if amount != own[name]}
+
+
+def scored_adjustments(method: Method, network: Network) -> Adjustments:
+    """Return the adjustments that the results of a record's method have, if `network` made them."""
+    return replace(of_look(method.look or "faithful", network.finish), **method.adjustments)
 
 
 def ablations(dehazer: Dehazer) -> list[Dehazer]:

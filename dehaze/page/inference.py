@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,9 @@ def optional(function: Callable, *arguments: Any) -> Any:
 
 
 @GPU
-def infer(model: str, photo: Photo, strength: float = 1.0) -> dehaze.Restoration:
-    return dehazer(model)(photo, strength)
+def infer(model: str, photo: Photo, strength: float = 1.0, **settings: Any) -> dehaze.Restoration:
+    """Restore by a model; `settings` are fields of the Dehazer that differ from those of the page."""
+    return replace(dehazer(model), **settings)(photo, strength)
 
 
 @GPU

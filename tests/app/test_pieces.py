@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 import app
 import dehaze
 from bench import environment
+from bench.methods.shipped import Model
 from bench.record import Method, Record
 from dehaze import hub
 from dehaze.density import load_density
@@ -231,3 +232,15 @@ def test_the_explorer_shows_only_what_was_scored():
     older = Record(**{**vars(found), "method": replace(found.method, code="of another version")})
     assert not app.restore_as(older, path).as_scored
     assert app.restore_as(Record(**{**vars(found), "method": Method(name="theirs")}), path) is None
+
+
+@pytest.mark.parametrize(("look", "amounts"), [("faithful", {}), ("photo", {}), ("faithful", {"skies": 1.0})])
+def test_the_explorer_shows_the_look_that_was_scored(look, amounts):
+    dehazer = dehaze.load("dcp", look=look)
+    dehazer = replace(dehazer, adjustments=replace(dehazer.adjustments, **amounts))
+    found = Record(**{**vars(record("dcp", "sample", 9)), "method": Model(dehazer).method})
+    path = app.SAMPLE / "real" / "golden-temple.jpg"
+    picture, as_scored = app.restore_as(found, path)
+    assert as_scored and np.array_equal(np.asarray(picture), dehazer(path).pixels)
+    other = replace(found.method, name="dcp (skies 0.5)", look="faithful", adjustments={"skies": 0.5})
+    assert app.restore_as(Record(**{**vars(found), "method": other}), path) is None  # its hash says otherwise

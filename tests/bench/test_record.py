@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from bench import record
 from bench.errors import RecordError
 from bench.record import DatasetInfo, Failure, Identity, Method, Record, Row, Speed, Summary
-from bench.schema import Look, name_in_look
-from dehaze.adjust import LOOKS
+from bench.schema import Adjustment, Look, name_in_look
+from dehaze.adjust import LOOKS, Adjustments
 from tests.bench.helpers import make
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -53,7 +53,7 @@ methods = st.builds(
     paper=st.none() | texts,
     trained_on=st.lists(texts, max_size=3),
     look=st.sampled_from([None, "photo", "faithful"]),
-    adjustments=st.dictionaries(names, st.floats(0, 1), max_size=3),
+    adjustments=st.dictionaries(st.sampled_from(get_args(Adjustment)), st.floats(0, 1), max_size=3),
 )
 records = st.builds(
     Record,
@@ -274,11 +274,14 @@ def test_the_look_and_the_adjustments_are_part_of_the_name(look, adjustments, na
     assert made.stem == f"{stem}__sample__native-v1"
 
 
-def test_the_looks_of_records_are_those_of_the_models():
+def test_looks_and_adjustments_of_records_are_those_of_the_models():
     assert set(get_args(Look)) == set(LOOKS)
+    assert get_args(Adjustment) == tuple(field.name for field in fields(Adjustments))
 
 
-@pytest.mark.parametrize(("field", "value"), [("look", "vivid"), ("adjustments", {"skies": 2}), ("adjustments", None)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("look", "vivid"), ("adjustments", {"skies": 2}), ("adjustments", {"x": 0})]
+)
 def test_an_unknown_look_or_amount_is_refused(tmp_path, field, value):
     path = make().write(tmp_path)
     content = json.loads(path.read_text())

@@ -6,10 +6,12 @@
 """
 
 from dehaze import memory
+from dehaze.adjust import Adjustments
 from dehaze.dehazer import Dehazer, Restoration, list_models, load
 from dehaze.errors import DehazeError, ImageError, OutputError, UnknownModelError, VideoError, WeightsError
 
 __all__ = [
+    "Adjustments",
     "DehazeError",
     "Dehazer",
     "ImageError",

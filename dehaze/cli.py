@@ -4,13 +4,14 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
+from dehaze.adjust import MAX_STRENGTH, MIN_STRENGTH
 from dehaze.convert import convert
 from dehaze.errors import DehazeError
 from dehaze.haze.cli import haze
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import torch
 
     from dehaze.batch import Plan, Seconds
+    from dehaze.dehazer import Dehazer
 
 app = typer.Typer(
     help="Remove haze from photographs.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
@@ -38,6 +40,8 @@ app.command()(haze)
 app.command()(convert)
 app.command()(train)
 
+Amount = float | None
+_BY_LOOK = "Default: by the look."
 Weights = Annotated[
     str, typer.Option(help="'shipped', a .safetensors file, a folder, or a Hub id org/name[@revision].")
 ]
@@ -66,7 +70,29 @@ def run(
     multiple_of: MultipleOf = 1,
     value_range: ValueRange = "01",
     channels: Channels = "rgb",
-    strength: Annotated[float, typer.Option(min=0, max=1, help="0 keeps the input, 1 restores it fully.")] = 1.0,
+    look: Annotated[
+        Literal["photo", "faithful"] | None,
+        typer.Option(
+            help="photo: as bright as a camera would have taken the clear view. faithful: as bright as this photograph "
+            "was taken. Default: photo."
+        ),
+    ] = None,
+    strength: Annotated[
+        float,
+        typer.Option(
+            min=MIN_STRENGTH,
+            max=MAX_STRENGTH,
+            help="0 keeps the input, 1 restores it fully, more removes more haze; below 0, haze is added.",
+        ),
+    ] = 1.0,
+    skies: Annotated[Amount, typer.Option(min=0, max=1, help=f"How smooth skies and fog stay. {_BY_LOOK}")] = None,
+    shadows: Annotated[Amount, typer.Option(min=0, max=1, help=f"How far shadows are kept open. {_BY_LOOK}")] = None,
+    colour: Annotated[
+        Amount, typer.Option(min=0, max=1, help=f"How much of the haze's colour cast is taken out. {_BY_LOOK}")
+    ] = None,
+    brightness: Annotated[
+        Amount, typer.Option(min=0, max=1, help=f"How far the result is brightened as a camera would. {_BY_LOOK}")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     tile: Annotated[
@@ -111,7 +137,9 @@ def run(
         clip_share = dict(list(clip_targets.items())[processes.index :: processes.count])
         share = given.photos[processes.index :: processes.count]
         interface = outside.Interface(multiple_of, value_range, channels)
-        dehazer = outside.load(model, weights, processes.device(device), dtype, tile, fast, interface)
+        dehazer = outside.load(model, weights, processes.device(device), dtype, tile, fast, interface, look)
+        amounts = {"skies": skies, "shadows": shadows, "colour": colour, "brightness": brightness}
+        dehazer = _adjusted(dehazer, {name: amount for name, amount in amounts.items() if amount is not None})
     if processes.is_main:
         _report_skipped(given)
         if done := len(clips) - len(clip_targets):
@@ -145,6 +173,15 @@ def run(
     with reported_errors():
         if any(processes.gather(bool(failures))):  # no process ends before the others, or the launcher would end these
             raise typer.Exit(1)
+
+
+def _adjusted(dehazer: "Dehazer", amounts: dict[str, float]) -> "Dehazer":
+    """Replace amounts of the look's adjustments."""
+    if amounts and dehazer.look is None:
+        raise ValueError(
+            f"{dehazer.name} is a model from outside, whose results are not adjusted: leave --{next(iter(amounts))} out"
+        )
+    return replace(dehazer, adjustments=replace(dehazer.adjustments, **amounts))
 
 
 def _report_skipped(given: "Plan") -> None:

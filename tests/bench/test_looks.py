@@ -1,13 +1,16 @@
 """Looks and adjustments: what a run scores, what its record is called, and what an ablation switches off."""
 
 import json
+import sys
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
+from torch import nn
 from typer.testing import CliRunner
 
 import bench
@@ -18,6 +21,7 @@ from bench.methods.shipped import Model, ablations, identity
 from dehaze.adjust import Adjustments
 from dehaze.networks import NETWORKS
 from dehaze.networks.base import Network
+from dehaze.outside import Interface
 from tests import toy
 
 
@@ -183,6 +187,19 @@ def test_adjustments_are_part_of_the_identity_and_the_name_of_the_look_is_not():
         changed = replace(dehazer, adjustments=replace(dehazer.adjustments, **{name: 0.5}))
         assert identity(changed).config_sha256 != identity(dehazer).config_sha256, name
         assert Model(changed).method.name == f"squared ({name} 0.5)"
+
+
+def test_what_decides_the_brightness_is_part_of_the_identity_where_it_is_changed(monkeypatch):
+    head = nn.Linear(2, 2)
+    head.config = Interface()  # any configuration
+    monkeypatch.setitem(sys.modules, "dehaze.tone", SimpleNamespace(load_tone_head=lambda: head))
+    dehazer = dehaze.load("squared", device="cpu", look="faithful")
+    brighter = replace(dehazer, adjustments=replace(dehazer.adjustments, brightness=1.0))
+    seen = []
+    for change in (lambda: None, lambda: nn.init.zeros_(head.weight), lambda: setattr(head, "config", Interface(2))):
+        change()
+        seen.append((identity(dehazer).config_sha256, identity(brighter).config_sha256))
+    assert len({without for without, _ in seen}) == 1 and len({with_ for _, with_ in seen}) == 3
 
 
 def test_comparisons_do_not_mix_the_looks(run, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from dehaze import batch, list_models
+import dehaze
+from dehaze import Adjustments, batch, list_models
 from dehaze.cli import app
 from dehaze.dehazer import Dehazer, Restoration
 
@@ -406,6 +408,35 @@ def test_a_folder_may_have_a_dot(run, photos, tmp_path, output):
     result = run("run", photos / "b.png", photos / "a.jpg", "--model", "identity", "--output", output)
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in (tmp_path / output).iterdir()) == ["a.jpg", "b.png"]
+
+
+def test_adjustments_replace_the_looks_own(run, photos, tmp_path, monkeypatch):
+    seen = []
+
+    def remember(self, photo, strength):
+        seen.append((self.look, self.adjustments, strength))
+        return restore(self, photo, strength)
+
+    restore = Dehazer.__call__
+    monkeypatch.setattr(Dehazer, "__call__", remember)
+    out = ("--output", tmp_path / "out.png")
+    run("run", photos / "b.png", *out, "--look", "faithful", "--skies", "0.25", "--strength", "-0.5")
+    run("run", photos / "b.png", *out, "--brightness", "0")
+    own = dehaze.load("api", look="photo").adjustments
+    assert seen == [
+        ("faithful", Adjustments(skies=0.25, shadows=1), -0.5),
+        ("photo", replace(own, brightness=0), 1),
+    ]
+
+
+def test_results_of_a_model_from_outside_are_not_adjusted(run, photos, tmp_path):
+    (tmp_path / "mine.py").write_text("def halve(pixels):\n    return pixels // 2\n")
+    command = ("run", photos / "b.png", "--model", f"{tmp_path / 'mine.py'}:halve", "--output", tmp_path / "out.png")
+    for options in ("--skies", "0.5"), ("--brightness", "0"), ("--look", "photo"):
+        result = run(*command, *options)
+        assert result.exit_code == 2
+        assert f"leave {' '.join(options[:1])} out" in result.stderr or "leave the look photo out" in result.stderr
+    assert run(*command, "--strength", "0.5").exit_code == 0
 
 
 def test_strength_0_keeps_the_photograph(run, photos, tmp_path):

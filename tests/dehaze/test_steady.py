@@ -32,6 +32,11 @@ class Gain(PredictsMaps):
         full = F.interpolate(maps.gain, size=hazy.shape[-2:], mode="bilinear", align_corners=False)
         return hazy * full, full
 
+    @staticmethod
+    def change_maps(maps, change):
+        """Of a change that neither adds nor tints."""
+        return Brightness(1 + change.share * (maps.gain - 1))
+
 
 def gain():
     return Dehazer("gain", Gain(), torch.device("cpu"), torch.float32)

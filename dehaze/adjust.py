@@ -16,6 +16,7 @@ from dehaze.filters.flatness import flat_cell_mean, local_deviation, local_maxim
 
 LOOKS = ("photo", "faithful")
 MIN_STRENGTH, MAX_STRENGTH = -1.0, 1.5
+COPY_PIXELS, COPY_SHARE = 150_000, 1 / 16  # of the copies that a change is found on: at most, and of the photograph
 
 FLAT_RADIUS = 3  # px of the copy, within which a region is flat or not
 FLAT_DEVIATION = 0.006  # local deviation in [0,1] up to which a region is flat; from twice as much on it is textured
@@ -64,6 +65,24 @@ def of_look(look: str, finish: Adjustments) -> Adjustments:
     if look not in LOOKS:
         raise ValueError(f"no look is called {look!r}; choose {' or '.join(LOOKS)}")
     return finish if look == "faithful" else replace(finish, colour=0.0, brightness=0.0)
+
+
+def adjust(
+    hazy: Tensor, restored: Tensor, density: Tensor | None, adjustments: Adjustments, strength: float = 1.0
+) -> Tensor:
+    """Adjust the full restoration `restored` [B,3,H,W] of `hazy` [B,3,H,W] in [0,1]; return it clipped to [0,1].
+
+    `density` 1 − t [B,1,h,w] in [0,1], of any size, is None where it is unknown; `strength` lies in [−1, 1.5].
+    """
+    if strength == 1 and adjustments == Adjustments():
+        return restored.clamp(0, 1)
+    pixels = hazy.shape[-2:].numel()
+    scale = min(COPY_SHARE, COPY_PIXELS / pixels) ** 0.5
+    size = [max(1, round(length * scale)) for length in hazy.shape[-2:]]
+    hazy_copy, restored_copy = (F.interpolate(image, size=size, mode="area") for image in (hazy, restored))
+    density = None if density is None else F.interpolate(density, size=size, mode="area")
+    change = find_change(hazy_copy, restored_copy, density, adjustments, strength)
+    return finish(apply_change(hazy, restored, change), change.curve)
 
 
 class Change(NamedTuple):

@@ -4,6 +4,7 @@ import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dehaze import hub
-from dehaze.adjust import Adjustments, apply_change, check_strength, find_change, finish, of_look
+from dehaze.adjust import Adjustments, adjust, check_strength, find_change, finish, of_look
 from dehaze.density import HazeDensity, instruct, load_clip
 from dehaze.filters.guided import follow
 from dehaze.io.photo import Photo, read_photo
@@ -20,7 +21,6 @@ from dehaze.networks import NETWORKS
 from dehaze.networks.base import EstimatesDensity, Network, change_fields, predicts_maps
 
 FAST_PIXELS = 1_000_000
-MAX_ADJUSTED_PIXELS = 150_000  # of the copy that adjustments are found on
 MIN_TILE = 64  # px: below, overlaps would be most of the work
 NO_ADJUSTMENTS = Adjustments()
 
@@ -56,6 +56,15 @@ class Restoration:
         """
         photo = self.photo.without_metadata() if strip_metadata else self.photo
         return photo.save(path)
+
+
+class Found(NamedTuple):
+    """What a network finds in a photograph: maps, and the copy that they fit; or the restored image and its density."""
+
+    maps: tuple[Tensor, ...] = ()  # a NamedTuple of the network, of [B,C,h,w]
+    seen: Tensor = torch.empty(0)  # [B,3,h,w]
+    restored: Tensor | None = None  # [B,3,H,W], not adjusted
+    density: Tensor | None = None  # [B,1,H,W]
 
 
 @dataclass(frozen=True)
@@ -113,14 +122,31 @@ class Dehazer:
 
         Returns, on the CPU as float32, the restored image clipped to [0,1] and the haze density [B,1,H,W] or None.
         """
+        return self.finish(hazy, self.find(hazy), strength)
+
+    @torch.inference_mode()
+    def find(self, hazy: Tensor) -> Found:
+        """Run the network on a tensor [B,3,H,W] in [0,1]; what it finds is finished in any look and at any strength."""
         if predicts_maps(self.network):
             tile = self.network.tile_size if self.tile is None else self.tile
-            maps, curve = self.predict_maps(hazy, tile * tile if tile else math.inf, strength)
+            maps, seen = self._predict_maps(hazy, tile * tile if tile else math.inf)
+            return Found(maps=maps, seen=seen)
+        restored, density = self._restore(hazy)
+        return Found(restored=restored, density=density)
+
+    @torch.inference_mode()
+    def finish(self, hazy: Tensor, found: Found, strength: float = 1.0) -> tuple[Tensor, Tensor | None]:
+        """Return what `restore_tensor` does for `hazy`, of which the network has found `found`.
+
+        Maps serve a copy of any size just as well; what was restored already has the size of `hazy`.
+        """
+        if found.restored is None and predicts_maps(self.network):
+            maps, curve = self._adjust_maps(found.maps, found.seen, strength)
             restored, density = (part.cpu() for part in self.network.apply_maps(hazy.to(self.device), maps))
-        else:
-            restored, density = self._restore(hazy)
-            restored, curve = self._adjust(hazy, restored, density, strength)
-        return finish(restored, curve), None if density is None else density.clamp_(0, 1)
+            return finish(restored, curve), density.clamp_(0, 1)
+        assert found.restored is not None, "the network found maps, or restored the photograph"
+        density = None if found.density is None else found.density.clamp(0, 1)
+        return adjust(hazy.float().cpu(), found.restored, density, self.adjustments, strength), density
 
     def _restore(self, hazy: Tensor) -> tuple[Tensor, Tensor | None]:
         """Restore by a network without maps; return the image, not adjusted, and the density or None."""
@@ -136,19 +162,6 @@ class Dehazer:
         else:
             restored, density = self._run_tiles(hazy, tile, given)
         return restored, given["density"].float().cpu() if "density" in given else density
-
-    def _adjust(
-        self, hazy: Tensor, restored: Tensor, density: Tensor | None, strength: float
-    ) -> tuple[Tensor, Tensor | None]:
-        """Adjust an image that was restored in full, and return it with the curve that is to follow."""
-        if strength == 1 and self.adjustments == NO_ADJUSTMENTS:
-            return restored, None
-        hazy = hazy.float().cpu()
-        pixels = hazy.shape[-2:].numel()
-        size = copy_size(hazy, min(MAX_ADJUSTED_PIXELS, pixels / 16))
-        small = [x if x is None else F.interpolate(x, size=size, mode="area") for x in (hazy, restored, density)]
-        change = find_change(*small, self.adjustments, strength)
-        return apply_change(hazy, restored, change), change.curve
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
@@ -192,6 +205,10 @@ class Dehazer:
         `network.apply_maps` applies maps at any size, and `dehaze.adjust.finish` the curve. Raises TypeError for a
         network that predicts no maps.
         """
+        return self._adjust_maps(*self._predict_maps(hazy, pixels), strength)
+
+    def _predict_maps(self, hazy: Tensor, pixels: float) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Return the maps for a copy of some `pixels`, and that copy at the size of the maps."""
         if not predicts_maps(self.network):
             raise TypeError(f"{self.name} predicts no maps: call restore_tensor")
         # Multiples of the maps' cells, so that the maps cover the copy exactly.
@@ -204,10 +221,20 @@ class Dehazer:
             maps = self.network.maps(padded)
         first = margin // scale
         inside = (..., *(slice(first, first + length // scale) for length in size))
-        maps = change_fields(lambda field: field.float()[inside], maps)
+
+        def cropped(field: Tensor) -> Tensor:
+            return field.float()[inside]
+
+        maps = change_fields(cropped, maps)
+        seen = F.interpolate(small.float(), size=[length // scale for length in size], mode="area")
+        return maps, seen
+
+    def _adjust_maps(
+        self, maps: tuple[Tensor, ...], seen: Tensor, strength: float
+    ) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        assert predicts_maps(self.network)
         if strength == 1 and self.adjustments == NO_ADJUSTMENTS:
             return maps, None
-        seen = F.interpolate(small.float(), size=[length // scale for length in size], mode="area")
         restored, density = self.network.apply_maps(seen, maps)
         change = find_change(seen, restored, density, self.adjustments, strength)
         return self.network.change_maps(maps, change), change.curve

@@ -126,11 +126,11 @@ class Dehazer:
 
     @torch.inference_mode()
     def find(self, hazy: Tensor) -> Found:
-        """Run the network on a tensor [B,3,H,W] in [0,1]; what it finds is finished in any look and at any strength."""
+        """Run the network on a tensor [B,3,H,W] in [0,1]; what it finds, on the CPU, can be finished in any way."""
         if predicts_maps(self.network):
             tile = self.network.tile_size if self.tile is None else self.tile
             maps, seen = self._predict_maps(hazy, tile * tile if tile else math.inf)
-            return Found(maps=maps, seen=seen)
+            return Found(change_fields(Tensor.cpu, maps), seen.cpu())
         restored, density = self._restore(hazy)
         return Found(restored=restored, density=density)
 
@@ -141,7 +141,11 @@ class Dehazer:
         Maps serve a copy of any size just as well; what was restored already has the size of `hazy`.
         """
         if found.restored is None and predicts_maps(self.network):
-            maps, curve = self._adjust_maps(found.maps, found.seen, strength)
+
+            def moved(field: Tensor) -> Tensor:
+                return field.to(self.device)
+
+            maps, curve = self._adjust_maps(change_fields(moved, found.maps), moved(found.seen), strength)
             restored, density = (part.cpu() for part in self.network.apply_maps(hazy.to(self.device), maps))
             return finish(restored, curve), density.clamp_(0, 1)
         assert found.restored is not None, "the network found maps, or restored the photograph"

@@ -22,8 +22,19 @@ from dehaze.errors import DehazeError, ImageError
 from dehaze.io import archive
 from dehaze.io.names import claim_path, output_name
 from dehaze.io.photo import Photo
-from dehaze.page.controls import FORMATS, LASTING, bar, choose_format, choose_privacy, choose_strength, runs
+from dehaze.page.controls import (
+    FORMATS,
+    LASTING,
+    LOOKS,
+    bar,
+    choose_format,
+    choose_look,
+    choose_privacy,
+    choose_strength,
+    runs,
+)
 from dehaze.page.folder import full_disk_explained, reserve
+from dehaze.page.inference import adjustments, infer
 from dehaze.page.messages import chosen, chosen_strength, explained, for_visitors, uploaded
 from dehaze.page.models import choose_model, chosen_model
 from dehaze.page.visitors import Stop
@@ -193,20 +204,29 @@ stop_batch = Stop()
 
 
 def restore_batch(
-    uploads: Any, model: Any, strength: Any, form: Any, request: gr.Request | None, strip_metadata: Any = False
+    uploads: Any,
+    model: Any,
+    look: Any,
+    strength: Any,
+    form: Any,
+    request: gr.Request | None,
+    strip_metadata: Any = False,
 ) -> Iterator:
     """Restore many photographs; give the status of each, and at last all results, or those so far, in one archive."""
     uploads = uploads if isinstance(uploads, list) else [uploads]
     paths = [uploaded(upload, "photograph") for upload in uploads or [None]]
     model, strength, form = chosen_model(model), chosen_strength(strength), chosen(form, FORMATS, "format")
+    settings = {"strength": strength, "adjustments": adjustments(model, chosen(look, LOOKS.values(), "look"))}
     with explained("These photographs cannot be taken"):
         sources = find(paths, LIMITS)
         target, outcomes = in_cache("dehazed.zip"), []
         yield status(sources, outcomes), gr.DownloadButton("Download all", interactive=False)
         results = restore_photos(
             takewhile(lambda _: not stop_batch.asked(request), sources),
-            lambda given, finish: restored(model, given, strength, request, finish), target, FORMATS[form], LIMITS,
-            strip_metadata is True,
+            lambda given, finish: restored(
+                model, given, request, lambda photo: finish(photo, infer(model, photo, **settings))
+            ),
+            target, FORMATS[form], LIMITS, strip_metadata is True,
         )  # fmt: skip
         try:
             for outcome in results:
@@ -249,7 +269,7 @@ def tab() -> None:
                     label="Photographs or zip archives", file_count="multiple", file_types=["image", ".zip"],
                     height=200, elem_id="files",
                 )  # fmt: skip
-                settings = [choose_model(), choose_strength(), choose_format(), choose_privacy()]
+                settings = [choose_model(), choose_look(), choose_strength(), choose_format(), choose_privacy()]
                 with gr.Row():
                     button = gr.Button("Remove haze from all", variant="primary", size="lg", scale=3)
                     stop = gr.Button("Stop", size="lg", min_width=80)

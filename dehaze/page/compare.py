@@ -11,7 +11,7 @@ from dehaze.page.controls import PRIVATE, RESTORING, before_and_after
 from dehaze.page.inference import optional
 from dehaze.page.messages import explained, refusal, uploaded
 from dehaze.page.models import chosen_model, model_choices
-from dehaze.page.screen import note, restore_for_screen
+from dehaze.page.screen import finished, note, own_density, restore_for_screen
 from dehaze.page.workshop import haze_density, mean, saved, visitor
 
 
@@ -33,11 +33,12 @@ def compare(upload: Any, models: Any, request: gr.Request | None) -> Iterator[li
                 common = mean(optional(haze_density, found.before, name, who)) if inference.haze_estimator() else None
                 rows.append(scores.Row("photograph", scores.measured(found.before, who)))
                 before_file = str(saved(found.before, f"{path.stem}_before.png"))
-            density = mean(found.density) if common is None else common  # else each model has its own estimate
-            left = None if density is None else mean(optional(haze_density, found.after, name, who))
-            after = scores.measured(found.after, who) | {scores.DENSITY: left}
-            rows.append(scores.Row(name, after, density, found.seconds))
-            pair = before_file, str(saved(found.after, f"{path.stem}_{name}.png"))
+            # Without CLIP, each model has its own estimate.
+            density = mean(optional(own_density, name, found.screen)) if common is None else common
+            after = finished(name, found.screen, inference.adjustments(name, "photo"), 1.0)
+            left = None if density is None else mean(optional(haze_density, after, name, who))
+            rows.append(scores.Row(name, scores.measured(after, who) | {scores.DENSITY: left}, density, found.seconds))
+            pair = before_file, str(saved(after, f"{path.stem}_{name}.png"))
         pairs = dict.fromkeys(offered, gr.skip()) | {name: gr.ImageSlider(pair, visible=True)}
     yield [f"{scores.ranking(rows)}{note()}", *pairs.values()]
 

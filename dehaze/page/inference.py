@@ -1,6 +1,7 @@
 """The models at work: loaded when first asked for, on a ZeroGPU Space with a GPU lent for each call."""
 
 import logging
+import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -8,11 +9,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import dehaze
 from dehaze import hub
+from dehaze.adjust import Adjustments, of_look
+from dehaze.dehazer import Found
 from dehaze.density import HazeDensity, load_density
 from dehaze.io.clip import Clip
 from dehaze.io.photo import Photo
+from dehaze.networks import NETWORKS
+from dehaze.page.kept import Kept
 from dehaze.steady import restore_clip
 
 try:  # on a ZeroGPU Space; the program must import it before torch
@@ -54,7 +61,33 @@ def infer(model: str, photo: Photo, strength: float = 1.0, **settings: Any) -> d
 
 
 @GPU
+def find(model: str, photo: Photo) -> tuple[Found, float]:
+    """Run a model's network; return what it finds, and the seconds that it took."""
+    began = time.perf_counter()
+    return dehazer(model).find(photo.tensor()), time.perf_counter() - began
+
+
+@GPU
+def finish(model: str, kept: Kept, adjustments: Adjustments, strength: float) -> Photo:
+    """Finish what a model's network has found."""
+    return kept.finished(replace(dehazer(model), adjustments=adjustments), strength)
+
+
+@GPU
+def density(model: str, kept: Kept) -> np.ndarray | None:
+    """Return the haze density [H,W] that a model's network has found, None where it estimates none."""
+    return kept.density(dehazer(model))
+
+
+@GPU
 def infer_clip(
-    model: str, clip: Clip, target: Path, strength: float, turn: Callable[[], AbstractContextManager]
+    model: str, clip: Clip, target: Path, look: str, strength: float, turn: Callable[[], AbstractContextManager]
 ) -> Generator[int, None, None]:
-    yield from restore_clip(clip, target, dehazer(model), strength, turn=turn)
+    yield from restore_clip(
+        clip, target, replace(dehazer(model), adjustments=adjustments(model, look)), strength, turn=turn
+    )
+
+
+def adjustments(model: str, look: str) -> Adjustments:
+    """Return the adjustments of a look for a model."""
+    return of_look(look, NETWORKS.get(model).finish)

@@ -1,4 +1,4 @@
-"""A restoration kept for later: any strength of it, without running the model again."""
+"""A restoration kept for later: finished in any way, without running the model again."""
 
 import weakref
 from collections import deque
@@ -8,41 +8,76 @@ from threading import Lock
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from dehaze.dehazer import Restoration
+from dehaze.adjust import COPY_PIXELS
+from dehaze.dehazer import Dehazer, Found
 from dehaze.errors import DehazeError
-from dehaze.io.photo import Photo
+from dehaze.io.photo import Photo, read_photo
+from dehaze.networks.base import change_fields
 from dehaze.page.folder import reserve
+from dehaze.page.preview import preview
 
 
 @dataclass
 class Kept:
-    """A photograph before and after its restoration in full; the pixels are on disk, as many of these fill a memory.
+    """A photograph and what a network found in it, on disk, as many of these fill a memory.
 
-    `photos` is None once it was dropped for want of room.
+    `photo` is None once it was dropped for want of room.
     """
 
-    photos: tuple[Photo, Photo] | None
+    photo: Photo | None
+    found: Found
+    restored: Photo | None = None  # instead of `found.restored`
 
     @classmethod
-    def of(cls, hazy: Photo, restoration: Restoration) -> "Kept":
-        """Keep a restoration in full, and what it was made from. Raises OSError if the disk is full."""
-        return cls((_on_disk(hazy), _on_disk(restoration.photo)))
+    def of(cls, photo: Photo, found: Found) -> "Kept":
+        """Keep what was found in a photograph. Raises OSError if the disk is full."""
+        if found.restored is None:
+            maps = change_fields(_tensor_on_disk, found.maps)
+            return cls(_on_disk(photo), Found(maps, _tensor_on_disk(found.seen)))
+        restored = photo.with_tensor(found.restored.clamp(0, 1))
+        density = None if found.density is None else _reduced(found.density)
+        return cls(_on_disk(photo), Found(density=density), _on_disk(restored))
+
+    def copy(self, side: int) -> "Kept":
+        """Return a small copy for a screen, as `preview` makes it. Raises DehazeError if it was dropped."""
+        if self.photo is None:
+            raise dropped()
+        restored = self.restored and _on_disk(read_photo(preview(self.restored, side)))
+        return Kept(_on_disk(read_photo(preview(self.photo, side))), self.found, restored)
 
     @property
     def bytes(self) -> int:
         """Return the room on disk that it takes."""
-        return sum(photo.pixels.nbytes for photo in self.photos or ())
+        tensors = (*self.found.maps, self.found.seen)
+        photos = sum(photo.pixels.nbytes for photo in (self.photo, self.restored) if photo)
+        return photos + sum(tensor.nbytes for tensor in tensors)
 
-    def at(self, strength: float) -> Photo:
-        """Return the photograph between the hazy one (0) and the fully restored one (1).
+    def finished(self, dehazer: Dehazer, strength: float) -> Photo:
+        """Return the photograph as a dehazer of the same network finishes it. Raises DehazeError if it was dropped."""
+        if self.photo is None:
+            raise dropped()
+        found = self.found if self.restored is None else self.found._replace(restored=self.restored.tensor())
+        return self.photo.with_tensor(dehazer.finish(self.photo.tensor(), found, strength)[0])
 
-        Raises DehazeError if it was dropped.
-        """
-        if self.photos is None:
-            raise DehazeError("This result is not kept any more. Restore the photograph again.")
-        hazy, restored = self.photos
-        return restored if strength == 1 else hazy.with_tensor(torch.lerp(hazy.tensor(), restored.tensor(), strength))
+    def density(self, dehazer: Dehazer) -> np.ndarray | None:
+        """Return the haze density [H,W] that the network found, None where it estimates none."""
+        if self.photo is None:
+            raise dropped()
+        if self.restored is not None:
+            return None if self.found.density is None else self.found.density[0, 0].numpy()
+        _, density = dehazer.finish(self.photo.tensor(), self.found)
+        return None if density is None else density[0, 0].numpy()
+
+    def drop(self) -> None:
+        """Make room."""
+        self.photo, self.found, self.restored = None, Found(), None
+
+
+def dropped() -> DehazeError:
+    return DehazeError("This result is not kept any more. Restore the photograph again.")
 
 
 class Shelf:
@@ -64,14 +99,28 @@ class Shelf:
                 if excess <= 0:
                     break
                 excess -= one.bytes
-                one.photos = None
+                one.drop()
         return kept
 
 
 def _on_disk(photo: Photo) -> Photo:
-    """Move the pixels into a file without a name, which is gone with the photograph."""
+    return replace(photo, pixels=_array_on_disk(photo.pixels))
+
+
+def _tensor_on_disk(tensor: Tensor) -> Tensor:
+    return torch.from_numpy(_array_on_disk(tensor.numpy()))
+
+
+def _array_on_disk(array: np.ndarray) -> np.ndarray:
+    """Move an array into a file without a name, which is gone with it."""
     with TemporaryFile() as file:
-        reserve(file, photo.pixels.nbytes)
-        pixels = np.memmap(file, photo.pixels.dtype, "w+", shape=photo.pixels.shape)
-    pixels[:] = photo.pixels
-    return replace(photo, pixels=pixels)
+        reserve(file, array.nbytes)
+        kept = np.memmap(file, array.dtype, "w+", shape=array.shape)
+    kept[:] = array
+    return kept
+
+
+def _reduced(density: Tensor) -> Tensor:
+    """Return a density [1,1,H,W] of at most so many pixels as adjustments look at."""
+    scale = min(1.0, (COPY_PIXELS / density.numel()) ** 0.5)
+    return F.interpolate(density, scale_factor=scale, mode="area")

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from dehaze.adjust import MAX_STRENGTH, MIN_STRENGTH, Adjustments
 from dehaze.errors import DehazeError
 from dehaze.page.folder import full_disk_explained
 
@@ -52,7 +53,17 @@ def chosen(value: Any, offered: Collection[Any], what: str) -> Any:
 
 
 def chosen_strength(value: Any) -> float:
-    """Return a strength. Raises gr.Error if it is no number between 0 and 1."""
-    if isinstance(value, int | float) and 0 <= value <= 1:
+    """Return a strength. Raises gr.Error if it is no number that a strength can be."""
+    if isinstance(value, int | float) and MIN_STRENGTH <= value <= MAX_STRENGTH:
         return float(value)
-    raise refusal("The strength is a number between 0, which keeps the photograph, and 1, which restores it in full.")
+    raise refusal(
+        f"The strength is a number between {MIN_STRENGTH:g}, which adds haze, and {MAX_STRENGTH:g}: 0 keeps the "
+        "photograph, 1 restores it in full."
+    )
+
+
+def chosen_adjustments(*amounts: Any) -> Adjustments:
+    """Return adjustments by their amounts. Raises gr.Error if one is no number between 0 and 1."""
+    if all(isinstance(amount, int | float) and 0 <= amount <= 1 for amount in amounts):
+        return Adjustments(*map(float, amounts))
+    raise refusal("Each adjustment is a number between 0, which leaves it out, and 1.")

@@ -1,9 +1,9 @@
-"""The tab of one photograph: restored in full, compared by a slider, scored, downloaded at any strength."""
+"""The tab of one photograph: compared by a slider, scored, and downloaded in any look and at any strength."""
 
 import csv
 import html
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,45 +12,50 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from dehaze.adjust import Adjustments
 from dehaze.io.names import density_name, output_name
 from dehaze.page import compare, inference, scores
 from dehaze.page.controls import (
     AT_ONCE,
     FORMATS,
+    LATEST,
+    LOOKS,
     PRIVATE,
     RESTORING,
     SHOWING,
     before_and_after,
+    choose_amounts,
     choose_format,
+    choose_look,
     choose_privacy,
     choose_strength,
 )
-from dehaze.page.inference import optional
+from dehaze.page.inference import adjustments, optional
 from dehaze.page.kept import Kept
-from dehaze.page.messages import chosen, chosen_strength, explained, uploaded
+from dehaze.page.messages import chosen, chosen_adjustments, chosen_strength, explained, uploaded
 from dehaze.page.models import choose_model, chosen_model
 from dehaze.page.preview import colour_table, density_map
 from dehaze.page.program import remove_haze
-from dehaze.page.screen import note, restore_for_screen
+from dehaze.page.screen import finished, note, own_density, restore_for_screen
+from dehaze.page.visitors import scoring
 from dehaze.page.workshop import KEPT_SECONDS, haze_density, in_cache, mean, saved, turns, visitor
 
 WAITING = "<p>Scores before and after appear here.</p>"
 # A phone shows the result below the button.
 SCROLL = "() => { if (innerWidth < 700) document.querySelector('#slider').scrollIntoView({behavior: 'smooth'}) }"
-# The restored picture lies over the hazy one: its opacity is the strength, at once and without the server.
-STRENGTH = "strength => document.documentElement.style.setProperty('--strength', strength ?? 1)"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a visitor's session keeps of a run, at full strength, so that the strength can be changed afterwards."""
+    """What a visitor's session keeps of a run, so that it can be finished in another way afterwards."""
 
     name: str  # of the file that was given
     model: str
     summary: str
-    kept: Kept
-    before: Image.Image  # the copies that are scored
-    after: Image.Image
+    kept: Kept  # the photograph,
+    screen: Kept  # and a small copy
+    before: Image.Image  # the copy that is scored
+    before_file: Path
     density: float | None
     visitor: str
     folder: Path = field(default_factory=lambda: in_cache(""))  # of its download: the last replaces the one before
@@ -60,41 +65,64 @@ class Result:
         return scores.measured(self.before, self.visitor) | {scores.DENSITY: self.density}
 
 
-def run(upload: Any, model: Any, request: gr.Request | None) -> tuple[Result, tuple[Path, Path], Path | None]:
-    """Restore a photograph in full; return what the session keeps, the pair to compare, and the haze density."""
+def run(
+    upload: Any, model: Any, request: gr.Request | None, *finish: Any
+) -> tuple[Result, tuple[Path, Path], Path | None]:
+    """Restore a photograph; return what the session keeps, the pair to compare, and the haze density.
+
+    `finish` are the strength and the amounts of the adjustments, by default those of the look photo.
+    """
     path, model = uploaded(upload, "photograph"), chosen_model(model)
+    strength, amounts = chosen_finish(*finish) if finish else (1.0, adjustments(model, "photo"))
     with explained("This photograph cannot be restored"):
         found = restore_for_screen(path, model, request)
-        pair = saved(found.before, f"{path.stem}_before.png"), saved(found.after, f"{path.stem}_after.png")
-        density = (
-            optional(haze_density, found.before, model, visitor(request))
-            if inference.haze_estimator()
-            else found.density
-        )
+        density = optional(own_density, model, found.screen)
+        if inference.haze_estimator():
+            density = optional(haze_density, found.before, model, visitor(request))
         restored = f"{found.megapixels:.1f} megapixels restored by {model} in {found.seconds:.1f} s."
         result = Result(
             name=path.name,
             model=model,
             summary=html.escape(" ".join([restored, *found.notes])),
             kept=found.kept,
+            screen=found.screen,
             before=scores.reduced(found.before),
-            after=scores.reduced(found.after),
+            before_file=saved(found.before, f"{path.stem}_before.png"),
             density=mean(density),
             visitor=visitor(request),
         )
+        pair = compared(result, finished(model, found.screen, amounts, strength))
     map_ = optional(saved_density, density, found.before, density_name(path.name))
     return result, pair, map_
+
+
+def compared(result: Result, after: Image.Image) -> tuple[Path, Path]:
+    return result.before_file, saved(after, f"{Path(result.name).stem}_after.png")
 
 
 def saved_density(density: np.ndarray | None, picture: Image.Image, name: str) -> Path | None:
     return None if density is None else saved(density_map(density, picture, scores.SIDE), name)
 
 
-def score(result: Result | None, strength: Any) -> str | dict[str, Any]:
-    """Score a result at a strength."""
-    if result is None or strength is None:  # the number was deleted, and another is being typed
+def chosen_finish(strength: Any, *amounts: Any) -> tuple[float, Adjustments]:
+    return chosen_strength(strength), chosen_adjustments(*amounts)
+
+
+def show(result: Result | None, *finish: Any) -> Any:
+    """Finish a result anew; return the pair to compare."""
+    if result is None or None in finish:  # the number was deleted, and another is being typed
         return gr.skip()
-    after = Image.blend(result.before, result.after, chosen_strength(strength))
+    strength, amounts = chosen_finish(*finish)
+    with explained("This photograph cannot be shown"), scoring(result.visitor):
+        return compared(result, finished(result.model, result.screen, amounts, strength))
+
+
+def score(result: Result | None, *finish: Any) -> str | dict[str, Any]:
+    """Score a result, finished in this way."""
+    if result is None or None in finish:
+        return gr.skip()
+    strength, amounts = chosen_finish(*finish)
+    after = scores.reduced(finished(result.model, result.screen, amounts, strength))
     left = None if result.density is None else mean(optional(haze_density, after, result.model, result.visitor))
     measures = scores.measured(after, result.visitor) | {scores.DENSITY: left}
     words = ""
@@ -105,28 +133,28 @@ def score(result: Result | None, strength: Any) -> str | dict[str, Any]:
 
 
 def prepare(
-    result: Result | None, strength: Any, form: Any, request: gr.Request | None = None, strip_metadata: Any = False
+    result: Result | None, form: Any, strip_metadata: Any, request: gr.Request | None, *finish: Any
 ) -> Iterator[gr.DownloadButton]:
-    """Write a result at a strength as the file to take home; it replaces the one before."""
-    if result is None or strength is None:
+    """Write a result, finished in this way, as the file to take home; it replaces the one before."""
+    if result is None or None in finish:
         return
-    strength, form = chosen_strength(strength), chosen(form, FORMATS, "format")
+    (strength, amounts), form = chosen_finish(*finish), chosen(form, FORMATS, "format")
     yield gr.DownloadButton("Preparing the download …", interactive=False)
     with explained("This photograph cannot be saved"):
         result.folder.mkdir(exist_ok=True)
         for former in result.folder.iterdir():
             former.unlink()
         with turns(visitor(request)):
-            path, (height, width) = write(result, strength, form, strip_metadata is True)
+            photo = inference.finish(result.model, result.kept, amounts, strength)
+            photo = photo.without_metadata() if strip_metadata is True else photo
+            path = photo.save(result.folder / output_name(result.name, photo, FORMATS[form]))
+            height, width = photo.pixels.shape[:2]
     yield gr.DownloadButton(f"Download {path.suffix[1:].upper()}, {width}×{height}", path, interactive=True)
 
 
-def write(result: Result, strength: float, form: str, strip_metadata: bool) -> tuple[Path, tuple[int, int]]:
-    """Write a result at a strength; return the file, and the photograph's height and width."""
-    photo = result.kept.at(strength)
-    photo = photo.without_metadata() if strip_metadata else photo
-    path = result.folder / output_name(result.name, photo, FORMATS[form])
-    return photo.save(path), photo.pixels.shape[:2]
+def amounts_of(model: Any, look: Any) -> list[float]:
+    """Return the amounts of a look's adjustments, to which the sliders go."""
+    return list(asdict(adjustments(chosen_model(model), chosen(look, LOOKS.values(), "look"))).values())
 
 
 def tab(sample: Path) -> None:
@@ -140,7 +168,10 @@ def tab(sample: Path) -> None:
                     buttons=[], elem_id="photo",
                 )  # fmt: skip
                 model = choose_model()
+                look = choose_look()
                 strength = choose_strength()
+                with gr.Accordion("Adjust", open=False, elem_id="adjust"):
+                    amounts = choose_amounts(adjustments(model.value, look.value))
                 button = gr.Button("Remove haze", variant="primary", size="lg")
                 sources = example_sources(sample)
                 examples = gr.Examples(
@@ -165,15 +196,21 @@ def tab(sample: Path) -> None:
                         scores = gr.HTML(WAITING, elem_id="scores", elem_classes="scores", padding=False)
         compare.panel(photo)
 
+        finish, saving = [strength, *amounts], [result, form, privacy]
         for start in (button.click, examples.load_input_event.success):
-            ran = start(run, [photo, model], [result, slider, density], show_progress_on=slider, **PRIVATE, **RESTORING)
-            ran.success(score, [result, strength], scores, **AT_ONCE)
-            ran.success(prepare, [result, strength, form, privacy], download, **SHOWING)
+            ran = start(
+                run, [photo, model, *finish], [result, slider, density], show_progress_on=slider, **PRIVATE, **RESTORING
+            )
+            ran.success(score, [result, *finish], scores, **AT_ONCE)
+            ran.success(prepare, [*saving, *finish], download, **SHOWING)
             start(None, js=SCROLL)
-        strength.change(None, strength, js=STRENGTH)
-        strength.change(score, [result, strength], scores, **AT_ONCE)
-        for changed in (strength.change, form.change, privacy.change):
-            changed(prepare, [result, strength, form, privacy], download, **SHOWING)
+        told = [gr.on([look.input, model.input], amounts_of, [model, look], amounts, **AT_ONCE).success]
+        for changed in (*(each.input for each in finish), *told):
+            changed(show, [result, *finish], slider, show_progress="hidden", **LATEST).success(
+                score, [result, *finish], scores, **AT_ONCE
+            ).success(prepare, [*saving, *finish], download, **SHOWING)
+        for changed in (form.change, privacy.change):
+            changed(prepare, [*saving, *finish], download, **SHOWING)
 
         # The same for programs, which want other things than the page shows.
         with gr.Row(visible=False):

@@ -4,9 +4,9 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-import dehaze
 from dehaze.io.names import density_name, output_name
 from dehaze.io.photo import Photo
+from dehaze.page.inference import infer
 from dehaze.page.messages import chosen_strength, explained, uploaded
 from dehaze.page.models import chosen_model
 from dehaze.page.preview import preview
@@ -24,11 +24,12 @@ def remove_haze(photo: dict | None, model: str, strength: float, request: gr.Req
     Args:
         photo: The photograph, up to 60 megapixels and 100 MB: JPEG, PNG, WebP, TIFF, HEIC, BMP, GIF or AVIF.
         model: The name of the model.
-        strength: From 0, which keeps the photograph, to 1, which restores it in full.
+        strength: 0 keeps the photograph, 1 restores it in full, up to 1.5 removes more; down to -1, haze is added.
     """
     path, model, strength = uploaded(photo, "photograph"), chosen_model(model), chosen_strength(strength)
 
-    def written(photo: Photo, restoration: dehaze.Restoration) -> tuple[str, str | None, dict]:
+    def written(photo: Photo) -> tuple[str, str | None, dict]:
+        restoration = infer(model, photo, strength)
         file = restoration.save(in_cache(output_name(path.name, photo)))
         density = None
         if restoration.density is not None:
@@ -40,4 +41,4 @@ def remove_haze(photo: dict | None, model: str, strength: float, request: gr.Req
         return str(file), density, facts | {"before": before, "after": after}
 
     with explained("This photograph cannot be restored"):
-        return restored(model, lambda: path, strength, request, written)
+        return restored(model, lambda: path, request, written)

@@ -7,7 +7,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-import dehaze
+from dehaze.adjust import Adjustments
 from dehaze.io.photo import Photo
 from dehaze.page import inference, scores
 from dehaze.page.kept import Kept
@@ -17,36 +17,36 @@ from dehaze.page.workshop import PREVIEW_SIDE, megapixels, restored, shelf
 
 @dataclass(frozen=True)
 class Shown:
-    """What the page shows of a restoration: small copies."""
+    """What the page shows of a restoration."""
 
-    before: Image.Image
-    after: Image.Image
-    density: np.ndarray | None
-    kept: Kept
+    before: Image.Image  # a small copy
+    kept: Kept  # the photograph
+    screen: Kept  # the small copy
     megapixels: float
     seconds: float
     notes: tuple[str, ...]  # of what was not taken from the file
 
 
 def restore_for_screen(path: Path, model: str, request: gr.Request | None) -> Shown:
-    """Restore a photograph in full; nothing of its size stays in memory."""
+    """Run a model on a photograph; nothing of its size stays in memory."""
 
-    def shown(photo: Photo, restoration: dehaze.Restoration) -> Shown:
-        return Shown(
-            before=preview(photo, PREVIEW_SIDE),
-            after=preview(restoration.photo, PREVIEW_SIDE),
-            density=reduced_density(restoration.density),
-            kept=shelf.add(Kept.of(photo, restoration)),
-            megapixels=megapixels(photo),
-            seconds=restoration.seconds,
-            notes=photo.notes,
-        )
+    def shown(photo: Photo) -> Shown:
+        found, seconds = inference.find(model, photo)
+        kept = shelf.add(Kept.of(photo, found))
+        screen = kept.copy(PREVIEW_SIDE)
+        return Shown(preview(photo, PREVIEW_SIDE), kept, screen, megapixels(photo), seconds, photo.notes)
 
-    return restored(model, lambda: path, 1.0, request, shown)
+    return restored(model, lambda: path, request, shown)
 
 
-def reduced_density(density: np.ndarray | None) -> np.ndarray | None:
-    """Return a haze density [H,W] with a long side of at most the size that is shown."""
+def finished(model: str, screen: Kept, adjustments: Adjustments, strength: float) -> Image.Image:
+    """Finish a small copy."""
+    return preview(inference.finish(model, screen, adjustments, strength), PREVIEW_SIDE)
+
+
+def own_density(model: str, screen: Kept) -> np.ndarray | None:
+    """Return the model's own haze density [H,W], with a long side of at most the size that is shown."""
+    density = inference.density(model, screen)
     if density is None:
         return None
     small = Image.fromarray(density)

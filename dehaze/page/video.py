@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 
 from dehaze.io.clip import MAX_SECONDS, MAX_SIDE, probe_clip
-from dehaze.page.controls import LASTING, STOPPED, bar, choose_strength, runs
+from dehaze.page.controls import LASTING, LOOKS, STOPPED, bar, choose_look, choose_strength, runs
 from dehaze.page.inference import infer_clip
-from dehaze.page.messages import chosen_strength, explained, uploaded
+from dehaze.page.messages import chosen, chosen_strength, explained, uploaded
 from dehaze.page.models import choose_model, chosen_model
 from dehaze.page.visitors import Stop, probing
 from dehaze.page.workshop import allowance, in_cache, seconds, turns, visitor
@@ -23,10 +23,11 @@ the picture slowly, so that nothing flickers.
 stop_video = Stop()
 
 
-def restore_video(upload: Any, model: Any, strength: Any, request: gr.Request | None) -> Iterator[tuple]:
+def restore_video(upload: Any, model: Any, look: Any, strength: Any, request: gr.Request | None) -> Iterator[tuple]:
     """Restore a clip; give how far it has come, and at last the clip."""
     path = uploaded(upload, "clip")
     model, strength = chosen_model(model, steady=True), chosen_strength(strength)
+    look = chosen(look, LOOKS.values(), "look")
     target, done, began, who = in_cache(f"{path.stem}_dehazed.mp4"), 0, time.perf_counter(), visitor(request)
     try:
         with explained("This clip cannot be restored"):
@@ -36,7 +37,7 @@ def restore_video(upload: Any, model: Any, strength: Any, request: gr.Request | 
             # Maps are predicted on half a megapixel.
             work = clip.count * seconds(model, frame / 2)
             allowance.take(who, {"photographs": 1, "megapixels": clip.count * frame, "seconds of work": work})
-            with closing(infer_clip(model, clip, target, strength, lambda: turns(who))) as frames:
+            with closing(infer_clip(model, clip, target, look, strength, lambda: turns(who))) as frames:
                 for done in frames:
                     if stop_video.asked(request):
                         yield STOPPED, gr.skip()
@@ -57,7 +58,7 @@ def tab() -> None:
             with gr.Column(scale=2, min_width=320):
                 gr.Markdown(HINT)
                 clip = gr.Video(label="Your clip", sources=["upload"], height=300, buttons=[], elem_id="clip")
-                settings = [choose_model(steady=True), choose_strength()]
+                settings = [choose_model(steady=True), choose_look(), choose_strength()]
                 with gr.Row():
                     button = gr.Button("Remove haze from the clip", variant="primary", size="lg", scale=3)
                     stop = gr.Button("Stop", size="lg", min_width=80)

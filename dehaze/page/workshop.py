@@ -11,7 +11,6 @@ import numpy as np
 from gradio.utils import get_space, get_upload_folder
 from PIL import Image
 
-import dehaze
 from dehaze.errors import DehazeError
 from dehaze.io.photo import Photo, read_photo, read_photo_header
 from dehaze.memory import release_freed_memory
@@ -47,11 +46,10 @@ def visitor(request: gr.Request | None) -> str:
 def restored(
     model: str,
     given: Callable[[], Path | bytes],
-    strength: float,
     request: gr.Request | None,
-    finish: Callable[[Photo, dehaze.Restoration], Any],
+    restore: Callable[[Photo], Any],
 ) -> Any:
-    """Restore a file, or its bytes, when the visitor's turn comes; return what `finish` makes of the photograph and it.
+    """Read a file, or its bytes, when the visitor's turn comes; return what `restore` makes of the photograph.
 
     The turn ends when nothing of the photograph's size is left, so that the memory holds one at a time. Raises
     DehazeError if the visitor has had enough, or the file is no photograph that the page takes.
@@ -72,7 +70,7 @@ def restored(
         if taken <= MAX_MEGAPIXELS:  # else it is refused next
             allowance.take(who, {"photographs": 1, "megapixels": taken, "seconds of work": seconds(model, taken)})
         photo = read_photo(source, max_megapixels=MAX_MEGAPIXELS)
-        return finish(photo, infer(model, photo, strength))
+        return restore(photo)
 
     with turns(who):
         try:

@@ -23,6 +23,7 @@ _NAMES = {  # recipes by file
         *("progressive_api_frozen", "progressive_api_frozen_no_contrast"),
         *("progressive_draco", "progressive_draco_no_contrast", "progressive_draco_plain"),
     ),
+    "tone": ("tone",),
 }
 for _file, _names in _NAMES.items():
     for _name in _names:

@@ -31,7 +31,7 @@ class Held(Model):
     """The identity, taking its time, and on the last image as long as the file `hold` is there."""
 
     def __init__(self, hold):
-        super().__init__(dehaze.load("identity", device="cpu"))
+        super().__init__(dehaze.load("identity", device="cpu", look="faithful"))
         self.hold = hold
 
     def restore_image(self, sample, hazy):

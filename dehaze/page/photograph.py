@@ -70,10 +70,10 @@ def run(
 ) -> tuple[Result, tuple[Path, Path], Path | None]:
     """Restore a photograph; return what the session keeps, the pair to compare, and the haze density.
 
-    `finish` are the strength and the amounts of the adjustments, by default those of the look photo.
+    `finish` is for `chosen_finish`.
     """
     path, model = uploaded(upload, "photograph"), chosen_model(model)
-    strength, amounts = chosen_finish(*finish) if finish else (1.0, adjustments(model, "photo"))
+    strength, amounts = chosen_finish(model, *finish)
     with explained("This photograph cannot be restored"):
         found = restore_for_screen(path, model, request)
         density = optional(own_density, model, found.screen)
@@ -104,15 +104,16 @@ def saved_density(density: np.ndarray | None, picture: Image.Image, name: str) -
     return None if density is None else saved(density_map(density, picture, scores.SIDE), name)
 
 
-def chosen_finish(strength: Any, *amounts: Any) -> tuple[float, Adjustments]:
-    return chosen_strength(strength), chosen_adjustments(*amounts)
+def chosen_finish(model: str, strength: Any = 1.0, *amounts: Any) -> tuple[float, Adjustments]:
+    """Return the strength and the adjustments that were chosen, by default those of the look photo."""
+    return chosen_strength(strength), chosen_adjustments(*amounts) if amounts else adjustments(model, "photo")
 
 
 def show(result: Result | None, *finish: Any) -> Any:
     """Finish a result anew; return the pair to compare."""
     if result is None or None in finish:  # the number was deleted, and another is being typed
         return gr.skip()
-    strength, amounts = chosen_finish(*finish)
+    strength, amounts = chosen_finish(result.model, *finish)
     with explained("This photograph cannot be shown"), scoring(result.visitor):
         return compared(result, finished(result.model, result.screen, amounts, strength))
 
@@ -121,7 +122,7 @@ def score(result: Result | None, *finish: Any) -> str | dict[str, Any]:
     """Score a result, finished in this way."""
     if result is None or None in finish:
         return gr.skip()
-    strength, amounts = chosen_finish(*finish)
+    strength, amounts = chosen_finish(result.model, *finish)
     after = scores.reduced(finished(result.model, result.screen, amounts, strength))
     left = None if result.density is None else mean(optional(haze_density, after, result.model, result.visitor))
     measures = scores.measured(after, result.visitor) | {scores.DENSITY: left}
@@ -133,12 +134,12 @@ def score(result: Result | None, *finish: Any) -> str | dict[str, Any]:
 
 
 def prepare(
-    result: Result | None, form: Any, strip_metadata: Any, request: gr.Request | None, *finish: Any
+    result: Result | None, form: Any, strip_metadata: Any = False, request: gr.Request | None = None, *finish: Any
 ) -> Iterator[gr.DownloadButton]:
     """Write a result, finished in this way, as the file to take home; it replaces the one before."""
     if result is None or None in finish:
         return
-    (strength, amounts), form = chosen_finish(*finish), chosen(form, FORMATS, "format")
+    (strength, amounts), form = chosen_finish(result.model, *finish), chosen(form, FORMATS, "format")
     yield gr.DownloadButton("Preparing the download …", interactive=False)
     with explained("This photograph cannot be saved"):
         result.folder.mkdir(exist_ok=True)

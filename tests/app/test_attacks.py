@@ -176,7 +176,7 @@ def test_nothing_is_loaded_that_is_not_offered(site, photo):
     mine = site.upload(photo)
     models = ["org/name", "org/name@main", "../../weights", "identity", "ahg", "", "API", None, 5, ["api"], {"a": 1}]
     calls = [({"model": model}, "The model is one of") for model in models]
-    calls += [({"strength": value}, "The strength is a number") for value in (2, -0.1, "1", None, [], {}, 1e308)]
+    calls += [({"strength": value}, "The strength is a number") for value in (2, -1.1, "1", None, [], {}, 1e308)]
     with alive(site, photo):
         for i, (options, message) in enumerate(calls):
             success, output = site.restore(mine, f"unknown{i}", visitor=f"192.0.2.{20 + i}", **options)

@@ -56,8 +56,8 @@ def test_api_explains_what_is_wrong(client, bad, hazy, tmp_path):
     hazy.save(good := tmp_path / "temple.png")
     calls = [(path, "api", 1, message) for path, message in bad.items()]
     calls += [(good, model, 1, "The model is one of api") for model in ("dpc", "org/name", "identity", "", None, 7, [])]
-    wrong = (2, -1, "full", None, [1], {})
-    calls += [(good, "dcp", strength, "The strength is a number between 0") for strength in wrong]
+    wrong = (2, -1.1, "full", None, [1], {})
+    calls += [(good, "dcp", strength, "The strength is a number between -1") for strength in wrong]
     for path, model, strength, message in calls:
         with pytest.raises(AppError) as error:
             client.predict(handle_file(path), model, strength, api_name="/dehaze")

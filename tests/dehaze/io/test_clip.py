@@ -48,6 +48,10 @@ class Same(PredictsMaps):
     def apply_maps(hazy, maps):
         return hazy, hazy
 
+    @staticmethod
+    def change_maps(maps, change):
+        return maps
+
 
 SAME = Dehazer("same", Same(), torch.device("cpu"), torch.float32)
 

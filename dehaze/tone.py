@@ -124,6 +124,7 @@ def toned(image: Tensor, curve: Tensor) -> Tensor:
     return image * curve_gain(image.amax(1, keepdim=True), curve)
 
 
+@torch.inference_mode()
 def apply_curve(image: Tensor, curve: Tensor, amount: float = 1.0) -> Tensor:
     """Apply curves [B,K] to `image` [B,3,H,W] in [0,1] in place, as `toned` does, and return it.
 

@@ -64,7 +64,7 @@ def of_look(look: str, finish: Adjustments) -> Adjustments:
     """
     if look not in LOOKS:
         raise ValueError(f"no look is called {look!r}; choose {' or '.join(LOOKS)}")
-    return finish if look == "faithful" else replace(finish, colour=0.0, brightness=1.0)
+    return finish if look == "faithful" else replace(finish, brightness=1.0)
 
 
 def adjust(

@@ -57,8 +57,8 @@ def chosen_strength(value: Any) -> float:
     if isinstance(value, int | float) and MIN_STRENGTH <= value <= MAX_STRENGTH:
         return float(value)
     raise refusal(
-        f"The strength is a number between {MIN_STRENGTH:g} and {MAX_STRENGTH:g}: 0 keeps the photograph, 1 restores it "
-        "in full, more removes more, and below 0 haze is added."
+        f"The strength is a number between {MIN_STRENGTH:g} and {MAX_STRENGTH:g}: 0 keeps the photograph, 1 restores "
+        "it in full, more removes more, and below 0 haze is added."
     )
 
 

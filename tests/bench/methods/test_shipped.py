@@ -33,7 +33,7 @@ class Hungry(Identity):
 
 def hungry(pixels, error=None):
     error = error or torch.OutOfMemoryError("12 GiB wanted")
-    return replace(dehaze.load("identity", device="cpu"), name="hungry", network=Hungry(pixels, error))
+    return replace(dehaze.load("identity", device="cpu", look="faithful"), name="hungry", network=Hungry(pixels, error))
 
 
 ON_CPU = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")

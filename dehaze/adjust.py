@@ -117,7 +117,7 @@ def find_change(
         result = (gains[..., None, None] * result).clamp(0, 1)
     curve = None
     if adjustments.brightness * amount:
-        from dehaze.tone import load_tone_head
+        from dehaze.tone import load_tone_head  # a network; networks name adjustments
 
         curve = load_tone_head().to(hazy.device)(hazy, result, density)
         straight = torch.linspace(0, 1, curve.shape[1], device=curve.device)

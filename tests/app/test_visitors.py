@@ -70,14 +70,16 @@ def test_visitor_restores_compares_and_downloads(visit, hazy, tmp_path, monkeypa
     assert np.abs(mean_colour(page, 0.1, 0.4) - mean_of(hazy, 0.1, 0.4)).max() < 3
     assert np.abs(mean_colour(page, 0.6, 0.9) - mean_of(expected.pixels, 0.6, 0.9)).max() < 3
 
-    # Another strength shows at once, from the pictures that are there, and gives another photograph.
-    pictures = page.eval_on_selector_all("#slider img", "all => all.map(e => e.src)")
+    # Another strength and another look show without the model, and give other photographs.
+    before, after = page.eval_on_selector_all("#slider img", "all => all.map(e => e.src)")
     set_strength(page, 0.5)
-    expect(page.locator("#slider img").nth(1)).to_have_css("opacity", "0.5")
-    blend = (np.asarray(hazy).astype(float) + expected.pixels) / 2
+    page.wait_for_function("src => document.querySelectorAll('#slider img')[1].src !== src", arg=after)
+    assert page.locator("#slider img").first.get_attribute("src") == before
+    shown_sizes(page, "#slider img")
+    page.locator("#slider").scroll_into_view_if_needed()
+    blend = dehaze.load("api")(path, 0.5).pixels.astype(float)
     assert np.abs(mean_colour(page, 0.1, 0.4) - mean_of(hazy, 0.1, 0.4)).max() < 3
     assert np.abs(mean_colour(page, 0.6, 0.9) - mean_of(blend, 0.6, 0.9)).max() < 3
-    assert page.eval_on_selector_all("#slider img", "all => all.map(e => e.src)") == pictures
     expect(page.locator("#scores tbody td").nth(7)).not_to_have_text(cells[1])
     await_download(page.locator("#download"))
     page.get_by_label("JPEG").first.check()
@@ -85,7 +87,15 @@ def test_visitor_restores_compares_and_downloads(visit, hazy, tmp_path, monkeypa
     page.get_by_label("PNG").first.check()
     expect(page.locator("#download")).to_contain_text("Download PNG")
     halfway = np.asarray(Image.open(download(page, tmp_path))).astype(float)
-    assert np.abs(halfway - blend).max() <= 1
+    assert np.array_equal(halfway, blend)
+    page.get_by_label("Faithful").first.check()
+    page.get_by_text("Adjust", exact=True).click()
+    expect(page.get_by_label("number input for Brightness")).to_have_value("0")
+    set_strength(page, 1)
+    await_download(page.locator("#download"))
+    page.wait_for_timeout(1500)
+    faithful = np.asarray(Image.open(download(page, tmp_path)))
+    assert np.array_equal(faithful, dehaze.load("api", look="faithful")(path).pixels)
     assert len(restorations) == 1
 
 

@@ -32,7 +32,7 @@ class Network(Identity):
 
 @pytest.fixture
 def network(monkeypatch):
-    loaded = dehaze.load("identity", device="cpu")
+    loaded = dehaze.load("identity", device="cpu", look="faithful")
     monkeypatch.setattr(speed.outside, "load", lambda name, *how, **more: replace(loaded, name=name, network=Network()))
 
 

@@ -145,7 +145,8 @@ def test_comparison_shows_every_chosen_model(hazy, tmp_path):
     for name in ("dcp", "api"):
         scores = quality.measure(Image.fromarray(dehaze.load(name)(path).pixels))
         cells = re.findall("<td>(.*?)</td>", dict(rows)[name])
-        assert cells[:2] == [f"{scores['niqe']:.2f}", f"{scores['fade_refit']:.2f}"]
+        # What a network without maps restores is kept in eight bits, before the curve of the brightness.
+        assert [float(cell) for cell in cells[:2]] == pytest.approx([scores["niqe"], scores["fade_refit"]], rel=0.03)
 
 
 def test_batch_tells_of_each_and_packs_what_there_is(hazy, bad, tmp_path):
@@ -227,7 +228,7 @@ def test_the_explorer_shows_only_what_was_scored():
     found = Record(**{**vars(record("dcp", "sample", 9)), "method": Method(name="dcp", code=environment.code())})
     path = app.SAMPLE / "real" / "golden-temple.jpg"
     picture, as_scored = app.restore_as(found, path)
-    assert as_scored and np.array_equal(np.asarray(picture), dehaze.load("dcp")(path).pixels)
+    assert as_scored and np.array_equal(np.asarray(picture), dehaze.load("dcp", look="faithful")(path).pixels)
     for changed in ({"weights_sha256": "0" * 64}, {"config_sha256": "0" * 64}):
         other = Record(**{**vars(found), "method": replace(found.method, **changed)})
         assert app.restore_as(other, path) is None, changed

@@ -197,7 +197,7 @@ def test_the_command_trains_and_exits_by_the_convention(data, tmp_path, command)
         line = [sys.executable, "-m", *command, *arguments, *options]
         return subprocess.run(list(map(str, line)), capture_output=True, text=True)
 
-    done = run("--steps", 1, "--batch", 1, "--crop", 32, "--workers", 0)
+    done = run("--steps", 1, "--batch", 1, "--crop", 64, "--workers", 0)
     assert done.returncode == 0 and (tmp_path / "run" / "weights" / "model.safetensors").exists(), done.stderr
     unknown, missing = run("--recipe", "api_plan"), run("--data", tmp_path, "--output", tmp_path / "other")
     assert unknown.returncode == 2 and "Did you mean api_plain" in " ".join(unknown.stderr.replace("│", "").split())

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from dehaze.hub import load_network
 from dehaze.networks import NETWORKS
+from dehaze.networks.api.network import APIConfig
 from dehaze.networks.base import Network
-from dehaze.networks.progressive import Progressive, progressive
+from dehaze.networks.progressive import Progressive, ProgressiveConfig, progressive
 from dehaze.training.learned_haze import with_learned_haze
 from dehaze.training.recipe import Batch
 from dehaze.training.recipes.api import RECIPE as API
@@ -88,7 +89,8 @@ class ProgressiveObjective(nn.Module):
 
 def make_around_shipped_api() -> Progressive:
     """Make the untrained framework around the trained `api`: freezing an untrained backbone would be useless."""
-    network = progressive(NETWORKS.get("api"))()
+    # The framework sees two sizes by itself.
+    network = progressive(NETWORKS.get("api"))(ProgressiveConfig(backbone=APIConfig(two_sizes=False)))
     network.backbone.load_state_dict(load_network("api", "shipped")[0].state_dict())
     return network
 
